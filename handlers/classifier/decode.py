@@ -1,0 +1,100 @@
+"""Bytes to an upright RGB picture, whatever format and mode they came in."""
+
+import io
+import logging
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage
+
+# Pillow's names of the accepted formats. MPO is what phones write: JPEG with further pictures behind the first.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+logger = logging.getLogger(__name__)
+
+_MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """Decode one picture: its first frame, upright by EXIF, in RGB, with transparency laid over white.
+
+    Raises:
+        EmptyBody: no bytes.
+        ImageTooLarge: more than `max_pixels` in the header; nothing was decoded.
+        NotAnImage: no decoder knows the bytes.
+        ImageBroken: truncated or corrupt.
+    """
+    if not data:
+        raise EmptyBody("the body is empty; send the bytes of a picture")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    try:
+        image.load()
+        return to_rgb(_upright(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on hostile bytes; all of it means the same to the client
+        raise ImageBroken(f"the {image.format} data is truncated or corrupt") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any Pillow mode to RGB.
+
+    Transparency is laid over white. Sixteen-bit greys keep their full range. 32-bit integers and floats (modes I and F)
+    declare no range, so their own minimum and maximum become black and white.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode == "LAB":
+        transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        converted = ImageCms.applyTransform(image, transform)
+        assert converted is not None  # noqa: S101 - None only when converting in place
+        return converted
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(str(error)) from error
+    except UnidentifiedImageError as error:
+        known = next((name for name in FORMATS if _accepts(name, data[:_MAGIC_BYTES])), None)
+        if known is None:
+            raise NotAnImage(f"none of {', '.join(FORMATS)} begins with these bytes") from error
+        raise ImageBroken(f"the bytes begin like {known}, but its header is truncated or corrupt") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # see decode()
+        raise ImageBroken("the header of the picture is truncated or corrupt") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # broken metadata does not make a good picture bad
+        logger.info("ignoring unreadable EXIF: %s", error)
+        return image
+
+
+def _accepts(name: str, prefix: bytes) -> bool:
+    _, accept = Image.OPEN[name]
+    return accept is not None and accept(prefix) is True
+
+
+def _to_eight_bits(grey: np.ndarray) -> np.ndarray:
+    """[H,W] of uint16, int32 or float32 to uint8."""
+    if grey.dtype.kind == "u":
+        return (grey >> 8).astype(np.uint8)
+    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = values.min(), values.max()
+    span = high - low or 1.0
+    return ((values - low) / span * 255).round().astype(np.uint8)

@@ -1,0 +1,84 @@
+"""An archive's proof of its own content: a SHA-256 of every file in it."""
+
+import hashlib
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+DIGESTS_FILE: Final = "digests.json"
+
+
+class BrokenArchiveError(Exception):
+    """The archive is not what was built; the message says what differs."""
+
+
+def digest(stream: IO[bytes]) -> str:
+    """The SHA-256 of a stream, in hexadecimal."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # zipfile's streams fit as well
+
+
+def write_digests(directory: Path) -> None:
+    """Write the digest file of a directory that becomes an archive: every other file in it is listed."""
+    digests = {name: digest(stream) for name, stream in sorted(members(directory), key=lambda member: member[0])}
+    (directory / DIGESTS_FILE).write_bytes(encode_digests(digests))
+
+
+def encode_digests(digests: dict[str, str]) -> bytes:
+    """The content of a digest file: `{"<path in the archive>": "<sha256>"}`."""
+    return msgspec.json.format(msgspec.json.encode(dict(sorted(digests.items()))), indent=1)
+
+
+def verify(archive: Path) -> None:
+    """Hold an archive (`.mar`, `.tar.gz` or directory) to its own digests.
+
+    Every listed file must be there and unchanged, and nothing else may be there.
+
+    Raises:
+        BrokenArchiveError: it is not; the message names the first file that differs.
+    """
+    found: dict[str, str] = {}
+    listed: dict[str, str] | None = None
+    try:
+        for name, stream in members(archive):
+            if name == DIGESTS_FILE:
+                listed = msgspec.json.decode(stream.read(), type=dict[str, str])
+            elif name in found:
+                raise BrokenArchiveError(f"{archive.name}: {name} is in it twice")
+            else:
+                found[name] = digest(stream)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
+        raise BrokenArchiveError(f"{archive.name}: {error}") from error
+    if listed is None:
+        raise BrokenArchiveError(f"{archive.name}: no {DIGESTS_FILE} in it, so nothing proves its content")
+    for name in sorted(found.keys() | listed.keys()):
+        if name not in found:
+            raise BrokenArchiveError(f"{archive.name}: {name} is missing")
+        if name not in listed:
+            raise BrokenArchiveError(f"{archive.name}: {name} is not one of the files it was built from")
+        if found[name] != listed[name]:
+            raise BrokenArchiveError(f"{archive.name}: {name} was changed after the archive was built")
+
+
+def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of an archive, each open while it is the current one. Python's byte-code caches do not count."""
+    if archive.is_dir():
+        for path in sorted(archive.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                with path.open("rb") as stream:
+                    yield path.relative_to(archive).as_posix(), stream
+    elif archive.name.endswith(".tar.gz"):
+        with tarfile.open(archive) as tar:
+            for entry in tar:
+                content = tar.extractfile(entry)
+                if content is not None:  # the top folder is the model's name, as torch-model-archiver writes it
+                    yield entry.name.partition("/")[2], content
+    else:
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                if not info.is_dir():
+                    with packed.open(info) as stream:
+                        yield info.filename, stream

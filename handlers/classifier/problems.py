@@ -1,0 +1,87 @@
+"""What can be wrong with one request, each problem with its HTTP status and a stable code (RFC 9457)."""
+
+from typing import ClassVar
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """One item could not be answered. `detail` is for the client: it says what to change, and leaks nothing of ours."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The problem as an RFC 9457 object; `code` is the field that programs should compare."""
+        return {
+            "type": f"urn:problem-type:image-classifier:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+
+
+class EmptyBody(Problem):
+    """Nothing to decode."""
+
+    status, code, title = 400, "empty_body", "The request carries no picture"
+
+
+class BadJson(Problem):
+    """The JSON body is not JSON, or not of the documented shape."""
+
+    status, code, title = 400, "bad_json", "The JSON body cannot be used"
+
+
+class BadBase64(Problem):
+    """An instance's `b64` is not base64."""
+
+    status, code, title = 400, "bad_base64", "A picture is not valid base64"
+
+
+class BadParameter(Problem):
+    """A query parameter is out of range."""
+
+    status, code, title = 400, "bad_parameter", "A parameter is out of range"
+
+
+class ImageTooLarge(Problem):
+    """More pixels than the recipe allows; known from the header, before anything is decoded."""
+
+    status, code, title = 413, "image_too_large", "The picture has too many pixels"
+
+
+class TooManyInstances(Problem):
+    """More pictures in one request than the recipe allows."""
+
+    status, code, title = 413, "too_many_instances", "The request carries too many pictures"
+
+
+class NotAnImage(Problem):
+    """No decoder knows the bytes."""
+
+    status, code, title = 415, "not_an_image", "The body is not a picture"
+
+
+class ImageBroken(Problem):
+    """A decoder knows the bytes but cannot finish: truncated or corrupt."""
+
+    status, code, title = 422, "image_broken", "The picture is broken"
+
+
+class Internal(Problem):
+    """Our fault. The cause is in the log under the request's id, never in the answer."""
+
+    status, code, title = 500, "internal", "The classifier failed"
+
+
+class NotSupported(Problem):
+    """Something that this archive cannot do."""
+
+    status, code, title = 501, "not_supported", "This archive cannot do that"

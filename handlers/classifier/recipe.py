@@ -1,0 +1,98 @@
+"""A recipe: everything about one model that is not code, read from YAML and checked."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from classifier.preprocess import Interpolation, Normalization
+
+RuntimeName = Literal["eager", "torchscript"]
+Precision = Literal["float32"]
+
+_Positive = Annotated[int, Meta(ge=1)]
+_PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*$")]
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From a decoded picture to the model's input. Sizes in pixels."""
+
+    resize: _Positive
+    crop: _Positive
+    interpolation: Interpolation = "bilinear"
+    normalization: Normalization = "imagenet"
+    max_pixels: Annotated[int, Meta(ge=1, le=_PILLOW_LIMIT)]
+
+    def __post_init__(self) -> None:
+        """Refuse a crop that would reach beyond the resized picture."""
+        if self.crop > self.resize:
+            raise ValueError(f"crop ({self.crop}) must not be larger than resize ({self.resize})")
+
+
+class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a server runs the model. TorchServe's own keys for these are written when the archive is built."""
+
+    batch_size: _Positive
+    max_batch_delay_ms: _Positive  # TorchServe reads 0 as "the default", 100 ms
+    workers: _Positive
+    threads: _Positive | Literal["all"] = "all"  # per worker; "all" shares the machine's cores among the workers
+    max_instances: _Positive  # pictures in one JSON request
+    response_timeout_s: _Positive = 120
+    startup_timeout_s: _Positive = 300
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How far an archive may be from the float32 eager reference over the golden set, or it is not built."""
+
+    max_abs_logit: Annotated[float, Meta(ge=0)]
+    top1_agreement: _Share = 1.0
+    top5_agreement: _Share = 1.0
+
+
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One archive that can be built of the model: a version of it."""
+
+    runtime: RuntimeName
+    precision: Precision = "float32"
+    version: Annotated[str, Meta(pattern=r"^\d+(\.\d+)*$")]
+    tolerance: Tolerance
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model. `recipes/README.md` explains every field."""
+
+    name: _Name
+    architecture: _Name  # handlers/<architecture>.py, which holds one nn.Module class
+    weights: str
+    labels: str
+    input: Input
+    serving: Serving
+    archives: Annotated[list[Variant], Meta(min_length=1)]
+
+    def variant(self, runtime: str, precision: str) -> Variant:
+        """The variant of that runtime and precision.
+
+        Raises:
+            ValueError: the recipe has none; the message lists those it has.
+        """
+        for variant in self.archives:
+            if (variant.runtime, variant.precision) == (runtime, precision):
+                return variant
+        known = ", ".join(f"{variant.runtime} {variant.precision}" for variant in self.archives)
+        raise ValueError(f"recipe {self.name} has no archive for {runtime} {precision}; it has: {known}")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        ValueError: a field is missing, unknown or out of range; the message names the file and the field.
+        OSError: the file cannot be read.
+    """
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=Recipe)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,89 @@
+"""The eager runtime: the recipe's nn.Module with a state_dict, run as Python. The reference of all others."""
+
+import importlib
+import inspect
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from classifier.preprocess import normalize
+from classifier.runtimes import Forward, Source
+
+
+def load(source: Source, device: str) -> Forward:
+    """Load a state_dict into the architecture's module.
+
+    Raises:
+        ValueError: the state_dict does not fit the architecture; the message says where.
+    """
+    module = load_module(source.recipe.architecture, source.directory / source.serialized_file)
+    module.to(device=torch.device(device), memory_format=torch.channels_last)
+    normalization = source.recipe.input.normalization
+
+    @torch.inference_mode()
+    def forward(pixels: Tensor) -> Tensor:
+        logits: Tensor = module(normalize(pixels.to(device), normalization))
+        return logits.cpu()
+
+    return forward
+
+
+def load_module(architecture: str, state_dict: Path) -> nn.Module:
+    """Build the architecture and give it the weights, in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: the file is not a state_dict, or not of this architecture.
+        OSError: the file cannot be read.
+    """
+    weights = read_state_dict(state_dict)
+    with torch.device("meta"):  # no time and no memory for initial weights, which are replaced at once
+        module = build(architecture)
+    if any(name not in weights for name, _ in module.named_buffers()):
+        module = build(architecture)  # buffers that the state_dict does not carry need their real values
+    try:
+        module.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"{state_dict.name} does not fit architecture {architecture}: {error}") from error
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state_dict without running any code that the file may carry.
+
+    Raises:
+        ValueError: the file is not a state_dict.
+        OSError: the file cannot be read.
+    """
+    try:  # only the zip format of torch >= 1.6 can be mapped; torchvision's VGG16 is older
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
+    except Exception as error:  # torch.load raises what its several readers raise
+        raise ValueError(f"{path.name} is not a file of weights that torch can read safely: {error}") from error
+    if not isinstance(weights, dict) or not all(isinstance(item, Tensor) for item in weights.values()):
+        raise ValueError(f"{path.name} is not a state_dict, a dictionary of tensors; save model.state_dict()")
+    return weights
+
+
+def build(architecture: str) -> nn.Module:
+    """Instantiate the one nn.Module class that module `architecture` defines.
+
+    Raises:
+        ValueError: there is no such module, or it does not define exactly one nn.Module class.
+    """
+    try:
+        module = importlib.import_module(architecture)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"architecture {architecture}: there is no handlers/{architecture}.py") from error
+    classes = [
+        item
+        for _, item in inspect.getmembers(module, inspect.isclass)
+        if issubclass(item, nn.Module) and item.__module__ == architecture
+    ]
+    if len(classes) != 1:
+        found = ", ".join(item.__name__ for item in classes) or "none"
+        raise ValueError(f"architecture {architecture} must define exactly one nn.Module class; found: {found}")
+    network: nn.Module = classes[0]()
+    return network

@@ -1,0 +1,34 @@
+"""The TorchScript runtime: a traced or scripted module, which needs no Python source of the model."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from classifier.preprocess import normalize
+from classifier.runtimes import Forward, Source
+
+
+def load(source: Source, device: str) -> Forward:
+    """Load a TorchScript file and freeze it: weights become constants of the graph.
+
+    Raises:
+        ValueError: the file is not TorchScript.
+    """
+    path = source.directory / source.serialized_file
+    with warnings.catch_warnings():
+        # torch 2.14 deprecates torch.jit; this runtime stays because users have such files.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        try:
+            module = torch.jit.load(path, map_location=device).eval()
+        except RuntimeError as error:
+            raise ValueError(f"{path.name} is not a TorchScript file: {error}") from error
+        frozen = torch.jit.freeze(module)
+    normalization = source.recipe.input.normalization
+
+    @torch.inference_mode()
+    def forward(pixels: Tensor) -> Tensor:
+        logits: Tensor = frozen(normalize(pixels.to(device), normalization))
+        return logits.cpu()
+
+    return forward

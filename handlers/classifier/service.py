@@ -1,0 +1,179 @@
+"""The HTTP contract, without HTTP: requests of a batch in, an answer for each out. Servers only translate to and from it."""
+
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from classifier.decode import FORMATS
+from classifier.identity import Model
+from classifier.pipeline import Classifier
+from classifier.problems import (
+    MEDIA_TYPE,
+    BadBase64,
+    BadJson,
+    BadParameter,
+    EmptyBody,
+    Internal,
+    Problem,
+    TooManyInstances,
+)
+from classifier.rank import Prediction
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TOP_K = 5
+JSON = "application/json"
+
+_EXPECTED = 'expected {"instances": [{"b64": "<base64 of a picture>"}, …]}'
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. `body` is the bytes that came, or JSON that the server had decoded already."""
+
+    body: Any
+    parameters: Mapping[str, str] = {}
+    request_id: str = ""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class _Instance(msgspec.Struct, frozen=True):
+    b64: str
+
+
+class _Instances(msgspec.Struct, frozen=True):
+    instances: list[_Instance]
+
+
+class _Parsed(msgspec.Struct, frozen=True):
+    images: list[bytes | Problem]
+    top_k: int
+    many: bool  # came as `instances`, so goes back as `instances`
+
+
+def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
+    """Answer the requests of one batch, all their pictures in one go. What is wrong with one changes no other's answer."""
+    parsed = [_parse(request, classifier) for request in requests]
+    wanted = [
+        (image, item.top_k)
+        for item in parsed
+        if isinstance(item, _Parsed)
+        for image in item.images
+        if isinstance(image, bytes)
+    ]
+    try:
+        results = iter(classifier.classify([image for image, _ in wanted], [top_k for _, top_k in wanted]))
+    except Exception:  # the model failed, so every picture of the batch did; requests already refused keep their own reason
+        ids = ", ".join(request.request_id for request in requests)
+        logger.exception("classification failed; requests: %s", ids)
+        results = iter([Internal("the classifier failed; the server's log has the reason")] * len(wanted))
+    model = classifier.identity.model
+    return [
+        problem_response(item)
+        if isinstance(item, Problem)
+        else _respond(item, [image if isinstance(image, Problem) else next(results) for image in item.images], model)
+        for item in parsed
+    ]
+
+
+def problem_response(problem: Problem) -> Response:
+    """A problem as an answer."""
+    return Response(status=problem.status, content_type=MEDIA_TYPE, body=msgspec.json.encode(problem.as_dict()))
+
+
+def describe(classifier: Classifier) -> Response:
+    """What a client may want to know about the model before it sends pictures."""
+    identity, recipe = classifier.identity, classifier.recipe
+    return _json_response(
+        {
+            "model": identity.model,
+            "weights_sha256": identity.weights_sha256,
+            "classes": len(classifier.labels),
+            "input": recipe.input,
+            "max_instances": recipe.serving.max_instances,
+            "formats": FORMATS,
+        }
+    )
+
+
+def _json_response(content: object) -> Response:
+    return Response(status=200, content_type=JSON, body=msgspec.json.encode(content))
+
+
+def _respond(item: _Parsed, results: list[list[Prediction] | Problem], model: Model) -> Response:
+    if item.many:
+        instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in results]
+        return _json_response({"instances": instances, "model": model})
+    (result,) = results
+    if isinstance(result, Problem):
+        return problem_response(result)
+    return _json_response({**_prediction(result), "model": model})
+
+
+def _prediction(predictions: list[Prediction]) -> dict[str, object]:
+    best = predictions[0]
+    return {
+        "class": f"{best.class_id} {best.class_name}",
+        "probability": best.probability,
+        "predictions": predictions,
+    }
+
+
+def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
+    try:
+        top_k = _parse_top_k(request.parameters, len(classifier.labels))
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        if not body:
+            raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
+        if isinstance(body, bytes | bytearray):
+            if not body.lstrip().startswith(b"{"):  # no picture format begins like JSON
+                return _Parsed([bytes(body)], top_k, many=False)
+            body = _decode_json(body)
+        return _Parsed(_parse_instances(body, classifier.recipe.serving.max_instances), top_k, many=True)
+    except Problem as problem:
+        return problem
+
+
+def _parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
+    text = parameters.get("top_k")
+    if text is None:
+        return min(DEFAULT_TOP_K, classes)
+    # more than nine digits are more than any number of classes, and int() of a long string is slow
+    if text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= classes:
+        return int(text)
+    raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
+
+
+def _decode_json(body: bytes | bytearray) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadJson(f"{error}; {_EXPECTED}") from error
+
+
+def _parse_instances(body: object, limit: int) -> list[bytes | Problem]:
+    try:
+        instances = msgspec.convert(body, _Instances).instances
+    except msgspec.ValidationError as error:
+        raise BadJson(f"{error}; {_EXPECTED}") from error
+    if not instances:
+        raise EmptyBody("`instances` is empty; send at least one picture")
+    if len(instances) > limit:
+        raise TooManyInstances(f"{len(instances)} instances are more than the limit of {limit}")
+    return [_decode_base64(instance.b64) for instance in instances]
+
+
+def _decode_base64(text: str) -> bytes | Problem:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        return BadBase64(f"`b64` cannot be decoded: {error}")

@@ -1,0 +1,82 @@
+"""The TorchServe adapter: rows of a batch to the core's requests, the core's responses to TorchServe's.
+
+TorchServe asks a handler module for exactly one class, and calls its `initialize` once and its `handle` for each batch.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from classifier.digests import verify
+from classifier.pipeline import Classifier
+from classifier.problems import NotSupported
+from classifier.service import Request, Response, answer, describe, problem_response
+
+logger = logging.getLogger(__name__)
+
+_PICTURE_KEYS = ("body", "data", "file")  # the raw body, or the form field that carries the picture
+
+
+class ImageClassifierHandler:
+    """Serves one unpacked archive."""
+
+    classifier: Classifier
+
+    def initialize(self, context: Any) -> None:
+        """Verify the archive, load the model and warm it up.
+
+        Raises:
+            RuntimeError: it cannot be served. TorchServe knows no other exception here: any other one makes it restart
+                the worker for ever.
+        """
+        directory = Path(context.system_properties["model_dir"])
+        gpu = context.system_properties.get("gpu_id")
+        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        try:
+            verify(directory)
+            self.classifier = Classifier.load(directory, device)
+            self.classifier.warm_up()
+        except Exception as error:
+            raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error
+        logger.info("ready on %s: %s", device, self.classifier.identity.model)
+
+    def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Answer one batch. Each row gets a status, a content type and a body of its own.
+
+        TorchServe mixes predictions, explanations and describe calls in one batch; a row's headers tell them apart.
+        """
+        responses = [self._special(context.get_all_request_header(index)) for index in range(len(rows))]
+        requests = [
+            _request(row, context.get_request_id(index))
+            for index, row in enumerate(rows)
+            if responses[index] is None
+        ]
+        answers = iter(answer(self.classifier, requests))
+        complete = [response or next(answers) for response in responses]
+        for index, response in enumerate(complete):
+            context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
+            context.set_response_content_type(index, response.content_type)
+        return [response.body for response in complete]
+
+    def _special(self, headers: Mapping[str, str]) -> Response | None:
+        """The response to a row that is not a prediction; None for one that is."""
+        if headers.get("describe") == "True":
+            return describe(self.classifier)
+        if headers.get("explain") == "True":
+            return problem_response(NotSupported("this archive has no explanations; ask /predictions instead"))
+        return None
+
+
+def _request(row: Mapping[str, Any], request_id: str) -> Request:
+    """A row holds the body or the form fields beside the query's parameters, all by name."""
+    body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
+    parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
+    return Request(body=body, parameters=parameters, request_id=request_id)
+
+
+def _text(value: Any) -> str:
+    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
