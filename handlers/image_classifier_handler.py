@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from classifier.digests import verify
 from classifier.pipeline import Classifier
 from classifier.problems import NotSupported
@@ -51,9 +50,7 @@ class ImageClassifierHandler:
         """
         responses = [self._special(context.get_all_request_header(index)) for index in range(len(rows))]
         requests = [
-            _request(row, context.get_request_id(index))
-            for index, row in enumerate(rows)
-            if responses[index] is None
+            _request(row, context.get_request_id(index)) for index, row in enumerate(rows) if responses[index] is None
         ]
         answers = iter(answer(self.classifier, requests))
         complete = [response or next(answers) for response in responses]

@@ -8,8 +8,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage
 
-# Pillow's names of the accepted formats. MPO is what phones write: JPEG with further pictures behind the first.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# Pillow's names of the accepted formats. JPEG includes MPO, which phones write: further pictures behind the first.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         return to_rgb(_upright(image))
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise nearly anything on hostile bytes; all of it means the same to the client
+    except (
+        Exception
+    ) as error:  # decoders raise nearly anything on hostile bytes; all of it means the same to the client
         raise ImageBroken(f"the {image.format} data is truncated or corrupt") from error
 
 

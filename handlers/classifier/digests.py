@@ -9,11 +9,9 @@ from typing import IO, Final
 
 import msgspec
 
+from classifier.errors import BrokenArchiveError
+
 DIGESTS_FILE: Final = "digests.json"
-
-
-class BrokenArchiveError(Exception):
-    """The archive is not what was built; the message says what differs."""
 
 
 def digest(stream: IO[bytes]) -> str:
@@ -22,14 +20,9 @@ def digest(stream: IO[bytes]) -> str:
 
 
 def write_digests(directory: Path) -> None:
-    """Write the digest file of a directory that becomes an archive: every other file in it is listed."""
-    digests = {name: digest(stream) for name, stream in sorted(members(directory), key=lambda member: member[0])}
-    (directory / DIGESTS_FILE).write_bytes(encode_digests(digests))
-
-
-def encode_digests(digests: dict[str, str]) -> bytes:
-    """The content of a digest file: `{"<path in the archive>": "<sha256>"}`."""
-    return msgspec.json.format(msgspec.json.encode(dict(sorted(digests.items()))), indent=1)
+    """Write the digest file of a directory that becomes an archive: `{"<path>": "<sha256>"}` of every other file in it."""
+    digests = {name: digest(stream) for name, stream in members(directory)}
+    (directory / DIGESTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(digests), indent=1))
 
 
 def verify(archive: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from classifier.errors import UnusableError
 from classifier.recipe import Precision, RuntimeName
 
 UNTRAINED: Final = "untrained"  # the name of seeded weights that were never trained
@@ -37,14 +38,14 @@ def read_identity(directory: Path) -> Identity:
     """Read the identity of an unpacked archive.
 
     Raises:
-        ValueError: the file is not an identity.
+        UnusableError: the file is not an identity.
         OSError: there is none: the directory is not one of our archives.
     """
     path = directory / IDENTITY_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Identity)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UnusableError(f"{path}: {error}") from error
 
 
 def write_identity(identity: Identity, directory: Path) -> None:

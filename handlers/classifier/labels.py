@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from classifier.errors import UnusableError
+
 IMAGENET_CLASSES = 1000
 
 
@@ -31,7 +33,7 @@ def load_labels(source: str) -> list[Label]:
     """Read what a recipe's `labels` names: `imagenet1k`, or the path of a label file.
 
     Raises:
-        ValueError: the file is not a list of labels; the message says where.
+        UnusableError: the file is not a list of labels; the message says where.
         OSError: the file cannot be read.
     """
     return imagenet1k() if source == "imagenet1k" else read_labels(Path(source))
@@ -42,7 +44,7 @@ def read_labels(path: Path) -> list[Label]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[Label])
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UnusableError(f"{path}: {error}") from error
 
 
 def write_labels(labels: list[Label], path: Path) -> None:

@@ -33,7 +33,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         """Load an unpacked archive onto a torch device (`cpu`, `cuda:0`).
 
         Raises:
-            ValueError: a file of the archive cannot be used; the message names it.
+            UnusableError: a file of the archive cannot be used; the message names it.
             OSError: a file is missing.
         """
         recipe, identity = read_recipe(directory / RECIPE_FILE), read_identity(directory)

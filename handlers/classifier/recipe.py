@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from classifier.errors import UnusableError
 from classifier.preprocess import Interpolation, Normalization
 
 RuntimeName = Literal["eager", "torchscript"]
@@ -76,23 +77,23 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The variant of that runtime and precision.
 
         Raises:
-            ValueError: the recipe has none; the message lists those it has.
+            UnusableError: the recipe has none; the message lists those it has.
         """
         for variant in self.archives:
             if (variant.runtime, variant.precision) == (runtime, precision):
                 return variant
         known = ", ".join(f"{variant.runtime} {variant.precision}" for variant in self.archives)
-        raise ValueError(f"recipe {self.name} has no archive for {runtime} {precision}; it has: {known}")
+        raise UnusableError(f"recipe {self.name} has no archive for {runtime} {precision}; it has: {known}")
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        ValueError: a field is missing, unknown or out of range; the message names the file and the field.
+        UnusableError: a field is missing, unknown or out of range; the message names the file and the field.
         OSError: the file cannot be read.
     """
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=Recipe)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UnusableError(f"{path}: {error}") from error

@@ -72,7 +72,9 @@ def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response
     ]
     try:
         results = iter(classifier.classify([image for image, _ in wanted], [top_k for _, top_k in wanted]))
-    except Exception:  # the model failed, so every picture of the batch did; requests already refused keep their own reason
+    except (
+        Exception
+    ):  # the model failed, so every picture of the batch did; requests already refused keep their own reason
         ids = ", ".join(request.request_id for request in requests)
         logger.exception("classification failed; requests: %s", ids)
         results = iter([Internal("the classifier failed; the server's log has the reason")] * len(wanted))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from classifier.errors import UnusableError
 from classifier.preprocess import normalize
 from classifier.runtimes import Forward, Source
 
@@ -16,7 +17,7 @@ def load(source: Source, device: str) -> Forward:
     """Load a state_dict into the architecture's module.
 
     Raises:
-        ValueError: the state_dict does not fit the architecture; the message says where.
+        UnusableError: the state_dict does not fit the architecture; the message says where.
     """
     module = load_module(source.recipe.architecture, source.directory / source.serialized_file)
     module.to(device=torch.device(device), memory_format=torch.channels_last)
@@ -34,7 +35,7 @@ def load_module(architecture: str, state_dict: Path) -> nn.Module:
     """Build the architecture and give it the weights, in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: the file is not a state_dict, or not of this architecture.
+        UnusableError: the file is not a state_dict, or not of this architecture.
         OSError: the file cannot be read.
     """
     weights = read_state_dict(state_dict)
@@ -45,7 +46,7 @@ def load_module(architecture: str, state_dict: Path) -> nn.Module:
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"{state_dict.name} does not fit architecture {architecture}: {error}") from error
+        raise UnusableError(f"{state_dict.name} does not fit architecture {architecture}: {error}") from error
     return module.eval().requires_grad_(requires_grad=False)
 
 
@@ -53,7 +54,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state_dict without running any code that the file may carry.
 
     Raises:
-        ValueError: the file is not a state_dict.
+        UnusableError: the file is not a state_dict.
         OSError: the file cannot be read.
     """
     try:  # only the zip format of torch >= 1.6 can be mapped; torchvision's VGG16 is older
@@ -61,9 +62,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # torch.load raises what its several readers raise
-        raise ValueError(f"{path.name} is not a file of weights that torch can read safely: {error}") from error
+        raise UnusableError(f"{path.name} is not a file of weights that torch can read safely: {error}") from error
     if not isinstance(weights, dict) or not all(isinstance(item, Tensor) for item in weights.values()):
-        raise ValueError(f"{path.name} is not a state_dict, a dictionary of tensors; save model.state_dict()")
+        raise UnusableError(f"{path.name} is not a state_dict, a dictionary of tensors; save model.state_dict()")
     return weights
 
 
@@ -71,12 +72,12 @@ def build(architecture: str) -> nn.Module:
     """Instantiate the one nn.Module class that module `architecture` defines.
 
     Raises:
-        ValueError: there is no such module, or it does not define exactly one nn.Module class.
+        UnusableError: there is no such module, or it does not define exactly one nn.Module class.
     """
     try:
         module = importlib.import_module(architecture)
     except ModuleNotFoundError as error:
-        raise ValueError(f"architecture {architecture}: there is no handlers/{architecture}.py") from error
+        raise UnusableError(f"architecture {architecture}: there is no handlers/{architecture}.py") from error
     classes = [
         item
         for _, item in inspect.getmembers(module, inspect.isclass)
@@ -84,6 +85,6 @@ def build(architecture: str) -> nn.Module:
     ]
     if len(classes) != 1:
         found = ", ".join(item.__name__ for item in classes) or "none"
-        raise ValueError(f"architecture {architecture} must define exactly one nn.Module class; found: {found}")
+        raise UnusableError(f"architecture {architecture} must define exactly one nn.Module class; found: {found}")
     network: nn.Module = classes[0]()
     return network

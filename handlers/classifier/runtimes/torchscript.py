@@ -5,6 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from classifier.errors import UnusableError
 from classifier.preprocess import normalize
 from classifier.runtimes import Forward, Source
 
@@ -13,16 +14,16 @@ def load(source: Source, device: str) -> Forward:
     """Load a TorchScript file and freeze it: weights become constants of the graph.
 
     Raises:
-        ValueError: the file is not TorchScript.
+        UnusableError: the file is not TorchScript.
     """
     path = source.directory / source.serialized_file
     with warnings.catch_warnings():
         # torch 2.14 deprecates torch.jit; this runtime stays because users have such files.
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
         try:
             module = torch.jit.load(path, map_location=device).eval()
         except RuntimeError as error:
-            raise ValueError(f"{path.name} is not a TorchScript file: {error}") from error
+            raise UnusableError(f"{path.name} is not a TorchScript file: {error}") from error
         frozen = torch.jit.freeze(module)
     normalization = source.recipe.input.normalization
 

@@ -1,0 +1,211 @@
+"""Build one archive of one model: `make archive`.
+
+The way of an archive: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+import msgspec
+import yaml
+from classifier.errors import UnusableError
+from classifier.identity import (
+    LABELS_FILE,
+    PARITY_FILE,
+    RECIPE_FILE,
+    Identity,
+    Model,
+    write_identity,
+)
+from classifier.labels import load_labels, write_labels
+from classifier.recipe import Recipe, RuntimeName, Variant, read_recipe
+from classifier.runtimes import Source, load_runtime
+from classifier.runtimes.eager import load_module
+
+from scripts.console import UserError, done, run, step
+from scripts.export import SUFFIX as SERIALIZED_SUFFIX
+from scripts.export import TorchScriptMethod, export
+from scripts.golden import golden_set
+from scripts.packing import SUFFIX, Content, Format, pack
+from scripts.parity import Report, compare, exported_logits, golden_pixels, reference_logits
+from scripts.weights import Weights, resolve
+
+_CORE: Final = "classifier"
+_HANDLER: Final = "image_classifier_handler"
+_WORKDIR_PREFIX: Final = ".building-"
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What to build."""
+
+    recipe: Path
+    runtime: str = "eager"
+    precision: str = "float32"
+    weights: str = "auto"
+    version: str | None = None
+    archive_format: Format = "zip-store"
+    torchscript: TorchScriptMethod = "trace"
+    golden: Path | None = None
+    store: Path = Path("model_store")
+    cache: Path = Path("weights")
+
+
+def archive_name(model: str, runtime: str, precision: str, archive_format: Format) -> str:
+    """`<model>-<runtime>[-<precision>]` with the suffix of the format; float32 goes without saying."""
+    return "-".join([model, runtime] + ([] if precision == "float32" else [precision])) + SUFFIX[archive_format]
+
+
+def build(options: Options) -> tuple[Path, Report]:
+    """Build an archive. It appears in the store complete or not at all.
+
+    Raises:
+        UserError: something the user can mend; the message says what.
+    """
+    try:
+        recipe = read_recipe(options.recipe)
+        variant = recipe.variant(options.runtime, options.precision)
+        target = options.store / archive_name(recipe.name, variant.runtime, variant.precision, options.archive_format)
+        with _workdir(options.store) as workdir:
+            weights = resolve(recipe, options.weights, options.cache)
+            content, report = _stage(options, recipe, variant, weights, workdir)
+            step(f"packing {target.name}")
+            finished = workdir / target.name
+            pack(content, options.archive_format, finished, workdir)
+            if target.is_dir():
+                shutil.rmtree(target)
+            finished.replace(target)
+    except UnusableError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{error.filename or options.store}: {error.strerror or error}") from error
+    return target, report
+
+
+def _stage(
+    options: Options, recipe: Recipe, variant: Variant, weights: Weights, workdir: Path
+) -> tuple[Content, Report]:
+    """Put all files of the archive into the work folder, the parity report among them."""
+    extra = workdir / "extra"
+    extra.mkdir()
+    module = load_module(recipe.architecture, weights.path)
+    step(f"exporting {recipe.name} for {variant.runtime}, weights: {weights.name}")
+    serialized = workdir / f"{recipe.name}{SERIALIZED_SUFFIX[variant.runtime]}"
+    export(variant.runtime, module, recipe, serialized, options.torchscript)
+
+    pictures = golden_set(options.golden)
+    step(f"comparing with the float32 eager reference on {len(pictures)} pictures")
+    pixels = golden_pixels(pictures, recipe)
+    forward = load_runtime(
+        variant.runtime, Source(directory=workdir, serialized_file=serialized.name, recipe=recipe), "cpu"
+    )
+    reference = reference_logits(module, pixels, recipe)
+    report = compare(reference, exported_logits(forward, pixels, recipe), variant.tolerance, weights.sha256)
+    if failures := report.failures():
+        raise UserError(f"{recipe.name} {variant.runtime} is not built, it differs from its reference: {failures}")
+
+    labels = load_labels(recipe.labels)
+    if len(labels) != reference.shape[1]:
+        raise UserError(f"{recipe.name}: {len(labels)} labels for {reference.shape[1]} logits")
+    version = options.version or variant.version
+    model = Model(
+        name=recipe.name,
+        version=version,
+        runtime=variant.runtime,
+        precision=variant.precision,
+        weights=weights.name,
+    )
+    write_identity(Identity(model=model, weights_sha256=weights.sha256, serialized_file=serialized.name), extra)
+    write_labels(labels, extra / LABELS_FILE)
+    (extra / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    shutil.copy(options.recipe, extra / RECIPE_FILE)
+    core = source_file(_CORE).parent
+    shutil.copytree(core, extra / _CORE, ignore=lambda _, names: {name for name in names if not _is_source(name)})
+    config = workdir / "model-config.yaml"
+    config.write_text(yaml.safe_dump(front_end_settings(recipe), sort_keys=False))
+    return Content(
+        model_name=recipe.name,
+        version=version,
+        handler=source_file(_HANDLER),
+        serialized_file=serialized,
+        model_file=source_file(recipe.architecture) if variant.runtime == "eager" else None,
+        config_file=config,
+        extra_folder=extra,
+    ), report
+
+
+def front_end_settings(recipe: Recipe) -> dict[str, int]:
+    """TorchServe's own keys, which its front end reads from an archive's model-config.yaml. Times: ms for the delay, else s."""
+    serving = recipe.serving
+    return {
+        "minWorkers": serving.workers,
+        "maxWorkers": serving.workers,
+        "batchSize": serving.batch_size,
+        "maxBatchDelay": serving.max_batch_delay_ms,
+        "responseTimeout": serving.response_timeout_s,
+        "startupTimeout": serving.startup_timeout_s,
+    }
+
+
+def source_file(module: str) -> Path:
+    """The source file of an importable module; of a package, its `__init__.py`."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise UserError(f"there is no module {module} in handlers/")
+    return Path(spec.origin)
+
+
+def _is_source(name: str) -> bool:
+    return name.endswith(".py") or ("." not in name and name != "__pycache__")
+
+
+@contextlib.contextmanager
+def _workdir(store: Path) -> Iterator[Path]:
+    """A folder beside the finished archives, so that moving the result is one step. Sweeps what killed builds left."""
+    store.mkdir(parents=True, exist_ok=True)
+    for leftover in store.glob(f"{_WORKDIR_PREFIX}*"):
+        if not Path(f"/proc/{leftover.name.split('-')[1]}").exists():
+            shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_WORKDIR_PREFIX}{os.getpid()}-", dir=store) as name:
+        yield Path(name)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Options:
+    """The command line as options."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.archive", description=__doc__)
+    parser.add_argument("--recipe", type=Path, required=True, help="recipes/<model>.yaml")
+    parser.add_argument("--runtime", choices=get_args(RuntimeName), default="eager")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--weights", default="auto", help="auto, pretrained, or the path of a state_dict")
+    parser.add_argument("--version", help="instead of the recipe's version for this runtime and precision")
+    parser.add_argument("--format", dest="archive_format", choices=get_args(Format), default="zip-store")
+    parser.add_argument("--torchscript", choices=get_args(TorchScriptMethod), default="trace")
+    parser.add_argument("--golden", type=Path, help="folder of pictures for the parity gate; default: scikit-image's")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder for the archive")
+    parser.add_argument("--cache", type=Path, default=Path("weights"), help="folder for downloaded weights")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def main() -> None:
+    """Build what the command line says."""
+    options = parse_arguments()
+    target, report = build(options)
+    size = sum(path.stat().st_size for path in target.rglob("*")) if target.is_dir() else target.stat().st_size
+    done(
+        f"{target} ({size / 1e6:.0f} MB), max |Δlogit| {report.max_abs_logit:.1e}, "
+        f"top-1 {report.top1_agreement:.0%}, top-5 {report.top5_agreement:.0%}"
+    )
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # torch.jit.script walks sets of names: with a random hash seed its output differs from build to build
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})
+    run(main)

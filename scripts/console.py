@@ -1,0 +1,80 @@
+"""What people see: one-line errors, progress, banners."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from classifier.identity import UNTRAINED
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(soft_wrap=True, highlight=False, stderr=True)
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is all they see, so it says what happened and what to do."""
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a program: a UserError becomes one line and exit code 1, an interrupt 130 or 143, with all cleaned up."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main()
+    except UserError as error:
+        err.print(f"[bold red]error:[/] {_plain(error)}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(130)
+    sys.exit(0)
+
+
+def step(text: str) -> None:
+    """Say what is being done now."""
+    out.print(f"[dim]·[/] {_plain(text)}")
+
+
+def done(text: str) -> None:
+    """Say what was reached."""
+    out.print(f"[green]✓[/] {_plain(text)}")
+
+
+def warn_untrained(model: str, why: str) -> None:
+    """The banner of a model whose predictions mean nothing."""
+    text = (
+        f"{model} has {UNTRAINED} weights: its predictions are noise, good for trying things out only.\n{_plain(why)}"
+    )
+    err.print(Panel(text, title=f"{UNTRAINED.upper()} WEIGHTS", style="bold yellow"), soft_wrap=False)
+
+
+@contextmanager
+def download_progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, one line elsewhere. Call what it yields with the bytes so far."""
+    if not out.is_terminal:
+        step(f"downloading {name}" + (f", {total / 1e6:.0f} MB" if total else ""))
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda completed: progress.update(task, completed=completed)
+
+
+def _plain(text: object) -> str:
+    """Text in which square brackets are no markup."""
+    return str(text).replace("[", "\\[")
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(143)

@@ -1,0 +1,117 @@
+"""From a folder of files to an archive, the same bytes every time. torch-model-archiver builds it; this normalises it."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from classifier.digests import members, write_digests
+
+from scripts.console import UserError
+
+Format = Literal["zip-store", "tgz", "no-archive"]
+
+SUFFIX: Final[dict[Format, str]] = {"zip-store": ".mar", "tgz": ".tar.gz", "no-archive": ""}
+
+_CREATED_ON: Final = "01/01/1980 00:00:00"  # instead of the time of the build; the earliest that zip can hold
+_ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)
+_FILE_MODE: Final = 0o644
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes into an archive."""
+
+    model_name: str
+    version: str
+    handler: Path
+    serialized_file: Path
+    model_file: Path | None
+    config_file: Path
+    extra_folder: Path  # its content goes to the top of the archive, folders as folders
+
+
+def pack(content: Content, archive_format: Format, target: Path, workdir: Path) -> None:
+    """Build `target` with torch-model-archiver, then make it reproducible and add the digests of all its files.
+
+    Raises:
+        UserError: torch-model-archiver refused.
+    """
+    built = _run_archiver(content, archive_format, workdir)
+    unpacked = workdir / "unpacked"
+    for name, stream in members(built):
+        path = unpacked / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            shutil.copyfileobj(stream, file)
+    _normalise_manifest(unpacked / "MAR-INF" / "MANIFEST.json")
+    write_digests(unpacked)
+    if archive_format == "zip-store":
+        _write_zip(unpacked, target)
+    elif archive_format == "tgz":
+        _write_tgz(unpacked, target, content.model_name)
+    else:
+        shutil.move(unpacked, target)
+
+
+def _run_archiver(content: Content, archive_format: Format, workdir: Path) -> Path:
+    export, temporary = workdir / "archiver", workdir / "tmp"
+    export.mkdir()
+    temporary.mkdir()
+    command = [
+        *(sys.executable, "-m", "model_archiver.model_packaging"),
+        *("--model-name", content.model_name, "--version", content.version),
+        *("--handler", str(content.handler), "--serialized-file", str(content.serialized_file)),
+        *("--config-file", str(content.config_file), "--extra-files", str(content.extra_folder)),
+        *("--export-path", str(export), "--archive-format", archive_format),
+        *(("--model-file", str(content.model_file)) if content.model_file else ()),
+    ]
+    # it first deletes $TMPDIR/<model name>, so it gets a TMPDIR of its own
+    result = subprocess.run(
+        command, env=os.environ | {"TMPDIR": str(temporary)}, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise UserError(f"torch-model-archiver failed:\n{result.stdout}{result.stderr}")
+    return export / f"{content.model_name}{SUFFIX[archive_format]}"
+
+
+def _normalise_manifest(path: Path) -> None:
+    manifest = json.loads(path.read_text())
+    manifest["createdOn"] = _CREATED_ON
+    path.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _write_zip(folder: Path, target: Path) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+        for name, path in _files(folder):
+            info = zipfile.ZipInfo(name, _ZIP_TIME)
+            info.external_attr = _FILE_MODE << 16
+            info.file_size = path.stat().st_size  # tells zipfile beforehand whether it needs ZIP64
+            with path.open("rb") as source, packed.open(info, "w") as entry:
+                shutil.copyfileobj(source, entry, 1 << 20)
+
+
+def _write_tgz(folder: Path, target: Path, top: str) -> None:
+    with (
+        target.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as zipped,  # weights hardly compress
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, path in _files(folder):
+            info = tarfile.TarInfo(f"{top}/{name}")
+            info.size, info.mode = path.stat().st_size, _FILE_MODE
+            with path.open("rb") as source:
+                tar.addfile(info, source)
