@@ -18,6 +18,7 @@ from classifier.service import Request, Response, answer, describe, problem_resp
 logger = logging.getLogger(__name__)
 
 _PICTURE_KEYS = ("body", "data", "file")  # the raw body, or the form field that carries the picture
+_TOP_K_HEADER = "x-top-k"
 
 
 class ImageClassifierHandler:
@@ -48,16 +49,19 @@ class ImageClassifierHandler:
 
         TorchServe mixes predictions, explanations and describe calls in one batch; a row's headers tell them apart.
         """
-        responses = [self._special(context.get_all_request_header(index)) for index in range(len(rows))]
+        headers = [_lower_case(context.get_all_request_header(index)) for index in range(len(rows))]
+        special = [self._special(row_headers) for row_headers in headers]
         requests = [
-            _request(row, context.get_request_id(index)) for index, row in enumerate(rows) if responses[index] is None
+            _request(row, headers[index], context.get_request_id(index))
+            for index, row in enumerate(rows)
+            if special[index] is None
         ]
         answers = iter(answer(self.classifier, requests))
-        complete = [response or next(answers) for response in responses]
-        for index, response in enumerate(complete):
+        responses = [response or next(answers) for response in special]
+        for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
-        return [response.body for response in complete]
+        return [response.body for response in responses]
 
     def _special(self, headers: Mapping[str, str]) -> Response | None:
         """The response to a row that is not a prediction; None for one that is."""
@@ -68,11 +72,21 @@ class ImageClassifierHandler:
         return None
 
 
-def _request(row: Mapping[str, Any], request_id: str) -> Request:
-    """A row holds the body or the form fields beside the query's parameters, all by name."""
+def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str) -> Request:
+    """A row holds the body, or the form fields, and on some paths the query's parameters, all by name.
+
+    The front end drops the query of /predictions, so there the parameter comes as a header.
+    """
     body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
+    if _TOP_K_HEADER in headers:
+        parameters.setdefault("top_k", str(headers[_TOP_K_HEADER]))
     return Request(body=body, parameters=parameters, request_id=request_id)
+
+
+def _lower_case(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Header names as HTTP means them; TorchServe passes them on as the client wrote them."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _text(value: Any) -> str:

@@ -1,17 +1,17 @@
 """An RGB picture to the square of pixels that a model looks at, and pixels to the floats that it computes with."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-Interpolation = Literal["bilinear", "bicubic"]
-Normalization = Literal["imagenet", "half"]
+from classifier.recipe import Interpolation, Normalization
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_RESAMPLING: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 # Per-channel mean and standard deviation, RGB, on pixels scaled to 0…1.
 NORMALIZATIONS: dict[Normalization, tuple[tuple[float, float, float], tuple[float, float, float]]] = {

@@ -7,10 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from classifier.errors import UnusableError
-from classifier.preprocess import Interpolation, Normalization
 
 RuntimeName = Literal["eager", "torchscript"]
 Precision = Literal["float32"]
+Interpolation = Literal["bilinear", "bicubic"]
+Normalization = Literal["imagenet", "half"]  # preprocess.py has the numbers
 
 _Positive = Annotated[int, Meta(ge=1)]
 _PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself

@@ -1,0 +1,214 @@
+"""A client of TorchServe's REST APIs. gRPC: grpc_client.py."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from scripts.config import Addresses
+
+_CONNECT_TIMEOUT_S: Final = 5
+_POLL_S: Final = 0.1
+
+
+class RequestFailedError(Exception):
+    """The server answered with an error, or not at all. `status` is 0 when there was no answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version of a model and its workers."""
+
+    name: str
+    version: str
+    archive: str
+    workers: list[str]  # the status of each
+    min_workers: int
+
+    @property
+    def ready(self) -> bool:
+        """All the workers that it should have are READY."""
+        return len(self.workers) >= self.min_workers > 0 and set(self.workers) == {"READY"}
+
+
+class Client:
+    """One server's REST APIs. Retries a refused connection only: nothing is ever sent twice."""
+
+    def __init__(self, addresses: Addresses, timeout_s: float = 130, connect_retries: int = 3) -> None:
+        """Args: timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts."""
+        self.addresses = addresses
+        self._timeouts = (_CONNECT_TIMEOUT_S, timeout_s)
+        self._session = requests.Session()
+        self._session.trust_env = False  # the server is on this machine or in the cluster, never behind a proxy
+        retry = Retry(total=None, connect=connect_retries, read=0, redirect=0, status=0, other=0, backoff_factor=0.2)
+        self._session.mount("http://", HTTPAdapter(max_retries=retry))
+
+    # ---- inference
+
+    def ping(self) -> dict[str, Any]:
+        """TorchServe's own health. It says Healthy without a single worker: ask `ModelVersion.ready` for the truth."""
+        return self._json("GET", f"{self.addresses.inference}/ping")
+
+    def predict(self, image: bytes, model: str, version: str | None = None, top_k: int | None = None) -> dict[str, Any]:
+        """Classify one picture: the answer as the contract has it.
+
+        Raises:
+            RequestFailedError: with the status and code of the contract.
+        """
+        # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
+        headers = {} if top_k is None else {"X-Top-K": str(top_k)}
+        return self._json("POST", _path(self.addresses.inference, "predictions", model, version), image, headers)
+
+    # ---- management
+
+    def versions(self, model: str | None = None) -> list[ModelVersion]:
+        """The registered versions of one model or of all."""
+        names = [model] if model else self._names()
+        return [version for name in names for version in self._describe(name, "all")]
+
+    def version(self, model: str, version: str) -> ModelVersion:
+        """One registered version."""
+        return self._describe(model, version)[0]
+
+    def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """What the model says of itself, through a worker: identity, classes, accepted pictures."""
+        url = _path(self.addresses.management, "models", model, version)
+        described = self._json("GET", url, params={"customized": "true"})
+        content: dict[str, Any] = described[0]
+        return content
+
+    def register(self, archive: str) -> str:
+        """Register an archive of the model store with the workers that it asks for, and wait until they are READY.
+
+        Raises:
+            RequestFailedError: the server refused it, or a worker could not load it.
+        """
+        parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
+        answer = self._json("POST", f"{self.addresses.management}/models", params=parameters)
+        return str(answer["status"])
+
+    def scale(self, model: str, workers: int, version: str | None = None) -> str:
+        """Set the number of workers, and wait until all of them are READY."""
+        url = _path(self.addresses.management, "models", model, version)
+        parameters = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
+        return str(self._json("PUT", url, params=parameters)["status"])
+
+    def set_default(self, model: str, version: str) -> str:
+        """Make a version the one that answers when a request names none."""
+        return str(
+            self._json("PUT", _path(self.addresses.management, "models", model, version, "set-default"))["status"]
+        )
+
+    def unregister(self, model: str, version: str | None = None) -> str:
+        """Take a version away; without one, the default version."""
+        return str(self._json("DELETE", _path(self.addresses.management, "models", model, version))["status"])
+
+    def wait_ready(
+        self, expected: list[tuple[str, str]], deadline_s: float, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until all workers of these (model, version) are READY; `check` is called in between and may raise.
+
+        Raises:
+            TimeoutError: they are not, in time.
+        """
+        deadline = time.monotonic() + deadline_s
+        waiting = list(expected)
+        while True:
+            check()
+            waiting = [(model, version) for model, version in waiting if not self._is_ready(model, version)]
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                names = ", ".join(f"{model} {version}" for model, version in waiting)
+                raise TimeoutError(f"{names}: no READY worker after {deadline_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    # ---- metrics
+
+    def metrics(self) -> str:
+        """The metrics page, in Prometheus' text format."""
+        return self._send("GET", f"{self.addresses.metrics}/metrics").text
+
+    # ---- how
+
+    def _is_ready(self, model: str, version: str) -> bool:
+        try:
+            return self.version(model, version).ready
+        except RequestFailedError:
+            return False
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        token: str | None = "0"
+        while token is not None:
+            page = self._json("GET", f"{self.addresses.management}/models", params={"next_page_token": token})
+            names += [model["modelName"] for model in page["models"]]
+            token = page.get("nextPageToken")
+        return names
+
+    def _describe(self, model: str, version: str) -> list[ModelVersion]:
+        return [
+            ModelVersion(
+                name=entry["modelName"],
+                version=entry["modelVersion"],
+                archive=entry["modelUrl"],
+                workers=[worker["status"] for worker in entry["workers"]],
+                min_workers=entry["minWorkers"],
+            )
+            for entry in self._json("GET", _path(self.addresses.management, "models", model, version))
+        ]
+
+    def _json(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> Any:
+        return self._send(method, url, body, headers, params).json()
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> requests.Response:
+        try:
+            response = self._session.request(
+                method, url, data=body, headers=headers, params=params, timeout=self._timeouts
+            )
+        except requests.ConnectionError as error:
+            raise RequestFailedError(
+                0, "unreachable", f"nothing answers at {url}; is the server running? (make serve, make status)"
+            ) from error
+        except requests.Timeout as error:
+            raise RequestFailedError(0, "timeout", f"{url} did not answer within {self._timeouts[1]:.0f} s") from error
+        if not response.ok:
+            raise _failure(response)
+        return response
+
+
+def _path(base: str, *parts: str | None) -> str:
+    return "/".join([base, *(requests.utils.quote(part, safe="") for part in parts if part)])
+
+
+def _failure(response: requests.Response) -> RequestFailedError:
+    """The handler's problem+json, or the front end's own error object, in words."""
+    try:
+        content = response.json()
+        code = str(content.get("code", response.status_code))
+        message = str(content.get("detail") or content.get("message") or content)
+    except (ValueError, AttributeError):
+        code, message = str(response.status_code), response.text or response.reason
+    return RequestFailedError(response.status_code, code, f"{message} ({response.status_code} {code})")

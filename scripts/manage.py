@@ -1,0 +1,108 @@
+"""Manage a running server's models: `make register | versions | describe | default | scale | unregister`."""
+
+import argparse
+from pathlib import Path
+
+from classifier.digests import verify
+from classifier.errors import BrokenArchiveError
+from rich.table import Table
+
+from scripts.client import Client, RequestFailedError
+from scripts.console import UserError, done, out, run, step
+from scripts.server import CONSOLE_LOG, STATE_FOLDER, running
+from scripts.server_log import last_words
+from scripts.store import find_archive
+
+
+def register(client: Client, archive: Path, log: Path) -> tuple[str, str]:
+    """Register an archive of the model store and wait until its workers are READY; returns model and version.
+
+    The archive is held to its digests first. If a worker cannot load it, the version is taken away again: what served
+    before goes on serving.
+
+    Raises:
+        UserError: the archive is not what was built, the server refused it, or a worker cannot load it.
+    """
+    found = find_archive(str(archive), archive.parent)
+    try:
+        verify(found.path)
+    except BrokenArchiveError as error:
+        raise UserError(f"{error}; it is not registered. Build it again with `make archive`") from error
+    model = found.identity.model
+    step(f"registering {model.name} {model.version} from {found.path.name}")
+    before = log.stat().st_size if log.exists() else 0
+    try:
+        client.register(found.path.name)
+        client.wait_ready([(model.name, model.version)], deadline_s=10)
+    except RequestFailedError as error:
+        if error.status == 500:  # 4xx leave nothing behind; 500 leaves a version without workers
+            _take_away(client, model.name, model.version)
+            raise UserError(f"{error}: {last_words(_log_since(log, before))}") from error
+        raise UserError(str(error)) from error
+    return model.name, model.version
+
+
+def _take_away(client: Client, model: str, version: str) -> None:
+    try:
+        client.unregister(model, version)
+    except RequestFailedError as error:
+        if error.status != 404:
+            raise
+
+
+def _log_since(log: Path, position: int) -> str:
+    with log.open(errors="replace") as file:
+        file.seek(position)
+        return file.read()
+
+
+def print_versions(client: Client, model: str | None) -> None:
+    """A table of the registered versions and their workers."""
+    table = Table("model", "version", "archive", "workers")
+    for version in client.versions(model):
+        table.add_row(version.name, version.version, version.archive, ", ".join(version.workers) or "none")
+    out.print(table, soft_wrap=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.manage", description=__doc__)
+    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("register", help="add a version from an archive").add_argument("archive", type=Path)
+    commands.add_parser("versions", help="list versions and workers").add_argument("model", nargs="?")
+    commands.add_parser("describe", help="what a model says of itself").add_argument("model")
+    for name, text in (("default", "set the default version"), ("unregister", "take a version away")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("model")
+        command.add_argument("version")
+    scale = commands.add_parser("scale", help="set the number of workers")
+    scale.add_argument("model")
+    scale.add_argument("workers", type=int)
+    scale.add_argument("version", nargs="?")
+    return parser
+
+
+def main() -> None:
+    """Do what the command line says."""
+    arguments = _parser().parse_args()
+    client = Client(running(arguments.state).addresses)
+    try:
+        if arguments.command == "register":
+            model, version = register(client, arguments.archive, arguments.state / CONSOLE_LOG)
+            done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
+        elif arguments.command == "versions":
+            print_versions(client, arguments.model)
+        elif arguments.command == "describe":
+            out.print_json(data=client.describe(arguments.model))
+        elif arguments.command == "default":
+            done(client.set_default(arguments.model, arguments.version))
+        elif arguments.command == "unregister":
+            done(client.unregister(arguments.model, arguments.version))
+        else:
+            done(client.scale(arguments.model, arguments.workers, arguments.version))
+    except RequestFailedError as error:
+        raise UserError(str(error)) from error
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""Run TorchServe on this machine: `make serve | stop | status | logs`."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Final
+
+from classifier.identity import UNTRAINED
+
+from scripts.client import Client
+from scripts.config import CONFIG_FILE, read_config, saved_models, with_free_ports
+from scripts.console import UserError, done, out, run, step, warn_untrained
+from scripts.server import CONSOLE_LOG, SNAPSHOTS, STATE_FOLDER, Server, find, running, start, stop, wait_ready
+from scripts.server_log import tail
+from scripts.store import find_archive
+
+_DEFAULT_MODELS: Final = "vgg16"
+
+
+def serve(config_file: Path, store: Path, state: Path, models: str | None, free_ports: bool, foreground: bool) -> None:
+    """Start a server, wait until it is ready, say how to reach it.
+
+    Args:
+        config_file: the configuration.
+        store: the folder of archives.
+        state: the folder for all that the server writes.
+        models: what to load, separated by spaces; without it what the last server had, or else the default.
+        free_ports: take any free ports instead of the configuration's.
+        foreground: stay until the server ends or somebody interrupts.
+    """
+    if server := find(state):
+        raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
+    config = read_config(config_file) | {"model_store": str(store.resolve())}
+    if free_ports:
+        config = with_free_ports(config)
+    snapshot = saved_models(state / SNAPSHOTS) if models is None else None
+    if snapshot is not None:
+        config["model_snapshot"] = snapshot
+        archives = [find_archive(name, store) for name in _archive_names(snapshot)]
+    else:
+        archives = [find_archive(name, store) for name in (models or _DEFAULT_MODELS).split()]
+    for archive in archives:
+        if archive.identity.model.weights == UNTRAINED:
+            warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
+    for old in (state / SNAPSHOTS).glob("*.cfg"):  # what they say is in `config` now, or was replaced by MODELS
+        old.unlink()
+    names = ", ".join(archive.path.name for archive in archives) or "no model"
+    step(f"starting TorchServe with {names}" + (", as the last one had" if snapshot else ""))
+    try:
+        started = time.monotonic()
+        server = start(config, archives, state)
+        with out.status("waiting until every worker is READY"):
+            wait_ready(server, state)
+        done(f"ready after {time.monotonic() - started:.1f} s")
+        _show(server)
+        if foreground:
+            _follow(server, state)
+    except BaseException:
+        stop(state)
+        raise
+
+
+def _archive_names(snapshot: str) -> list[str]:
+    models = json.loads(snapshot)["models"]
+    return [version["marName"] for versions in models.values() for version in versions.values()]
+
+
+def _show(server: Server) -> None:
+    addresses = server.addresses
+    out.print(f"  inference   {addresses.inference}   gRPC {addresses.grpc_inference}")
+    out.print(f"  management  {addresses.management}   gRPC {addresses.grpc_management}")
+    out.print(f"  metrics     {addresses.metrics}/metrics")
+    if server.models:
+        out.print(f"  try         curl {addresses.inference}/predictions/{server.models[0][0]} -T <picture>")
+
+
+def _follow(server: Server, state: Path) -> None:
+    """Show the log as it grows, until the server ends or somebody interrupts."""
+    with (state / CONSOLE_LOG).open(errors="replace") as log:
+        while find(state) is not None:
+            for line in log:
+                out.out(line, end="")
+            time.sleep(0.2)
+    raise UserError(f"TorchServe ended by itself; see {state / CONSOLE_LOG}")
+
+
+def status(state: Path) -> None:
+    """Where the server listens, and every version of every model with its workers."""
+    server = running(state)
+    _show(server)
+    for version in Client(server.addresses).versions():
+        workers = ", ".join(version.workers) or "no workers"
+        out.print(f"  {version.name} {version.version}  {version.archive}  {workers}")
+
+
+def logs(state: Path, lines: int) -> None:
+    """The end of the server's log."""
+    path = state / CONSOLE_LOG
+    if not path.exists():
+        raise UserError("there is no log; no server was started yet")
+    out.out(tail(path, lines))
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.serve", description=__doc__)
+    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="folder for all that the server writes")
+    commands = parser.add_subparsers(dest="command", required=True)
+    starting = commands.add_parser("start", help="start in the background and wait until ready")
+    starting.add_argument("--config", type=Path, default=CONFIG_FILE)
+    starting.add_argument("--store", type=Path, default=Path("model_store"))
+    starting.add_argument("--models", help="archives, separated by spaces")
+    starting.add_argument("--ports", choices=("config", "free"), default="config")
+    starting.add_argument("--foreground", action="store_true", help="stay in front, show the log")
+    commands.add_parser("stop", help="stop it")
+    commands.add_parser("status", help="addresses, models, workers")
+    commands.add_parser("logs", help="the end of its log").add_argument("--lines", type=int, default=40)
+    arguments = parser.parse_args()
+    state: Path = arguments.state
+    if arguments.command == "start":
+        free = arguments.ports == "free"
+        serve(arguments.config, arguments.store, state, arguments.models or None, free, arguments.foreground)
+    elif arguments.command == "stop":
+        done("stopped" if stop(state) else "no server was running")
+    elif arguments.command == "status":
+        status(state)
+    else:
+        logs(state, arguments.lines)
+
+
+if __name__ == "__main__":
+    run(main)

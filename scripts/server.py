@@ -1,0 +1,195 @@
+"""One TorchServe on this machine: start it, find it again, stop it.
+
+All that is needed to find a running server lies in its state folder: server.json, the configuration that it was started
+with, its logs. Unpacked archives and sockets lie in a folder of their own below the system's temp folder, because the
+path of a socket must be short.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil
+
+from scripts.client import Client
+from scripts.config import Addresses, addresses, write_config
+from scripts.console import UserError
+from scripts.java import find_java_home
+from scripts.server_log import failure, tail
+from scripts.store import Archive
+
+STATE_FOLDER: Final = Path(".torchserve")
+SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
+CONSOLE_LOG: Final = Path("logs/console.log")
+
+_READY_DEADLINE_S: Final = 300
+_STOP_DEADLINE_S: Final = 20
+_LOG_GRACE_S: Final = 0.5  # what a dying worker wrote reaches the log a moment after the news of its death
+
+# Inherited settings that would change what a server does behind config.properties' back
+_DROPPED_VARIABLES: Final = (
+    "PYTHONPATH",
+    "TS_CONFIG_FILE",
+    "LOG_LOCATION",
+    "METRICS_LOCATION",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+)
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A running server, as written to server.json."""
+
+    pid: int  # of the launcher, which leads the server's process group
+    created: float  # its start time, so that a reused pid is not taken for it
+    addresses: Addresses
+    temporary: str  # folder
+    models: list[tuple[str, str]]  # name and version of what it was started with
+
+
+def find(state: Path) -> Server | None:
+    """The server that runs from this state folder, if one does."""
+    try:
+        server = msgspec.json.decode((state / "server.json").read_bytes(), type=Server)
+    except FileNotFoundError:
+        return None
+    return server if _processes(server) else None
+
+
+def running(state: Path) -> Server:
+    """The server that runs from this state folder.
+
+    Raises:
+        UserError: none does.
+    """
+    server = find(state)
+    if server is None:
+        raise UserError("no server is running; start one with `make serve`")
+    return server
+
+
+def start(config: dict[str, str], archives: list[Archive], state: Path) -> Server:
+    """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
+
+    Args:
+        config: what goes into its config.properties; model_store must be absolute.
+        archives: what it loads; those that `config` names in a `model_snapshot` must be among them.
+        state: folder for all that it writes.
+
+    Raises:
+        UserError: one is running from that folder already, a port is taken, or there is no Java.
+    """
+    if server := find(state):
+        raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
+    listening = addresses(config)
+    _check_ports(listening)
+    java_home = find_java_home()
+    _clean(state)
+    (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
+    write_config(config, state / "config.properties")
+    temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
+    models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]
+    if "model_snapshot" not in config and archives:
+        command += ["--models", *(f"{a.identity.model.name}={a.path.name}" for a in archives)]
+    environment = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}
+    environment |= {"JAVA_HOME": str(java_home), "TMPDIR": str(temporary), "TEMP": str(temporary)}
+    with (state / CONSOLE_LOG).open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=state,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    created = psutil.Process(process.pid).create_time()
+    server = Server(pid=process.pid, created=created, addresses=listening, temporary=str(temporary), models=models)
+    (state / "server.json").write_bytes(msgspec.json.format(msgspec.json.encode(server)))
+    return server
+
+
+def wait_ready(server: Server, state: Path) -> None:
+    """Wait until every worker of every model is READY.
+
+    Raises:
+        UserError: the server ended, or a model cannot be loaded; the message has what the log says of it.
+    """
+    log = state / CONSOLE_LOG
+
+    def check() -> None:
+        if not _processes(server):
+            raise UserError(f"TorchServe ended while starting; the end of {log}:\n{tail(log, 15)}")
+        if failure(log.read_text(errors="replace")):
+            time.sleep(_LOG_GRACE_S)
+            raise UserError(f"{failure(log.read_text(errors='replace'))}\nThe whole log: {log}")
+
+    client = Client(server.addresses, connect_retries=0)
+    try:
+        client.wait_ready(server.models, _READY_DEADLINE_S, check)
+    except TimeoutError as error:
+        raise UserError(f"{error}; see {log}") from error
+
+
+def stop(state: Path) -> bool:
+    """Stop the server of this state folder, and remove its temporary files. False if none was running."""
+    server = find(state)
+    if server is not None:
+        processes = _processes(server)
+        for process in processes:
+            if process.name() == "java":  # it ends its workers, then the launcher ends by itself
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=_STOP_DEADLINE_S)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=_STOP_DEADLINE_S)
+    _clean(state)
+    return server is not None
+
+
+def _processes(server: Server) -> list[psutil.Process]:
+    """The launcher and all below it; none if the launcher is gone or the pid is somebody else's by now."""
+    try:
+        launcher = psutil.Process(server.pid)
+        if launcher.create_time() != server.created or launcher.status() == psutil.STATUS_ZOMBIE:
+            return []
+        return [launcher, *launcher.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _clean(state: Path) -> None:
+    """Remove what a server that is gone left behind, also one that was killed. Logs and snapshots stay."""
+    path = state / "server.json"
+    if path.exists():
+        server = msgspec.json.decode(path.read_bytes(), type=Server)
+        shutil.rmtree(server.temporary, ignore_errors=True)
+        path.unlink()
+
+
+def _check_ports(listening: Addresses) -> None:
+    for name, port in listening.ports().items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise UserError(
+                    f"port {port} ({name}) is taken{_owner(port)}; "
+                    "stop that program, change config.properties, or use PORTS=free"
+                ) from error
+
+
+def _owner(port: int) -> str:
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            return f" by {psutil.Process(connection.pid).name()}, process {connection.pid}" if connection.pid else ""
+    return ""

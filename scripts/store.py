@@ -1,0 +1,53 @@
+"""The model store: which archives are there, and what each one is."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from classifier.digests import DIGESTS_FILE, members
+from classifier.identity import IDENTITY_FILE, Identity
+
+from scripts.console import UserError
+
+_SUFFIXES: Final = (".mar", ".tar.gz", "")
+_DEFAULT_RUNTIME: Final = "eager"
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """An archive of the store."""
+
+    path: Path
+    identity: Identity
+
+
+def find_archive(name: str, store: Path) -> Archive:
+    """Find an archive by what people call it: `vgg16`, `vgg16-eager`, `vgg16-eager.mar` or a path to it in the store.
+
+    Raises:
+        UserError: there is none, or it is not one of ours, or not whole.
+    """
+    stem = Path(name).name
+    candidates = [store / f"{base}{suffix}" for base in (stem, f"{stem}-{_DEFAULT_RUNTIME}") for suffix in _SUFFIXES]
+    path = next((path for path in candidates if path.exists()), None)
+    if path is None:
+        there = ", ".join(sorted(path.name for path in store.glob("*") if not path.name.startswith("."))) or "nothing"
+        model = stem.partition("-")[0].partition(".")[0]
+        raise UserError(f"no archive {name} in {store} (there: {there}); build it with `make archive MODEL={model}`")
+    return Archive(path, read_archive_identity(path))
+
+
+def read_archive_identity(path: Path) -> Identity:
+    """Read who an archive is, without unpacking it.
+
+    Raises:
+        UserError: it is not whole, or was not built by `make archive`.
+    """
+    try:
+        found = {name: stream.read() for name, stream in members(path) if name in (IDENTITY_FILE, DIGESTS_FILE)}
+        if found.keys() == {IDENTITY_FILE, DIGESTS_FILE}:
+            return msgspec.json.decode(found[IDENTITY_FILE], type=Identity)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{path} is broken ({error}); build it again with `make archive`") from error
+    raise UserError(f"{path} was not built by `make archive`: it carries no identity and no digests")
