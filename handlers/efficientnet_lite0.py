@@ -39,6 +39,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(HEAD_CHANNELS, CLASSES)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Compute the logits."""
         features = nn.functional.relu6(self._bn0(self._conv_stem(self._pad_stem(pixels))))
         for block in self._blocks:
             changed = block(features)

@@ -3,7 +3,7 @@
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
 
-class VGG16(VGG):
+class VGG16(VGG):  # type: ignore[misc] # torchvision ships no types
     """Torchvision's VGG16: float32 [N,3,224,224] to logits [N,1000]."""
 
     def __init__(self) -> None:

@@ -142,7 +142,7 @@ def _stage(
 
 
 def front_end_settings(recipe: Recipe) -> dict[str, int]:
-    """TorchServe's own keys, which its front end reads from an archive's model-config.yaml. Times: ms for the delay, else s."""
+    """What TorchServe's front end reads from an archive's model-config.yaml. The delay is in ms, the timeouts in s."""
     serving = recipe.serving
     return {
         "minWorkers": serving.workers,
@@ -207,5 +207,5 @@ def main() -> None:
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
         # torch.jit.script walks sets of names: with a random hash seed its output differs from build to build
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606
     run(main)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import requests
@@ -55,7 +56,8 @@ class Client:
 
     def ping(self) -> dict[str, Any]:
         """TorchServe's own health. It says Healthy without a single worker: ask `ModelVersion.ready` for the truth."""
-        return self._json("GET", f"{self.addresses.inference}/ping")
+        content: dict[str, Any] = self._json("GET", f"{self.addresses.inference}/ping")
+        return content
 
     def predict(self, image: bytes, model: str, version: str | None = None, top_k: int | None = None) -> dict[str, Any]:
         """Classify one picture: the answer as the contract has it.
@@ -65,7 +67,9 @@ class Client:
         """
         # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
         headers = {} if top_k is None else {"X-Top-K": str(top_k)}
-        return self._json("POST", _path(self.addresses.inference, "predictions", model, version), image, headers)
+        url = _path(self.addresses.inference, "predictions", model, version)
+        content: dict[str, Any] = self._json("POST", url, image, headers)
+        return content
 
     # ---- management
 
@@ -147,11 +151,11 @@ class Client:
 
     def _names(self) -> list[str]:
         names: list[str] = []
-        token: str | None = "0"
-        while token is not None:
-            page = self._json("GET", f"{self.addresses.management}/models", params={"next_page_token": token})
+        following: str | None = "0"
+        while following is not None:
+            page = self._json("GET", f"{self.addresses.management}/models", params={"next_page_token": following})
             names += [model["modelName"] for model in page["models"]]
-            token = page.get("nextPageToken")
+            following = page.get("nextPageToken")
         return names
 
     def _describe(self, model: str, version: str) -> list[ModelVersion]:
@@ -199,16 +203,22 @@ class Client:
         return response
 
 
+def failure_of(status: int, content: Any) -> RequestFailedError:
+    """An error answer as an exception: the handler's problem, or the front end's own object."""
+    fields = content if isinstance(content, dict) else {}
+    if "detail" in fields:
+        return RequestFailedError(status, fields["code"], f"{fields['detail']} ({status} {fields['code']})")
+    code = str(fields.get("type", ""))
+    return RequestFailedError(status, code, f"{fields.get('message', content)} ({status} {code})")
+
+
 def _path(base: str, *parts: str | None) -> str:
-    return "/".join([base, *(requests.utils.quote(part, safe="") for part in parts if part)])
+    return "/".join([base, *(quote(part, safe="") for part in parts if part)])
 
 
 def _failure(response: requests.Response) -> RequestFailedError:
     """The handler's problem+json, or the front end's own error object, in words."""
     try:
-        content = response.json()
-        code = str(content.get("code", response.status_code))
-        message = str(content.get("detail") or content.get("message") or content)
-    except (ValueError, AttributeError):
-        code, message = str(response.status_code), response.text or response.reason
-    return RequestFailedError(response.status_code, code, f"{message} ({response.status_code} {code})")
+        return failure_of(response.status_code, response.json())
+    except ValueError:
+        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (no JSON)")

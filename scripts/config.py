@@ -38,7 +38,7 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
         UserError: it cannot be read.
     """
     try:
-        return javaproperties.loads(path.read_text())  # type: ignore[no-any-return]
+        return javaproperties.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
 

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(soft_wrap=True, highlight=False, stderr=True)
+_WIDTH_OF_FILES = 120  # columns, where there is no terminal to ask
+
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+err = Console(soft_wrap=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES, stderr=True)
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""A model to the file that a runtime loads. One function a runtime; the runtime's other half is in classifier/runtimes."""
+"""A model to the file that a runtime loads. The other half of each runtime is in classifier/runtimes."""
 
 import warnings
 from pathlib import Path

@@ -6,7 +6,7 @@ from typing import Any, Final
 import grpc
 from torchserve_grpc import inference_pb2, inference_pb2_grpc, management_pb2, management_pb2_grpc
 
-from scripts.client import RequestFailedError
+from scripts.client import RequestFailedError, failure_of
 from scripts.config import Addresses
 
 _TIMEOUT_S: Final = 130
@@ -42,6 +42,8 @@ class GrpcClient:
             model_name=model, model_version=version or "", input={"data": image, **parameters}
         )
         content: dict[str, Any] = json.loads(self._call(self._inference.Predictions, request).prediction)
+        if "detail" in content:  # gRPC has no place for the handler's status, so a problem arrives as a good answer
+            raise failure_of(content["status"], content)
         return content
 
     def describe(self, model: str) -> Any:

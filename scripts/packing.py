@@ -1,4 +1,4 @@
-"""From a folder of files to an archive, the same bytes every time. torch-model-archiver builds it; this normalises it."""
+"""Files to an archive, the same bytes every time: torch-model-archiver builds it, this module normalises it."""
 
 import gzip
 import json

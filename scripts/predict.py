@@ -26,7 +26,7 @@ def predict(
 def answer_table(answer: dict[str, Any]) -> Table:
     """An answer as a table of classes, headed by the model that gave it."""
     model = answer["model"]
-    title = f"{model['name']} {model['version']} · {model['runtime']} {model['precision']} · weights: {model['weights']}"
+    title = "{name} {version} · {runtime} {precision} · weights: {weights}".format(**model)
     table = Table("class", "id", "probability", title=title, title_justify="left")
     for item in answer["predictions"]:
         table.add_row(item["class_name"], item["class_id"], f"{item['probability']:.1%}")
@@ -49,9 +49,7 @@ def main() -> None:
         raise UserError(f"{arguments.image}: {error.strerror}") from error
     addresses = running(arguments.state).addresses
     try:
-        answer = predict(
-            addresses, image, arguments.model, arguments.version or None, arguments.top_k, arguments.grpc
-        )
+        answer = predict(addresses, image, arguments.model, arguments.version or None, arguments.top_k, arguments.grpc)
     except RequestFailedError as error:
         raise UserError(str(error)) from error
     out.print(answer_table(answer), soft_wrap=False)

@@ -2,8 +2,10 @@
 
 import io
 import logging
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage
@@ -92,11 +94,12 @@ def _accepts(name: str, prefix: bytes) -> bool:
     return accept is not None and accept(prefix) is True
 
 
-def _to_eight_bits(grey: np.ndarray) -> np.ndarray:
+def _to_eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """[H,W] of uint16, int32 or float32 to uint8."""
     if grey.dtype.kind == "u":
         return (grey >> 8).astype(np.uint8)
     values = np.nan_to_num(grey.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
     span = high - low or 1.0
-    return ((values - low) / span * 255).round().astype(np.uint8)
+    scaled: NDArray[np.uint8] = ((values - low) / span * 255).round().astype(np.uint8)
+    return scaled

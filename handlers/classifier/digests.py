@@ -20,7 +20,7 @@ def digest(stream: IO[bytes]) -> str:
 
 
 def write_digests(directory: Path) -> None:
-    """Write the digest file of a directory that becomes an archive: `{"<path>": "<sha256>"}` of every other file in it."""
+    """Write the digest file of a directory that becomes an archive: `{"<path>": "<sha256>"}` of all other files."""
     digests = {name: digest(stream) for name, stream in members(directory)}
     (directory / DIGESTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(digests), indent=1))
 

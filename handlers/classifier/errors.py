@@ -1,4 +1,4 @@
-"""What can be wrong with the files that a model is made of. (What can be wrong with a request: problems.py.)"""
+"""What can be wrong with the files that a model is made of. What can be wrong with a request is in problems.py."""
 
 
 class UnusableError(ValueError):

@@ -54,7 +54,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             top: how many classes to return for each, 1 … number of classes.
 
         Returns:
-            For each picture its predictions, likeliest first, or what is wrong with it; never less than one per picture.
+            For each picture its predictions, likeliest first, or what is wrong with it.
         """
         pixels = [load_pixels(image, self.recipe.input) for image in images]
         good = [item for item in pixels if not isinstance(item, Problem)]

@@ -5,7 +5,7 @@ from typing import ClassVar
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the time it is returned, not raised
     """One item could not be answered. `detail` is for the client: it says what to change, and leaks nothing of ours."""
 
     status: ClassVar[int]

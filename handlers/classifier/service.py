@@ -1,4 +1,4 @@
-"""The HTTP contract, without HTTP: requests of a batch in, an answer for each out. Servers only translate to and from it."""
+"""The HTTP contract without HTTP: the requests of a batch in, a response for each out. Servers only translate."""
 
 import base64
 import logging
@@ -61,7 +61,7 @@ class _Parsed(msgspec.Struct, frozen=True):
 
 
 def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
-    """Answer the requests of one batch, all their pictures in one go. What is wrong with one changes no other's answer."""
+    """Answer the requests of one batch, all their pictures in one go. What is wrong with one changes no other."""
     parsed = [_parse(request, classifier) for request in requests]
     wanted = [
         (image, item.top_k)

@@ -20,7 +20,7 @@ def load(source: Source, device: str) -> Forward:
         UnusableError: the state_dict does not fit the architecture; the message says where.
     """
     module = load_module(source.recipe.architecture, source.directory / source.serialized_file)
-    module.to(device=torch.device(device), memory_format=torch.channels_last)
+    module.to(device).to(memory_format=torch.channels_last)
     normalization = source.recipe.input.normalization
 
     @torch.inference_mode()
