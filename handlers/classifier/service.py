@@ -2,7 +2,7 @@
 
 import base64
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -63,28 +63,23 @@ class _Parsed(msgspec.Struct, frozen=True):
 def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
     """Answer the requests of one batch, all their pictures in one go. What is wrong with one changes no other."""
     parsed = [_parse(request, classifier) for request in requests]
-    wanted = [
-        (image, item.top_k)
-        for item in parsed
-        if isinstance(item, _Parsed)
-        for image in item.images
-        if isinstance(image, bytes)
-    ]
-    try:
-        results = iter(classifier.classify([image for image, _ in wanted], [top_k for _, top_k in wanted]))
-    except (
-        Exception
-    ):  # the model failed, so every picture of the batch did; requests already refused keep their own reason
-        ids = ", ".join(request.request_id for request in requests)
-        logger.exception("classification failed; requests: %s", ids)
-        results = iter([Internal("the classifier failed; the server's log has the reason")] * len(wanted))
-    model = classifier.identity.model
+    results = iter(_classify(classifier, [item for item in parsed if isinstance(item, _Parsed)], requests))
     return [
-        problem_response(item)
-        if isinstance(item, Problem)
-        else _respond(item, [image if isinstance(image, Problem) else next(results) for image in item.images], model)
+        problem_response(item) if isinstance(item, Problem) else _respond(item, results, classifier.identity.model)
         for item in parsed
     ]
+
+
+def _classify(
+    classifier: Classifier, parsed: Sequence[_Parsed], requests: Sequence[Request]
+) -> list[list[Prediction] | Problem]:
+    """The results of all pictures of the batch, in order."""
+    pictures = [(image, item.top_k) for item in parsed for image in item.images if isinstance(image, bytes)]
+    try:
+        return classifier.classify([image for image, _ in pictures], [top_k for _, top_k in pictures])
+    except Exception:  # it is the model that failed, so every picture of the batch did
+        logger.exception("classification failed; requests: %s", ", ".join(request.request_id for request in requests))
+        return [Internal("the server's log has the reason, under the id of this request")] * len(pictures)
 
 
 def problem_response(problem: Problem) -> Response:
@@ -111,14 +106,18 @@ def _json_response(content: object) -> Response:
     return Response(status=200, content_type=JSON, body=msgspec.json.encode(content))
 
 
-def _respond(item: _Parsed, results: list[list[Prediction] | Problem], model: Model) -> Response:
+def _respond(item: _Parsed, results: Iterator[list[Prediction] | Problem], model: Model) -> Response:
+    """The response to one request; takes the results of its pictures from `results`."""
+    own = [image if isinstance(image, Problem) else next(results) for image in item.images]
     if item.many:
-        instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in results]
+        instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in own]
         return _json_response({"instances": instances, "model": model})
-    (result,) = results
-    if isinstance(result, Problem):
-        return problem_response(result)
-    return _json_response({**_prediction(result), "model": model})
+    (result,) = own
+    return (
+        problem_response(result)
+        if isinstance(result, Problem)
+        else _json_response({**_prediction(result), "model": model})
+    )
 
 
 def _prediction(predictions: list[Prediction]) -> dict[str, object]:
