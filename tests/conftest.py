@@ -1,0 +1,82 @@
+"""Fixtures of all tests: pictures, and a third classifier of a recipe and a module."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from classifier.pipeline import Classifier
+from PIL import Image
+
+from scripts.archive import Options, build
+from scripts.golden import photograph
+from scripts.packing import Format
+
+THIRD_MODEL = Path(__file__).parent / "third_model"
+TINY_RECIPE = THIRD_MODEL / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def cat() -> bytes:
+    """A photograph of an Egyptian cat, 451 x 300 RGB PNG."""
+    return photograph("chelsea.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def coffee() -> bytes:
+    """A photograph of an espresso, 600 x 400 RGB PNG."""
+    return photograph("coffee.png").read_bytes()
+
+
+def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
+    """A picture in a file format, as bytes."""
+    stream = io.BytesIO()
+    image.save(stream, image_format, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state_dict for tiny, with logits that differ clearly from picture to picture."""
+    from tiny_net import TinyNet
+
+    path = tmp_path_factory.mktemp("weights") / "tiny-trained.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.save(TinyNet().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_archive(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Callable[[str, Format], Path]:
+    """Build an archive of tiny for a runtime in a format; each one once."""
+    built: dict[tuple[str, Format], Path] = {}
+    folder = tmp_path_factory.mktemp("store")
+
+    def archive(runtime: str = "eager", archive_format: Format = "zip-store") -> Path:
+        if (runtime, archive_format) not in built:
+            options = Options(
+                recipe=TINY_RECIPE,
+                runtime=runtime,
+                weights=str(tiny_weights),
+                archive_format=archive_format,
+                store=folder / archive_format,
+                cache=folder / "cache",
+            )
+            built[runtime, archive_format], _ = build(options)
+        return built[runtime, archive_format]
+
+    return archive
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_archive: Callable[[str, Format], Path]) -> Path:
+    """An unpacked eager archive of tiny. Do not change it: copy it first."""
+    return tiny_archive("eager", "no-archive")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Classifier:
+    """The tiny classifier, loaded."""
+    return Classifier.load(tiny_folder)
