@@ -111,7 +111,7 @@ def _stage(
     if failures := report.failures():
         raise UserError(f"{recipe.name} {variant.runtime} is not built, it differs from its reference: {failures}")
 
-    labels = load_labels(recipe.labels)
+    labels = load_labels(recipe.labels, options.recipe.parent)
     if len(labels) != reference.shape[1]:
         raise UserError(f"{recipe.name}: {len(labels)} labels for {reference.shape[1]} logits")
     version = options.version or variant.version

@@ -29,14 +29,14 @@ def imagenet1k() -> list[Label]:
     return [Label(wordnet.imagenet1k_to_21k(index), name) for index, name in enumerate(names)]
 
 
-def load_labels(source: str) -> list[Label]:
-    """Read what a recipe's `labels` names: `imagenet1k`, or the path of a label file.
+def load_labels(source: str, folder: Path) -> list[Label]:
+    """Read what a recipe's `labels` names: `imagenet1k`, or a label file, whose path is relative to the recipe's folder.
 
     Raises:
         UnusableError: the file is not a list of labels; the message says where.
         OSError: the file cannot be read.
     """
-    return imagenet1k() if source == "imagenet1k" else read_labels(Path(source))
+    return imagenet1k() if source == "imagenet1k" else read_labels(folder / source)
 
 
 def read_labels(path: Path) -> list[Label]:
