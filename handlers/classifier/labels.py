@@ -30,7 +30,7 @@ def imagenet1k() -> list[Label]:
 
 
 def load_labels(source: str, folder: Path) -> list[Label]:
-    """Read what a recipe's `labels` names: `imagenet1k`, or a label file, whose path is relative to the recipe's folder.
+    """Read what a recipe's `labels` names: `imagenet1k`, or a label file, its path relative to the recipe's `folder`.
 
     Raises:
         UnusableError: the file is not a list of labels; the message says where.
