@@ -43,6 +43,9 @@ _DROPPED_VARIABLES: Final = (
     "MAKELEVEL",
 )
 
+# The servers that this process itself started: their parent must collect their exit codes, or they stay as zombies.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A running server, as written to server.json."""
@@ -111,6 +114,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path) -> Serve
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _children[process.pid] = process
     created = psutil.Process(process.pid).create_time()
     server = Server(pid=process.pid, created=created, addresses=listening, temporary=str(temporary), models=models)
     (state / "server.json").write_bytes(msgspec.json.format(msgspec.json.encode(server)))
@@ -151,6 +155,8 @@ def stop(state: Path) -> bool:
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=_STOP_DEADLINE_S)
+        if child := _children.pop(server.pid, None):
+            child.wait(_STOP_DEADLINE_S)
     _clean(state)
     return server is not None
 

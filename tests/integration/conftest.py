@@ -1,0 +1,101 @@
+"""Real servers with real archives, each on free ports, in a process group and temp folder of its own."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scripts.client import Client
+from scripts.config import read_config, with_free_ports
+from scripts.server import Server, start, stop, wait_ready
+from scripts.store import find_archive
+
+CHECKOUT = Path(__file__).parents[2]
+STORE = CHECKOUT / "model_store"
+BUILD_DEADLINE_S = 900
+
+_OURS = ("ts.model_server", "org.pytorch.serve.ModelServer", "model_service_worker", "prometheus")
+
+
+def make(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run make in the checkout, as a user does."""
+    variables = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
+    return subprocess.run(
+        ["make", *arguments],  # noqa: S607 - the user's own make
+        cwd=CHECKOUT,
+        env=variables | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=BUILD_DEADLINE_S,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(state: Path, *archives: str, store: Path = STORE, **settings: str) -> Iterator[Server]:
+    """A TorchServe with these archives, ready; stopped in the end."""
+    config = with_free_ports(read_config(CHECKOUT / "config.properties"))
+    config |= {"model_store": str(store)} | settings
+    try:
+        server = start(config, [find_archive(name, store) for name in archives], state)
+        wait_ready(server, state)
+        yield server
+    finally:
+        stop(state)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def archives() -> None:
+    """The archives that a user builds; built here if they are missing or older than their sources."""
+    for model in ("vgg16", "efficientnet_lite0"):
+        result = make("archive", f"MODEL={model}")
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with both models for tests that change nothing in it."""
+    with serving(tmp_path_factory.mktemp("server"), "vgg16-eager", "efficientnet_lite0-eager") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Client:
+    return Client(server.addresses)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """After all tests: no process, no listening port, no temporary folder that was not there before."""
+    before = _processes(), _listening(), _temporary()
+    yield
+    after = _processes(), _listening(), _temporary()
+    assert [new - old for old, new in zip(before, after, strict=True)] == [set(), set(), set()]
+
+
+def _processes() -> set[int]:
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if any(name in command for name in _OURS):
+            found.add(process.info["pid"])
+    return found
+
+
+def _listening() -> set[int]:
+    return {
+        connection.laddr.port
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+
+
+def _temporary() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("torchserve-*")}
+
+

