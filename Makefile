@@ -19,6 +19,8 @@ ARCHIVE     ?=
 WORKERS     ?=
 STORE       ?= model_store
 STATE       ?= .torchserve
+CONFIG      ?= config.properties
+RECIPES     ?= recipes
 PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 
@@ -59,11 +61,12 @@ precision := $(if $(filter-out float32,$(PRECISION)),-$(PRECISION))
 archives  := $(foreach runtime,$(RUNTIME),$(STORE)/$(MODEL)-$(runtime)$(precision)$(suffix))
 settings  := WEIGHTS=$(WEIGHTS) TORCHSCRIPT=$(TORCHSCRIPT) GOLDEN=$(GOLDEN) VERSION=$(VERSION)
 sources   := $(shell find handlers -name '*.py') $(foreach module,archive export golden packing parity weights,scripts/$(module).py)
+inputs    := $(wildcard $(WEIGHTS) $(RECIPES)/*.json)
 
 .PHONY: archive
 archive: $(archives) ## build archives (MODEL= RUNTIME= PRECISION= WEIGHTS=auto|pretrained|<path> TORCHSCRIPT=trace|script FORMAT=zip-store|tgz|no-archive VERSION= GOLDEN=<folder>)
 
-$(archives): $(STORE)/$(MODEL)-%$(precision)$(suffix): recipes/$(MODEL).yaml $(sources) $(STORE)/.$(MODEL)-%$(precision)$(suffix).settings | $(READY)
+$(archives): $(STORE)/$(MODEL)-%$(precision)$(suffix): $(RECIPES)/$(MODEL).yaml $(sources) $(inputs) $(STORE)/.$(MODEL)-%$(precision)$(suffix).settings | $(READY)
 	@$(RUN) scripts.archive --recipe $< --runtime $* --precision $(PRECISION) --weights '$(WEIGHTS)' --format $(FORMAT) \
 	  --torchscript $(TORCHSCRIPT) --store $(STORE) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(VERSION),--version $(VERSION))
 	@touch $@
@@ -76,14 +79,14 @@ $(STORE)/.%.settings: always
 .PHONY: always
 always:
 
-recipes/%.yaml:
-	$(error there is no recipe $@; there are: $(notdir $(wildcard recipes/*.yaml)))
+$(RECIPES)/%.yaml:
+	$(error there is no recipe $@; there are: $(notdir $(wildcard $(RECIPES)/*.yaml)))
 
 ##@ Serving
 
 .PHONY: serve
 serve: $(READY) ## start TorchServe and wait until READY (MODELS="vgg16 efficientnet_lite0" PORTS=free FOREGROUND=1)
-	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground)
+	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --config $(CONFIG) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground)
 
 .PHONY: stop
 stop: $(READY) ## stop what `make serve` started

@@ -65,7 +65,7 @@ def addresses(config: dict[str, str]) -> Addresses:
 def with_free_ports(config: dict[str, str]) -> dict[str, str]:
     """The configuration with every port replaced by one that is free now."""
     with ExitStack() as stack:  # all held at once, so that no two are the same
-        ports = [str(_free_port(stack)) for _ in (*_URLS, *_GRPC)]
+        ports = [str(free_port(stack)) for _ in (*_URLS, *_GRPC)]
     changed = {key: f"{config[key].rpartition(':')[0]}:{port}" for key, port in zip(_URLS, ports, strict=False)}
     changed |= {f"{key}_port": port for key, port in zip(_GRPC, ports[len(_URLS) :], strict=True)}
     return config | changed
@@ -84,7 +84,8 @@ def saved_models(snapshots: Path) -> str | None:
     return models if json.loads(models).get("models") else None
 
 
-def _free_port(stack: ExitStack) -> int:
+def free_port(stack: ExitStack) -> int:
+    """A loopback port that is free, held until the stack is closed."""
     probe = stack.enter_context(socket.socket())
     probe.bind(("127.0.0.1", 0))
     port: int = probe.getsockname()[1]

@@ -155,8 +155,6 @@ def stop(state: Path) -> bool:
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=_STOP_DEADLINE_S)
-        if child := _children.pop(server.pid, None):
-            child.wait(_STOP_DEADLINE_S)
     _clean(state)
     return server is not None
 
@@ -177,6 +175,8 @@ def _clean(state: Path) -> None:
     path = state / "server.json"
     if path.exists():
         server = msgspec.json.decode(path.read_bytes(), type=Server)
+        if child := _children.pop(server.pid, None):
+            child.wait(_STOP_DEADLINE_S)
         shutil.rmtree(server.temporary, ignore_errors=True)
         path.unlink()
 

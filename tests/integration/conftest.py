@@ -97,5 +97,3 @@ def _listening() -> set[int]:
 
 def _temporary() -> set[str]:
     return {path.name for path in Path(tempfile.gettempdir()).glob("torchserve-*")}
-
-

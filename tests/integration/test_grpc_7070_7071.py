@@ -1,0 +1,47 @@
+"""The two gRPC ports, with stubs generated from TorchServe's own proto files."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from scripts.client import Client, RequestFailedError
+from scripts.grpc_client import GrpcClient
+from scripts.server import Server
+
+LITE0 = "efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def grpc_client(server: Server) -> Iterator[GrpcClient]:
+    with GrpcClient(server.addresses) as client:
+        yield client
+
+
+def test_grpc_gives_the_same_answer_as_rest(grpc_client: GrpcClient, client: Client, cat: bytes) -> None:
+    answer = grpc_client.predict(cat, LITE0, top_k=3)
+    assert answer == client.predict(cat, LITE0, top_k=3)
+    assert answer["class"] == "n02124075 Egyptian cat"
+    assert len(answer["predictions"]) == 3
+
+
+def test_grpc_takes_a_version(grpc_client: GrpcClient, cat: bytes) -> None:
+    assert grpc_client.predict(cat, "vgg16", version="1.0")["model"]["version"] == "1.0"
+
+
+def test_a_problem_keeps_its_status_and_code(grpc_client: GrpcClient) -> None:
+    with pytest.raises(RequestFailedError, match="begins with these bytes") as refused:
+        grpc_client.predict(b"no picture", LITE0)
+    assert (refused.value.status, refused.value.code) == (415, "not_an_image")
+
+
+def test_an_unknown_model_is_not_found(grpc_client: GrpcClient, cat: bytes) -> None:
+    with pytest.raises(RequestFailedError, match="nobody") as refused:
+        grpc_client.predict(cat, "nobody")
+    assert refused.value.code == grpc.StatusCode.INTERNAL.name  # what TorchServe 0.12.0 makes of its own 404
+
+
+def test_the_management_port_describes_a_model(grpc_client: GrpcClient) -> None:
+    (described,) = grpc_client.describe("vgg16")
+    assert described["modelName"] == "vgg16"
+    assert [worker["status"] for worker in described["workers"]] == ["READY"]

@@ -1,0 +1,114 @@
+"""The metrics port: read with prometheus-client, and scraped by a real Prometheus."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from scripts.client import Client, RequestFailedError
+from scripts.config import free_port
+from scripts.server import Server
+from tests.integration.conftest import CHECKOUT
+
+LITE0 = "efficientnet_lite0"
+DEADLINE_S = 30
+
+
+def samples(client: Client) -> dict[tuple[str, str | None], float]:
+    """The value of every sample that has to do with a model, by name and model."""
+    return {
+        (sample.name, sample.labels.get("model_name")): sample.value
+        for family in text_string_to_metric_families(client.metrics())
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_requests_and_their_time_in_queue_and_worker(client: Client, cat: bytes) -> None:
+    client.predict(cat, LITE0)
+    before = samples(client)
+    for _ in range(3):
+        client.predict(cat, LITE0)
+    after = samples(client)
+    requests_key = ("ts_inference_requests_total", LITE0)
+    assert after[requests_key] == before[requests_key] + 3
+    for name in ("ts_inference_latency_microseconds", "ts_queue_latency_microseconds"):
+        key = (name + "_total", LITE0) if (name + "_total", LITE0) in after else (name, LITE0)
+        assert after[key] > before[key]
+    assert ("Requests2XX", None) in after or ("Requests2XX_total", None) in after
+
+
+def test_refused_requests_are_counted_apart(client: Client) -> None:
+    with pytest.raises(RequestFailedError):
+        client.predict(b"no picture", LITE0)
+    page = client.metrics()
+    assert "Requests4XX" in page
+
+
+@contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[str]:
+    """A real Prometheus with the project's configuration, its target replaced; yields its URL."""
+    config = yaml.safe_load((CHECKOUT / "monitoring/prometheus.yml").read_text())
+    config["global"]["scrape_interval"] = "1s"
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with ExitStack() as stack:
+        port = free_port(stack)
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_S)
+
+
+def poll(question: Callable[[], Any]) -> Any:
+    """Ask until the answer is not empty, or the deadline has passed."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            if answer := question():
+                return answer
+        except requests.ConnectionError:
+            pass  # not listening yet
+        time.sleep(0.2)
+    raise AssertionError("no answer in time")
+
+
+def test_the_shipped_target_is_the_metrics_address_of_the_configuration() -> None:
+    config = yaml.safe_load((CHECKOUT / "monitoring/prometheus.yml").read_text())
+    (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert f"metrics_address=http://{target}\n" in (CHECKOUT / "config.properties").read_text()
+
+
+def test_a_real_prometheus_scrapes_the_server_and_answers_a_query(
+    server: Server, client: Client, cat: bytes, tmp_path: Path
+) -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed; `make setup-system` says how")
+    client.predict(cat, LITE0)
+    expected = samples(client)["ts_inference_requests_total", LITE0]
+    with prometheus(tmp_path, server.addresses.metrics.removeprefix("http://")) as url:
+
+        def ask(query: str) -> Any:
+            response = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=5)
+            return response.json()["data"]["result"] if response.ok else None
+
+        (up,) = poll(lambda: [entry for entry in ask('up{job="torchserve"}') or [] if entry["value"][1] == "1"])
+        assert up["metric"]["instance"] == server.addresses.metrics.removeprefix("http://")
+        (counted,) = poll(lambda: ask(f'sum(ts_inference_requests_total{{model_name="{LITE0}"}})'))
+        assert float(counted["value"][1]) == expected

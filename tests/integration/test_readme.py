@@ -1,0 +1,93 @@
+"""The README's commands, run as they stand there, top to bottom, on ports and a state folder of the test's own."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from mktestdocs.__main__ import grab_code_blocks
+
+from scripts.config import Addresses, addresses, read_config, with_free_ports, write_config
+from scripts.server import find
+from tests.integration.conftest import CHECKOUT
+
+README = CHECKOUT / "README.md"
+DEADLINE_S = 900
+
+# The commands in `sh` blocks that are not run here, and why.
+NOT_RUN = {"make test": "this test is part of it"}
+
+
+def commands() -> str:
+    blocks = grab_code_blocks(README.read_text(), lang="sh")
+    lines = [line for block in blocks for line in block.strip().splitlines()]
+    return "\n".join(line for line in lines if line not in NOT_RUN)
+
+
+def on_own_ports(script: str, own: Addresses) -> str:
+    """The script with the standard ports replaced."""
+    standard = addresses(read_config(CHECKOUT / "config.properties")).ports()
+    for name, port in own.ports().items():
+        script = script.replace(f"localhost:{standard[name]}", f"localhost:{port}")
+    return script
+
+
+def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) -> None:
+    config = with_free_ports(read_config(CHECKOUT / "config.properties"))
+    write_config(config, tmp_path / "config.properties")
+    state = tmp_path / "state"
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
+    environment |= {"STATE": str(state), "CONFIG": str(tmp_path / "config.properties")}
+    # `make demo` leaves its server running, as it should; the tour then starts another
+    script = commands().replace("make demo\n", "make demo\nmake stop\nrm -r $STATE\n")
+    try:
+        result = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", on_own_ports(script, addresses(config))],  # noqa: S607
+            cwd=CHECKOUT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+        assert find(state) is None
+    finally:
+        subprocess.run(["make", "stop"], cwd=CHECKOUT, env=environment, check=True)  # noqa: S607
+    said = result.stdout
+    assert "Egyptian cat" in said  # the demo's table
+    assert '{"class":' in said
+    assert "vgg16 2.0 is READY" in said
+    assert '"openapi"' in said
+    assert "ts_inference_requests_total" in said
+
+
+def test_the_readme_names_every_target_and_no_other() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):.*## ", makefile, re.MULTILINE))
+    (table,) = re.findall(r"## Every target\n(.*?)\n## ", README.read_text() + "\n## ", re.DOTALL)
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} == targets
+
+
+def test_every_recipe_field_is_documented() -> None:
+    from classifier.recipe import Input, Recipe, Serving, Tolerance, Variant
+
+    text = (CHECKOUT / "recipes/README.md").read_text()
+    for struct in (Recipe, Input, Serving, Variant, Tolerance):
+        for field in struct.__struct_fields__:
+            assert f"`{field}`" in text, field
+
+
+def test_every_problem_code_is_documented() -> None:
+    from classifier.problems import Problem
+
+    text = README.read_text()
+    for problem in Problem.__subclasses__():
+        assert re.search(rf"^\| {problem.status} \|.*`{problem.code}`", text, re.MULTILINE), problem.code
+
+
+def test_every_script_is_listed() -> None:
+    text = (CHECKOUT / "scripts/README.md").read_text()
+    for path in (CHECKOUT / "scripts").glob("[a-z]*.py"):
+        assert f"`{path.stem}`" in text, path.stem
