@@ -72,10 +72,11 @@ def client(server: Server) -> Client:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
     """After all tests: no process, no listening port, no temporary folder that was not there before."""
-    before = _processes(), _listening(), _temporary()
+    processes, ports, folders = _processes(), _listening(), _temporary()
     yield
-    after = _processes(), _listening(), _temporary()
-    assert [new - old for old, new in zip(before, after, strict=True)] == [set(), set(), set()]
+    assert _processes() - processes == set()
+    assert _listening() - ports == set()
+    assert _temporary() - folders == set()
 
 
 def _processes() -> set[int]:
