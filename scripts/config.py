@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -71,13 +72,13 @@ def with_free_ports(config: dict[str, str]) -> dict[str, str]:
     return config | changed
 
 
-def saved_models(snapshots: Path) -> str | None:
-    """What the last server had registered: the newest snapshot's `model_snapshot`, if it names any model.
+def saved_models(snapshots: Iterable[Path]) -> str | None:
+    """What the last server had registered: the `model_snapshot` of the newest snapshot, if it names any model.
 
     TorchServe writes a snapshot at every change, named by its time. Started with one, it would take all other settings
     from it too, so a changed config.properties would be ignored; hence only this one value is taken over.
     """
-    newest = max(snapshots.glob("*.cfg"), default=None)
+    newest = max(snapshots, default=None)
     if newest is None:
         return None
     models = read_config(newest).get("model_snapshot", "{}")

@@ -13,7 +13,7 @@ from scripts.config import CONFIG_FILE, read_config, saved_models, with_free_por
 from scripts.console import UserError, done, out, run, step, warn_untrained
 from scripts.server import CONSOLE_LOG, SNAPSHOTS, STATE_FOLDER, Server, find, running, start, stop, wait_ready
 from scripts.server_log import tail
-from scripts.store import find_archive
+from scripts.store import Archive, find_archive
 
 _DEFAULT_MODELS: Final = "vgg16"
 
@@ -34,36 +34,48 @@ def serve(config_file: Path, store: Path, state: Path, models: str | None, free_
     config = read_config(config_file) | {"model_store": str(store.resolve())}
     if free_ports:
         config = with_free_ports(config)
-    snapshot = saved_models(state / SNAPSHOTS) if models is None else None
-    if snapshot is not None:
-        config["model_snapshot"] = snapshot
-        archives = [find_archive(name, store) for name in _archive_names(snapshot)]
+    snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
+    if models is None and (saved := saved_models(snapshots)) is not None:
+        config["model_snapshot"] = saved
+        archives = _restored(saved, store)
     else:
         archives = [find_archive(name, store) for name in (models or _DEFAULT_MODELS).split()]
     for archive in archives:
         if archive.identity.model.weights == UNTRAINED:
             warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
-    for old in (state / SNAPSHOTS).glob("*.cfg"):  # what they say is in `config` now, or was replaced by MODELS
-        old.unlink()
-    names = ", ".join(archive.path.name for archive in archives) or "no model"
-    step(f"starting TorchServe with {names}" + (", as the last one had" if snapshot else ""))
+    names = ", ".join(archive.path.name for archive in archives)
+    step(f"starting TorchServe with {names}" + (", as the last one had" if "model_snapshot" in config else ""))
+    started = time.monotonic()
     try:
-        started = time.monotonic()
         server = start(config, archives, state)
         with out.status("waiting until every worker is READY"):
             wait_ready(server, state)
-        done(f"ready after {time.monotonic() - started:.1f} s")
-        _show(server)
-        if foreground:
-            _follow(server, state)
     except BaseException:
         stop(state)
+        _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)  # a start that failed is not worth repeating
         raise
+    _remove(snapshots)
+    done(f"ready after {time.monotonic() - started:.1f} s")
+    _show(server)
+    if foreground:
+        try:
+            _follow(server, state)
+        finally:
+            stop(state)
 
 
-def _archive_names(snapshot: str) -> list[str]:
-    models = json.loads(snapshot)["models"]
-    return [version["marName"] for versions in models.values() for version in versions.values()]
+def _restored(saved: str, store: Path) -> list[Archive]:
+    models = json.loads(saved)["models"]
+    names = [version["marName"] for versions in models.values() for version in versions.values()]
+    try:
+        return [find_archive(name, store) for name in names]
+    except UserError as error:
+        raise UserError(f"{error}\nThe last server had it; `make serve MODELS=…` starts afresh with others.") from error
+
+
+def _remove(paths: set[Path]) -> None:
+    for path in paths:
+        path.unlink()
 
 
 def _show(server: Server) -> None:

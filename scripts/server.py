@@ -161,6 +161,8 @@ def stop(state: Path) -> bool:
 
 def _processes(server: Server) -> list[psutil.Process]:
     """The launcher and all below it; none if the launcher is gone or the pid is somebody else's by now."""
+    if (child := _children.get(server.pid)) is not None and child.poll() is not None:
+        return []
     try:
         launcher = psutil.Process(server.pid)
         if launcher.create_time() != server.created or launcher.status() == psutil.STATUS_ZOMBIE:

@@ -61,7 +61,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return converted
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        white = Image.new("RGB", rgba.size, "white")
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 
@@ -98,8 +100,10 @@ def _to_eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """[H,W] of uint16, int32 or float32 to uint8."""
     if grey.dtype.kind == "u":
         return (grey >> 8).astype(np.uint8)
-    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0, neginf=0.0)
+    values = grey.astype(np.float32)
+    np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
-    span = high - low or 1.0
-    scaled: NDArray[np.uint8] = ((values - low) / span * 255).round().astype(np.uint8)
+    values -= low  # in place: the picture may have 64 million pixels
+    values *= 255 / (high - low or 1.0)
+    scaled: NDArray[np.uint8] = values.round(out=values).astype(np.uint8)
     return scaled

@@ -14,7 +14,7 @@ import pytest
 
 from scripts.client import Client
 from scripts.java import bundled_java_home
-from scripts.server import Server, find
+from scripts.server import Server, find, stop
 from tests.integration.conftest import CHECKOUT, STORE, make, serving
 from tests.integration.test_management_8081 import tampered
 
@@ -212,3 +212,21 @@ def assert_one_error(result: subprocess.CompletedProcess[str], text: str) -> Non
     assert text in result.stderr
     assert result.stderr.count("error:") == 1
     assert "Traceback (most recent call last)" not in result.stderr
+
+
+def test_a_start_that_fails_forgets_nothing(state: Path, store: Path) -> None:
+    """What the last good server had is what the next one gets, whatever was tried in between."""
+    arguments = ("--store", str(store))
+    assert serve(*arguments, "--models", LITE0, state=state).returncode == 0
+    stop(state)
+    tampered(STORE / f"{LITE0}-eager.mar", store / "bad-eager.mar")
+    assert serve(*arguments, "--models", "bad", state=state).returncode == 1
+    again = serve(*arguments, state=state)
+    try:
+        assert again.returncode == 0, again.stderr
+        assert f"{LITE0}-eager.mar, as the last one had" in again.stdout
+    finally:
+        stop(state)
+    (store / f"{LITE0}-eager.mar").unlink()
+    lost = serve(*arguments, state=state)
+    assert_one_error(lost, "`make serve MODELS=…` starts afresh")

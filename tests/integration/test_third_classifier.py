@@ -1,30 +1,33 @@
-"""A third classifier, added by one recipe and one module, and nothing else: built, served, asked."""
+"""A third classifier, added by one recipe and one module, and nothing else: built in every format, served, asked."""
 
 from pathlib import Path
 
+import pytest
+
 from scripts.client import Client
+from scripts.manage import register
+from scripts.server import CONSOLE_LOG
 from tests.integration.conftest import make, serving
 
+FOLDER = Path("tests/third_model")
 
-def test_one_recipe_and_one_module_make_a_served_model(tmp_path: Path, tiny_weights: Path, cat: bytes) -> None:
-    folder = Path("tests/third_model")
-    built = make(
-        *(
-            "archive",
-            "MODEL=tiny",
-            f"RECIPES={folder}",
-            "RUNTIME=eager",
-            f"WEIGHTS={tiny_weights}",
-            f"STORE={tmp_path}",
-        ),
-        environment={"PYTHONPATH": str(folder)},  # where its module is; a user puts it into handlers/
-    )
+
+@pytest.mark.parametrize("archive_format", ["zip-store", "tgz", "no-archive"])
+def test_one_recipe_and_one_module_make_a_served_model(
+    tmp_path: Path, tiny_weights: Path, cat: bytes, archive_format: str
+) -> None:
+    where = ("MODEL=tiny", f"RECIPES={FOLDER}", f"WEIGHTS={tiny_weights}", f"STORE={tmp_path / 'store'}")
+    built = make("archive", *where, f"FORMAT={archive_format}", environment={"PYTHONPATH": str(FOLDER)})
     assert built.returncode == 0, built.stderr
-    with serving(tmp_path / "state", "tiny", store=tmp_path) as server:
+    eager, torchscript = sorted((tmp_path / "store").glob("tiny-*"))
+    state = tmp_path / "state"
+    with serving(state, "tiny", store=tmp_path / "store") as server:
         client = Client(server.addresses)
         answer = client.predict(cat, "tiny")
         assert client.version("tiny", "1.0").workers == ["READY", "READY"]  # as its recipe says
-    assert len(answer["predictions"]) == 5
+        assert client.version("tiny", "1.0").archive == eager.name
+        assert register(client, torchscript, state / CONSOLE_LOG) == ("tiny", "2.0")
+        again = client.predict(cat, "tiny", version="2.0")
     assert answer["model"] == {
         "name": "tiny",
         "version": "1.0",
@@ -32,3 +35,5 @@ def test_one_recipe_and_one_module_make_a_served_model(tmp_path: Path, tiny_weig
         "precision": "float32",
         "weights": "tiny-trained",
     }
+    assert again["model"]["runtime"] == "torchscript"
+    assert [item["class_id"] for item in again["predictions"]] == [item["class_id"] for item in answer["predictions"]]
