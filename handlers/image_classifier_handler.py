@@ -81,7 +81,8 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
     if _TOP_K_HEADER in headers:
         parameters.setdefault("top_k", str(headers[_TOP_K_HEADER]))
-    return Request(body=body, parameters=parameters, request_id=request_id)
+    content_type = str(headers.get("content-type", ""))
+    return Request(body=body, content_type=content_type, parameters=parameters, request_id=request_id)
 
 
 def _lower_case(headers: Mapping[str, Any]) -> dict[str, Any]:

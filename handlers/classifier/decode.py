@@ -102,6 +102,7 @@ def _to_eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
         return (grey >> 8).astype(np.uint8)
     values = grey.astype(np.float32)
     np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
+    np.clip(values, -1e30, 1e30, out=values)  # so that the span below is finite
     low, high = values.min(), values.max()
     values -= low  # in place: the picture may have 64 million pixels
     values *= 255 / (high - low or 1.0)

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_TOP_K = 5
 JSON = "application/json"
 
+_OBJECT = re.compile(rb"\s*\{")  # no picture format begins like a JSON object, so clients need not name the type
 _EXPECTED = 'expected {"instances": [{"b64": "<base64 of a picture>"}, …]}'
 
 
@@ -34,6 +36,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request. `body` is the bytes that came, or JSON that the server had decoded already."""
 
     body: Any
+    content_type: str = ""
     parameters: Mapping[str, str] = {}
     request_id: str = ""
 
@@ -136,12 +139,15 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
         if not body:
             raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
         if isinstance(body, bytes | bytearray):
-            if not body.lstrip().startswith(b"{"):  # no picture format begins like JSON
+            if not (request.content_type.startswith(JSON) or _OBJECT.match(body)):
                 return _Parsed([bytes(body)], top_k, many=False)
             body = _decode_json(body)
         return _Parsed(_parse_instances(body, classifier.recipe.serving.max_instances), top_k, many=True)
     except Problem as problem:
         return problem
+    except Exception:  # whatever it is, it is the trouble of this request alone
+        logger.exception("request %s could not be read", request.request_id)
+        return Internal("the request could not be read; the server's log has the reason, under the id of this request")
 
 
 def _parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
@@ -157,7 +163,7 @@ def _parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
 def _decode_json(body: bytes | bytearray) -> object:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(f"{error}; {_EXPECTED}") from error
 
 

@@ -151,6 +151,7 @@ def bomb() -> bytes:
         (b'{"instances": 5}', 400, "bad_json"),
         (b'{"instances": [', 400, "bad_json"),
         (b'{"instances": []}', 400, "empty_body"),
+        (b'{"instances": [{"b64": "\xff"}]}', 400, "bad_json"),
         (b"just some text", 415, "not_an_image"),
         (b"%PDF-1.7\n%", 415, "not_an_image"),
         (bomb(), 413, "image_too_large"),
