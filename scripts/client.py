@@ -49,14 +49,16 @@ class Client:
         self._timeouts = (_CONNECT_TIMEOUT_S, timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False  # the server is on this machine or in the cluster, never behind a proxy
-        retry = Retry(total=None, connect=connect_retries, read=0, redirect=0, status=0, other=0, backoff_factor=0.2)
+        retry = Retry(
+            total=None, connect=connect_retries, read=False, redirect=0, status=0, other=0, backoff_factor=0.2
+        )
         self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
     # ---- inference
 
     def ping(self) -> dict[str, Any]:
         """TorchServe's own health. It says Healthy without a single worker: ask `ModelVersion.ready` for the truth."""
-        content: dict[str, Any] = self._json("GET", f"{self.addresses.inference}/ping")
+        content: dict[str, Any] = self._ask("GET", f"{self.addresses.inference}/ping")
         return content
 
     def predict(self, image: bytes, model: str, version: str | None = None, top_k: int | None = None) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Client:
         # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
         headers = {} if top_k is None else {"X-Top-K": str(top_k)}
         url = _path(self.addresses.inference, "predictions", model, version)
-        content: dict[str, Any] = self._json("POST", url, image, headers)
+        content: dict[str, Any] = self._ask("POST", url, data=image, headers=headers)
         return content
 
     # ---- management
@@ -85,7 +87,7 @@ class Client:
     def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """What the model says of itself, through a worker: identity, classes, accepted pictures."""
         url = _path(self.addresses.management, "models", model, version)
-        described = self._json("GET", url, params={"customized": "true"})
+        described = self._ask("GET", url, params={"customized": "true"})
         content: dict[str, Any] = described[0]
         return content
 
@@ -96,24 +98,23 @@ class Client:
             RequestFailedError: the server refused it, or a worker could not load it.
         """
         parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
-        answer = self._json("POST", f"{self.addresses.management}/models", params=parameters)
+        answer = self._ask("POST", f"{self.addresses.management}/models", params=parameters)
         return str(answer["status"])
 
     def scale(self, model: str, workers: int, version: str | None = None) -> str:
         """Set the number of workers, and wait until all of them are READY."""
         url = _path(self.addresses.management, "models", model, version)
         parameters = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
-        return str(self._json("PUT", url, params=parameters)["status"])
+        return str(self._ask("PUT", url, params=parameters)["status"])
 
     def set_default(self, model: str, version: str) -> str:
         """Make a version the one that answers when a request names none."""
-        return str(
-            self._json("PUT", _path(self.addresses.management, "models", model, version, "set-default"))["status"]
-        )
+        url = _path(self.addresses.management, "models", model, version, "set-default")
+        return str(self._ask("PUT", url)["status"])
 
     def unregister(self, model: str, version: str | None = None) -> str:
         """Take a version away; without one, the default version."""
-        return str(self._json("DELETE", _path(self.addresses.management, "models", model, version))["status"])
+        return str(self._ask("DELETE", _path(self.addresses.management, "models", model, version))["status"])
 
     def wait_ready(
         self, expected: list[tuple[str, str]], deadline_s: float, check: Callable[[], None] = lambda: None
@@ -153,7 +154,7 @@ class Client:
         names: list[str] = []
         following: str | None = "0"
         while following is not None:
-            page = self._json("GET", f"{self.addresses.management}/models", params={"next_page_token": following})
+            page = self._ask("GET", f"{self.addresses.management}/models", params={"next_page_token": following})
             names += [model["modelName"] for model in page["models"]]
             following = page.get("nextPageToken")
         return names
@@ -167,40 +168,40 @@ class Client:
                 workers=[worker["status"] for worker in entry["workers"]],
                 min_workers=entry["minWorkers"],
             )
-            for entry in self._json("GET", _path(self.addresses.management, "models", model, version))
+            for entry in self._ask("GET", _path(self.addresses.management, "models", model, version))
         ]
 
-    def _json(
-        self,
-        method: str,
-        url: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
-    ) -> Any:
-        return self._send(method, url, body, headers, params).json()
-
-    def _send(
-        self,
-        method: str,
-        url: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
-    ) -> requests.Response:
+    def _ask(self, method: str, url: str, **options: Any) -> Any:
+        response = self._send(method, url, **options)
         try:
-            response = self._session.request(
-                method, url, data=body, headers=headers, params=params, timeout=self._timeouts
-            )
+            return response.json()
+        except requests.JSONDecodeError as error:
+            raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
+
+    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+        try:
+            response = self._session.request(method, url, timeout=self._timeouts, **options)
+        except requests.ConnectTimeout as error:
+            raise RequestFailedError(0, "unreachable", f"no connection to {url} in {_CONNECT_TIMEOUT_S} s") from error
+        except requests.Timeout as error:
+            raise RequestFailedError(0, "timeout", f"{url} did not answer within {self._timeouts[1]:.0f} s") from error
         except requests.ConnectionError as error:
             raise RequestFailedError(
                 0, "unreachable", f"nothing answers at {url}; is the server running? (make serve, make status)"
             ) from error
-        except requests.Timeout as error:
-            raise RequestFailedError(0, "timeout", f"{url} did not answer within {self._timeouts[1]:.0f} s") from error
+        except requests.RequestException as error:
+            raise RequestFailedError(0, "broken", f"the answer of {url} broke off: {error}") from error
         if not response.ok:
             raise _failure(response)
         return response
+
+
+def _failure(response: requests.Response) -> RequestFailedError:
+    """An error answer as an exception, JSON or not."""
+    try:
+        return failure_of(response.status_code, response.json())
+    except requests.JSONDecodeError:
+        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (no JSON)")
 
 
 def failure_of(status: int, content: Any) -> RequestFailedError:
@@ -214,11 +215,3 @@ def failure_of(status: int, content: Any) -> RequestFailedError:
 
 def _path(base: str, *parts: str | None) -> str:
     return "/".join([base, *(quote(part, safe="") for part in parts if part)])
-
-
-def _failure(response: requests.Response) -> RequestFailedError:
-    """The handler's problem+json, or the front end's own error object, in words."""
-    try:
-        return failure_of(response.status_code, response.json())
-    except ValueError:
-        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (no JSON)")
