@@ -78,11 +78,13 @@ def saved_models(snapshots: Iterable[Path]) -> str | None:
     TorchServe writes a snapshot at every change, named by its time. Started with one, it would take all other settings
     from it too, so a changed config.properties would be ignored; hence only this one value is taken over.
     """
-    newest = max(snapshots, default=None)
-    if newest is None:
-        return None
-    models = read_config(newest).get("model_snapshot", "{}")
-    return models if json.loads(models).get("models") else None
+    for path in sorted(snapshots, reverse=True):
+        models = read_config(path).get("model_snapshot", "{}")
+        try:
+            return models if json.loads(models).get("models") else None
+        except ValueError:
+            continue  # half written: the server was killed at that moment
+    return None
 
 
 def free_port(stack: ExitStack) -> int:

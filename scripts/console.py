@@ -11,11 +11,14 @@ from classifier.identity import UNTRAINED
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
 
 _WIDTH_OF_FILES = 120  # columns, where there is no terminal to ask
 
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
-err = Console(soft_wrap=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES, stderr=True)
+out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+err = Console(
+    soft_wrap=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES, stderr=True
+)
 
 
 class UserError(Exception):
@@ -28,7 +31,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UserError as error:
-        err.print(f"[bold red]error:[/] {_plain(error)}")
+        err.print(Text.assemble(("error:", "bold red"), f" {error}"))
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted")
@@ -38,20 +41,18 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 def step(text: str) -> None:
     """Say what is being done now."""
-    out.print(f"[dim]·[/] {_plain(text)}")
+    out.print(Text.assemble(("·", "dim"), f" {text}"))
 
 
 def done(text: str) -> None:
     """Say what was reached."""
-    out.print(f"[green]✓[/] {_plain(text)}")
+    out.print(Text.assemble(("✓", "green"), f" {text}"))
 
 
 def warn_untrained(model: str, why: str) -> None:
     """The banner of a model whose predictions mean nothing."""
-    text = (
-        f"{model} has {UNTRAINED} weights: its predictions are noise, good for trying things out only.\n{_plain(why)}"
-    )
-    err.print(Panel(text, title=f"{UNTRAINED.upper()} WEIGHTS", style="bold yellow"), soft_wrap=False)
+    text = f"{model} has {UNTRAINED} weights: its predictions are noise, good for trying things out only.\n{why}"
+    err.print(Panel(Text(text), title=f"{UNTRAINED.upper()} WEIGHTS", style="bold yellow"), soft_wrap=False)
 
 
 @contextmanager
@@ -71,11 +72,6 @@ def download_progress(name: str, total: int | None) -> Iterator[Callable[[int], 
     with Progress(*columns, console=out) as progress:
         task = progress.add_task(name, total=total)
         yield lambda completed: progress.update(task, completed=completed)
-
-
-def _plain(text: object) -> str:
-    """Text in which square brackets are no markup."""
-    return str(text).replace("[", "\\[")
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

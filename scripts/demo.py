@@ -34,6 +34,8 @@ def main() -> None:
     path = photograph(PICTURE)
     try:
         models = sorted({version.name for version in client.versions()})
+        if not models:
+            raise UserError("the server has no models; `make stop`, then `make demo`")
         out.print(comparison(client, path.read_bytes(), models), soft_wrap=False)
     except RequestFailedError as error:
         raise UserError(str(error)) from error

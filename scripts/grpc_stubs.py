@@ -30,6 +30,8 @@ def generate(jar: Path, target: Path) -> None:
         with zipfile.ZipFile(jar) as packed:
             packed.extractall(sources, [entry for entry in packed.namelist() if entry.startswith("google/")])
             for proto in _PROTOS:
+                if f"proto/{proto}" not in packed.namelist():
+                    raise UserError(f"{jar} has no {proto}; is this TorchServe 0.12?")
                 (sources / PACKAGE / proto).write_bytes(packed.read(f"proto/{proto}"))
         outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
         code = protoc.main(["protoc", f"-I{sources}", *outputs, *(f"{PACKAGE}/{proto}" for proto in _PROTOS)])

@@ -8,6 +8,7 @@ from classifier.errors import BrokenArchiveError
 from rich.table import Table
 
 from scripts.client import Client, RequestFailedError
+from scripts.config import read_config
 from scripts.console import UserError, done, out, run, step
 from scripts.server import CONSOLE_LOG, STATE_FOLDER, running
 from scripts.server_log import last_words
@@ -34,12 +35,22 @@ def register(client: Client, archive: Path, log: Path) -> tuple[str, str]:
     try:
         client.register(found.path.name)
         client.wait_ready([(model.name, model.version)], deadline_s=10)
+    except TimeoutError as error:
+        raise UserError(f"{error}; it stays registered, see `make versions` and `make logs`") from error
     except RequestFailedError as error:
         if error.status == 500:  # 4xx leave nothing behind; 500 leaves a version without workers
             _take_away(client, model.name, model.version)
             raise UserError(f"{error}: {last_words(_log_since(log, before))}") from error
         raise UserError(str(error)) from error
     return model.name, model.version
+
+
+def _in_store(archive: Path, state: Path) -> Path:
+    """The archive in the server's own model store, from which, and by name only, TorchServe loads it."""
+    store = Path(read_config(state / "config.properties")["model_store"])
+    if archive.parent != Path() and archive.resolve().parent != store.resolve():
+        raise UserError(f"{archive} is not in the server's model store; copy it to {store} first")
+    return store / archive.name
 
 
 def _take_away(client: Client, model: str, version: str) -> None:
@@ -51,6 +62,8 @@ def _take_away(client: Client, model: str, version: str) -> None:
 
 
 def _log_since(log: Path, position: int) -> str:
+    if not log.exists():
+        return ""
     with log.open(errors="replace") as file:
         file.seek(position)
         return file.read()
@@ -88,7 +101,8 @@ def main() -> None:
     client = Client(running(arguments.state).addresses)
     try:
         if arguments.command == "register":
-            model, version = register(client, arguments.archive, arguments.state / CONSOLE_LOG)
+            archive = _in_store(arguments.archive, arguments.state)
+            model, version = register(client, archive, arguments.state / CONSOLE_LOG)
             done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
         elif arguments.command == "versions":
             print_versions(client, arguments.model)

@@ -1,12 +1,11 @@
 """The model store: which archives are there, and what each one is."""
 
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from classifier.digests import DIGESTS_FILE, members
+from classifier.digests import DIGESTS_FILE, members, reading
+from classifier.errors import BrokenArchiveError
 from classifier.identity import IDENTITY_FILE, Identity
 
 from scripts.console import UserError
@@ -45,9 +44,10 @@ def read_archive_identity(path: Path) -> Identity:
         UserError: it is not whole, or was not built by `make archive`.
     """
     try:
-        found = {name: stream.read() for name, stream in members(path) if name in (IDENTITY_FILE, DIGESTS_FILE)}
-        if found.keys() == {IDENTITY_FILE, DIGESTS_FILE}:
-            return msgspec.json.decode(found[IDENTITY_FILE], type=Identity)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
+        with reading(path):
+            found = {name: stream.read() for name, stream in members(path) if name in (IDENTITY_FILE, DIGESTS_FILE)}
+            if found.keys() == {IDENTITY_FILE, DIGESTS_FILE}:
+                return msgspec.json.decode(found[IDENTITY_FILE], type=Identity)
+    except BrokenArchiveError as error:
         raise UserError(f"{path} is broken ({error}); build it again with `make archive`") from error
     raise UserError(f"{path} was not built by `make archive`: it carries no identity and no digests")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage
 
@@ -15,6 +15,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 logger = logging.getLogger(__name__)
 
+_WHITE = 255
+_TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 
 
@@ -53,7 +63,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_deep_to_eight_bits(image)).convert("RGB")
     if image.mode == "LAB":
         transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         converted = ImageCms.applyTransform(image, transform)
@@ -84,11 +94,14 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; without one that can be read, as it is."""
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception as error:  # broken metadata does not make a good picture bad
         logger.info("ignoring unreadable EXIF: %s", error)
         return image
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _accepts(name: str, prefix: bytes) -> bool:
@@ -96,15 +109,22 @@ def _accepts(name: str, prefix: bytes) -> bool:
     return accept is not None and accept(prefix) is True
 
 
-def _to_eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """[H,W] of uint16, int32 or float32 to uint8."""
+def _deep_to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture of mode I;16, I or F as uint8 [H,W]."""
+    grey: NDArray[Any] = np.asarray(image)
     if grey.dtype.kind == "u":
-        return (grey >> 8).astype(np.uint8)
+        shifted = (grey >> 8).astype(np.uint8)
+        if "transparency" in image.info:  # a PNG's transparent grey
+            shifted[grey == image.info["transparency"]] = _WHITE
+        return shifted
     values = grey.astype(np.float32)
-    np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
-    np.clip(values, -1e30, 1e30, out=values)  # so that the span below is finite
+    finite = np.isfinite(values)
+    low = float(values.min(where=finite, initial=np.inf)) if finite.any() else 0.0
+    high = float(values.max(where=finite, initial=-np.inf)) if finite.any() else 0.0
+    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    values /= max(abs(low), abs(high)) or 1.0  # in place, the picture may be large; to -1…1, or the span may overflow
     low, high = values.min(), values.max()
-    values -= low  # in place: the picture may have 64 million pixels
-    values *= 255 / (high - low or 1.0)
-    scaled: NDArray[np.uint8] = values.round(out=values).astype(np.uint8)
-    return scaled
+    values -= low
+    values *= _WHITE / ((high - low) or 1.0)
+    eight_bits: NDArray[np.uint8] = values.round(out=values).astype(np.uint8)
+    return eight_bits

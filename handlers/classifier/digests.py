@@ -4,6 +4,7 @@ import hashlib
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -35,18 +36,17 @@ def verify(archive: Path) -> None:
     """
     found: dict[str, str] = {}
     listed: dict[str, str] | None = None
-    try:
+    with reading(archive):
         for name, stream in members(archive):
-            if name == DIGESTS_FILE:
-                listed = msgspec.json.decode(stream.read(), type=dict[str, str])
-            elif name in found:
+            if name in found:
                 raise BrokenArchiveError(f"{archive.name}: {name} is in it twice")
-            else:
-                found[name] = digest(stream)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
-        raise BrokenArchiveError(f"{archive.name}: {error}") from error
+            content = stream.read() if name == DIGESTS_FILE else None
+            found[name] = digest(stream)
+            if content is not None:
+                listed = msgspec.json.decode(content, type=dict[str, str])
     if listed is None:
         raise BrokenArchiveError(f"{archive.name}: no {DIGESTS_FILE} in it, so nothing proves its content")
+    del found[DIGESTS_FILE]
     for name in sorted(found.keys() | listed.keys()):
         if name not in found:
             raise BrokenArchiveError(f"{archive.name}: {name} is missing")
@@ -56,22 +56,50 @@ def verify(archive: Path) -> None:
             raise BrokenArchiveError(f"{archive.name}: {name} was changed after the archive was built")
 
 
+@contextmanager
+def reading(archive: Path) -> Iterator[None]:
+    """Whatever goes wrong while an archive is read means that it is broken: its readers raise nearly anything."""
+    try:
+        yield
+    except BrokenArchiveError:
+        raise
+    except Exception as error:
+        raise BrokenArchiveError(f"{archive.name}: {error or type(error).__name__}") from error
+
+
 def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The files of an archive, each open while it is the current one. Python's byte-code caches do not count."""
+    """The files of an archive, each open while it is the current one. Python's byte-code caches do not count.
+
+    Raises:
+        BrokenArchiveError: a link is among them. Damage raises what the readers raise: use with `reading`.
+    """
     if archive.is_dir():
-        for path in sorted(archive.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                with path.open("rb") as stream:
-                    yield path.relative_to(archive).as_posix(), stream
+        yield from _members_of_folder(archive)
     elif archive.name.endswith(".tar.gz"):
-        with tarfile.open(archive) as tar:
-            for entry in tar:
-                content = tar.extractfile(entry)
-                if content is not None:  # the top folder is the model's name, as torch-model-archiver writes it
-                    yield entry.name.partition("/")[2], content
+        yield from _members_of_tar(archive)
     else:
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
                 if not info.is_dir():
                     with packed.open(info) as stream:
                         yield info.filename, stream
+
+
+def _members_of_folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_symlink():
+            raise BrokenArchiveError(f"{folder.name}: {inside} is a link")
+        if path.is_file() and "__pycache__" not in inside.parts:
+            with path.open("rb") as stream:
+                yield inside.as_posix(), stream
+
+
+def _members_of_tar(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            content = tar.extractfile(entry) if entry.isreg() else None
+            if content is not None:  # the top folder is the model's name, as torch-model-archiver writes it
+                yield entry.name.partition("/")[2], content
+            elif not entry.isdir():
+                raise BrokenArchiveError(f"{archive.name}: {entry.name} is a link")

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from classifier.errors import UnusableError
+from classifier.errors import DECODE_ERRORS, UnusableError
 from classifier.recipe import Precision, RuntimeName
 
 UNTRAINED: Final = "untrained"  # the name of seeded weights that were never trained
@@ -44,7 +44,7 @@ def read_identity(directory: Path) -> Identity:
     path = directory / IDENTITY_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Identity)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise UnusableError(f"{path}: {error}") from error
 
 

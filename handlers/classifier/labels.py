@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from classifier.errors import UnusableError
+from classifier.errors import DECODE_ERRORS, UnusableError
 
 IMAGENET_CLASSES = 1000
 
@@ -43,7 +43,7 @@ def read_labels(path: Path) -> list[Label]:
     """Read a label file: a JSON list of `{"class_id": …, "class_name": …}` in the order of the logits."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[Label])
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise UnusableError(f"{path}: {error}") from error
 
 

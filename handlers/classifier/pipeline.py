@@ -1,6 +1,5 @@
 """The way of a picture: bytes -> decode -> crop -> batch -> forward -> probabilities -> ranked predictions."""
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,6 @@ from classifier.problems import Internal, Problem
 from classifier.rank import Prediction, probabilities, top_k
 from classifier.recipe import Input, Recipe, Serving, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
-
-logger = logging.getLogger(__name__)
 
 
 class Classifier(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,9 +92,10 @@ def load_pixels(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
         return resize_and_crop(decode(image, spec.max_pixels), spec.resize, spec.crop, spec.interpolation)
     except Problem as problem:
         return problem
-    except Exception:  # out of memory, say: still only this picture's trouble
-        logger.exception("a picture of %d bytes could not be decoded", len(image))
-        return Internal("the picture could not be decoded; the server's log has the reason")
+    except Exception as error:  # out of memory, say: still only this picture's trouble
+        internal = Internal("the picture could not be decoded; the server's log has the reason")
+        internal.__cause__ = error  # for that log; the pipeline does not know whose picture it is
+        return internal
 
 
 def threads_per_worker(serving: Serving) -> int:

@@ -1,5 +1,7 @@
 """An RGB picture to the square of pixels that a model looks at, and pixels to the floats that it computes with."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,9 +10,10 @@ from torch import Tensor
 
 from classifier.recipe import Interpolation, Normalization
 
-_RESAMPLING: dict[Interpolation, Image.Resampling] = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
+# Pillow's filter and how many pixels it reaches to each side, before scaling.
+_FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
+    "bilinear": (Image.Resampling.BILINEAR, 1),
+    "bicubic": (Image.Resampling.BICUBIC, 2),
 }
 
 # Per-channel mean and standard deviation, RGB, on pixels scaled to 0…1.
@@ -30,14 +33,24 @@ def resize_and_crop(image: Image.Image, resize: int, crop: int, interpolation: I
         uint8 [crop, crop, 3].
     """
     width, height = image.size
-    short, long = sorted((width, height))
-    resized_long = int(resize * long / short)
-    resized_width, resized_height = (resize, resized_long) if width <= height else (resized_long, resize)
-    left = round((resized_width - crop) / 2)
-    top = round((resized_height - crop) / 2)
-    across, down = width / resized_width, height / resized_height
-    box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-    return np.asarray(image.resize((crop, crop), _RESAMPLING[interpolation], box=box))
+    long = int(resize * max(width, height) / min(width, height))
+    resized_width, resized_height = (resize, long) if width <= height else (long, resize)
+    left, right = _crop_edges(width, resized_width, crop)
+    top, bottom = _crop_edges(height, resized_height, crop)
+    filtered, radius = _FILTERS[interpolation]
+    # Rows first, columns second, each rounded to whole levels: what Pillow does when it resizes all of a picture, but
+    # not always when it is given a box in both directions.
+    margin = math.ceil(radius * max(1, height / resized_height)) + 1  # the rows that the filter reaches beyond the crop
+    first, last = max(0, math.floor(top) - margin), min(height, math.ceil(bottom) + margin)
+    rows = image.crop((0, first, width, last))
+    rows = rows.resize((crop, last - first), filtered, box=(left, 0, right, last - first))
+    return np.asarray(rows.resize((crop, crop), filtered, box=(0, top - first, crop, bottom - first)))
+
+
+def _crop_edges(side: int, resized: int, crop: int) -> tuple[float, float]:
+    """Where a crop from the middle of a resized side begins and ends, in pixels of the original side."""
+    offset = round((resized - crop) / 2)
+    return offset * side / resized, (offset + crop) * side / resized
 
 
 def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:

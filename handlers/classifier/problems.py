@@ -14,7 +14,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the 
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = detail.encode("utf-8", "replace").decode()  # it may quote a client's unpaired surrogates
 
     def as_dict(self) -> dict[str, str | int]:
         """The problem as an RFC 9457 object; `code` is the field that programs should compare."""

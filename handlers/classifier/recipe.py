@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from classifier.errors import UnusableError
+from classifier.errors import DECODE_ERRORS, UnusableError
 
 RuntimeName = Literal["eager", "torchscript"]
 Precision = Literal["float32"]
@@ -14,9 +14,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 Normalization = Literal["imagenet", "half"]  # preprocess.py has the numbers
 
 _Positive = Annotated[int, Meta(ge=1)]
-_PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself
+PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself
 _Share = Annotated[float, Meta(ge=0, le=1)]
-_Name = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*$")]
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,7 +26,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     crop: _Positive
     interpolation: Interpolation = "bilinear"
     normalization: Normalization = "imagenet"
-    max_pixels: Annotated[int, Meta(ge=1, le=_PILLOW_LIMIT)]
+    max_pixels: Annotated[int, Meta(ge=1, le=PILLOW_LIMIT)]
 
     def __post_init__(self) -> None:
         """Refuse a crop that would reach beyond the resized picture."""
@@ -59,7 +59,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     runtime: RuntimeName
     precision: Precision = "float32"
-    version: Annotated[str, Meta(pattern=r"^\d+(\.\d+)*$")]
+    version: Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)*\Z")]
     tolerance: Tolerance
 
 
@@ -96,5 +96,5 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=Recipe)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise UnusableError(f"{path}: {error}") from error

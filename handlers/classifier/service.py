@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from classifier.decode import FORMATS
+from classifier.errors import DECODE_ERRORS
 from classifier.identity import Model
 from classifier.pipeline import Classifier
 from classifier.problems import (
@@ -68,8 +69,10 @@ def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response
     parsed = [_parse(request, classifier) for request in requests]
     results = iter(_classify(classifier, [item for item in parsed if isinstance(item, _Parsed)], requests))
     return [
-        problem_response(item) if isinstance(item, Problem) else _respond(item, results, classifier.identity.model)
-        for item in parsed
+        problem_response(item)
+        if isinstance(item, Problem)
+        else _respond(request, item, results, classifier.identity.model)
+        for request, item in zip(requests, parsed, strict=True)
     ]
 
 
@@ -109,9 +112,12 @@ def _json_response(content: object) -> Response:
     return Response(status=200, content_type=JSON, body=msgspec.json.encode(content))
 
 
-def _respond(item: _Parsed, results: Iterator[list[Prediction] | Problem], model: Model) -> Response:
+def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction] | Problem], model: Model) -> Response:
     """The response to one request; takes the results of its pictures from `results`."""
     own = [image if isinstance(image, Problem) else next(results) for image in item.images]
+    for result in own:
+        if isinstance(result, Internal) and result.__cause__ is not None:
+            logger.error("request %s: a picture could not be decoded", request.request_id, exc_info=result.__cause__)
     if item.many:
         instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in own]
         return _json_response({"instances": instances, "model": model})
@@ -135,11 +141,11 @@ def _prediction(predictions: list[Prediction]) -> dict[str, object]:
 def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
     try:
         top_k = _parse_top_k(request.parameters, len(classifier.labels))
-        body = request.body.encode() if isinstance(request.body, str) else request.body
-        if not body:
+        body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
+        if body is None or body == b"":
             raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
         if isinstance(body, bytes | bytearray):
-            if not (request.content_type.startswith(JSON) or _OBJECT.match(body)):
+            if not (request.content_type.lower().startswith(JSON) or _OBJECT.match(body)):
                 return _Parsed([bytes(body)], top_k, many=False)
             body = _decode_json(body)
         return _Parsed(_parse_instances(body, classifier.recipe.serving.max_instances), top_k, many=True)
@@ -163,14 +169,14 @@ def _parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
 def _decode_json(body: bytes | bytearray) -> object:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (*DECODE_ERRORS, RecursionError) as error:
         raise BadJson(f"{error}; {_EXPECTED}") from error
 
 
 def _parse_instances(body: object, limit: int) -> list[bytes | Problem]:
     try:
         instances = msgspec.convert(body, _Instances).instances
-    except msgspec.ValidationError as error:
+    except DECODE_ERRORS as error:
         raise BadJson(f"{error}; {_EXPECTED}") from error
     if not instances:
         raise EmptyBody("`instances` is empty; send at least one picture")

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,15 +40,24 @@ def load_module(architecture: str, state_dict: Path) -> nn.Module:
         OSError: the file cannot be read.
     """
     weights = read_state_dict(state_dict)
-    with torch.device("meta"):  # no time and no memory for initial weights, which are replaced at once
-        module = build(architecture)
-    if any(name not in weights for name, _ in module.named_buffers()):
-        module = build(architecture)  # buffers that the state_dict does not carry need their real values
+    module = _build_without_values(architecture, weights) or build(architecture)
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         raise UnusableError(f"{state_dict.name} does not fit architecture {architecture}: {error}") from error
-    return module.eval().requires_grad_(requires_grad=False)
+    return module.float().eval().requires_grad_(requires_grad=False)
+
+
+def _build_without_values(architecture: str, weights: Mapping[str, Tensor]) -> nn.Module | None:
+    """The architecture with neither time nor memory spent on initial values, if the weights replace all of them."""
+    try:
+        with torch.device("meta"):
+            module = build(architecture)
+    except (NotImplementedError, RuntimeError):  # it looks at values while it is being built
+        return None
+    named = dict(module.named_parameters()) | dict(module.named_buffers())
+    unnamed = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    return module if named.keys() <= weights.keys() and not unnamed else None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -57,10 +67,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UnusableError: the file is not a state_dict.
         OSError: the file cannot be read.
     """
+    with path.open("rb"):
+        pass  # that there is no such file is an error of its own
     try:  # only the zip format of torch >= 1.6 can be mapped; torchvision's VGG16 is older
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
     except Exception as error:  # torch.load raises what its several readers raise
         raise UnusableError(f"{path.name} is not a file of weights that torch can read safely: {error}") from error
     if not isinstance(weights, dict) or not all(isinstance(item, Tensor) for item in weights.values()):
@@ -77,7 +87,10 @@ def build(architecture: str) -> nn.Module:
     try:
         module = importlib.import_module(architecture)
     except ModuleNotFoundError as error:
-        raise UnusableError(f"architecture {architecture}: there is no handlers/{architecture}.py") from error
+        missing = (
+            f"handlers/{architecture}.py" if error.name == architecture else f"module {error.name}, which it needs"
+        )
+        raise UnusableError(f"architecture {architecture}: there is no {missing}") from error
     classes = [
         item
         for _, item in inspect.getmembers(module, inspect.isclass)

@@ -1,0 +1,302 @@
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import yaml
+from classifier.digests import verify
+from classifier.identity import UNTRAINED, Identity, Model
+from msgspec.structs import replace
+from tiny_net import TinyNet
+
+from scripts import archive
+from scripts.archive import Options, archive_name, build, parse_arguments
+from scripts.console import UserError
+from scripts.packing import Format
+from scripts.parity import Report, exported_logits
+from tests.conftest import THIRD_MODEL, TINY_RECIPE
+from tests.unit.conftest import contents
+
+FORMATS: tuple[Format, ...] = ("zip-store", "tgz", "no-archive")
+EVERYWHERE = {  # what the archives of all runtimes hold, the core's modules apart
+    "MAR-INF/MANIFEST.json", "digests.json", "identity.json", "image_classifier_handler.py", "labels.json",
+    "model-config.yaml", "parity.json", "recipe.yaml",
+}  # fmt: skip
+
+# tiny.yaml's `serving`, as TorchServe calls it
+FRONT_END = {
+    "minWorkers": 2, "maxWorkers": 2, "batchSize": 4, "maxBatchDelay": 1, "responseTimeout": 120, "startupTimeout": 300,
+}  # fmt: skip
+
+
+def changed_recipe(folder: Path, **changes: object) -> Path:
+    """A copy of tiny's recipe with some fields changed, its labels beside it."""
+    shutil.copy(THIRD_MODEL / "labels.json", folder)
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(TINY_RECIPE.read_text()) | changes))
+    return path
+
+
+def command(options: Options, *more: str) -> list[str]:
+    """The build as a command line."""
+    given = {"--recipe": options.recipe, "--golden": options.golden, "--store": options.store, "--cache": options.cache}
+    flags = [text for flag, value in given.items() for text in (flag, str(value))]
+    return [sys.executable, "-m", "scripts.archive", *flags, "--weights", options.weights, *more]
+
+
+def start(arguments: list[str], hash_seed: str) -> subprocess.Popen[str]:
+    """Start a build in a process of its own, as `make archive` does. A hash seed of 0 spares it a second start."""
+    environment = os.environ | {"PYTHONPATH": str(THIRD_MODEL), "PYTHONHASHSEED": hash_seed}
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "archive_format", "name"),
+    [
+        ("eager", "float32", "zip-store", "vgg16-eager.mar"),
+        ("torchscript", "float32", "tgz", "vgg16-torchscript.tar.gz"),
+        ("torchscript", "bfloat16", "no-archive", "vgg16-torchscript-bfloat16"),
+    ],
+)
+def test_the_file_name_says_what_is_in_it(runtime: str, precision: str, archive_format: Format, name: str) -> None:
+    assert archive_name("vgg16", runtime, precision, archive_format) == name
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version", "own_files"),
+    [("eager", "1.0", {"tiny.pth", "tiny_net.py"}), ("torchscript", "2.0", {"tiny.pt"})],
+)
+def test_one_recipe_and_one_module_are_enough(
+    runtime: str, version: str, own_files: set[str], options: Options, tiny_weights: Path
+) -> None:
+    path, report = build(replace(options, runtime=runtime))
+    assert path == options.store / f"tiny-{runtime}.mar"
+    assert [entry.name for entry in options.store.iterdir()] == [path.name]
+    verify(path)
+    files = contents(path)
+    assert {name for name in files if not name.startswith("classifier/")} == EVERYWHERE | own_files
+    identity = msgspec.json.decode(files["identity.json"], type=Identity)
+    assert identity.model == msgspec.convert(
+        {"name": "tiny", "version": version, "runtime": runtime, "precision": "float32", "weights": "tiny-trained"},
+        Model,
+    )
+    assert identity.weights_sha256 == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
+    assert msgspec.json.decode(files["parity.json"], type=Report) == report
+    assert (report.pictures, report.failures(), report.weights_sha256) == (2, [], identity.weights_sha256)
+    assert yaml.safe_load(files["model-config.yaml"]) == FRONT_END
+
+
+def test_the_core_goes_in_as_source_and_nothing_else(options: Options) -> None:
+    path, _ = build(options)
+    core = archive.source_file("classifier").parent
+    expected = {
+        f"classifier/{source.relative_to(core).as_posix()}": source.read_bytes() for source in core.rglob("*.py")
+    }
+    assert {name: data for name, data in contents(path).items() if name.startswith("classifier/")} == expected
+
+
+def test_a_version_can_be_chosen(options: Options) -> None:
+    files = contents(build(replace(options, version="7.1"))[0])
+    assert json.loads(files["identity.json"])["model"]["version"] == "7.1"
+    assert json.loads(files["MAR-INF/MANIFEST.json"])["model"]["modelVersion"] == "7.1"
+
+
+def test_weights_that_nobody_trained_are_called_so(
+    options: Options, refusing_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = changed_recipe(tmp_path, weights=f"{refusing_address}/tiny-0123abcd.pth")
+    path, _ = build(replace(options, recipe=recipe, weights="auto"))
+    assert json.loads(contents(path)["identity.json"])["model"]["weights"] == UNTRAINED
+    assert "UNTRAINED WEIGHTS" in capsys.readouterr().err
+
+
+def twice(options: Options) -> list[Options]:
+    """The same build from a cache and into a store of its own each time."""
+    return [replace(options, store=options.store / name, cache=options.cache / name) for name in ("one", "another")]
+
+
+def assert_no_trace(path: Path, folder: Path) -> None:
+    for name, data in contents(path).items():
+        for place in (Path.cwd(), folder, Path(sys.prefix), Path.home()):
+            assert len(place.parts) < 3 or str(place).encode() not in data, f"{place} is in {name}"
+
+
+@pytest.mark.parametrize("archive_format", FORMATS)
+def test_two_builds_of_the_same_are_the_same_and_tell_nothing_of_this_machine(
+    archive_format: Format, options: Options, tmp_path: Path
+) -> None:
+    one, another = (build(item)[0] for item in twice(replace(options, archive_format=archive_format)))
+    if archive_format == "no-archive":
+        assert contents(one) == contents(another)
+    else:
+        assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)
+
+
+# torch numbers the classes that it traces in one process, so here each build has a process of its own, as with make
+@pytest.mark.parametrize(
+    ("method", "archive_format", "hash_seeds"), [("trace", "tgz", ("0", "0")), ("script", "zip-store", ("1", "2"))]
+)
+def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
+    method: str, archive_format: Format, hash_seeds: tuple[str, str], options: Options, tmp_path: Path
+) -> None:
+    builds = twice(options)
+    flags = ("--runtime", "torchscript", "--torchscript", method, "--format", archive_format)
+    running = [start(command(item, *flags), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
+    for process in running:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    one, another = (item.store / archive_name("tiny", "torchscript", "float32", archive_format) for item in builds)
+    assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)
+
+
+@pytest.mark.parametrize("archive_format", FORMATS)
+def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, options: Options) -> None:
+    for version in ("3.0", "4.0"):
+        path, _ = build(replace(options, version=version, archive_format=archive_format))
+    assert json.loads(contents(path)["identity.json"])["model"]["version"] == "4.0"
+    assert list(options.store.iterdir()) == [path]
+
+
+def test_an_export_that_computes_something_else_is_not_built(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "exported_logits", lambda *given: exported_logits(*given) + 0.01)
+    with pytest.raises(UserError, match=r"max \|Δlogit\| is 0.01, allowed is 1e-05"):
+        build(options)
+    assert list(options.store.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": "nine.json"}, "9 labels for 10 logits"),
+        ({"labels": "missing.json"}, "missing.json: No such file"),
+        ({"architecture": "not_there"}, "there is no handlers/not_there.py"),
+        ({"archives": [{"runtime": "torchscript", "version": "2.0", "tolerance": {"max_abs_logit": 1}}]}, "it has"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_and_leaves_nothing(
+    changes: dict[str, object], message: str, options: Options, tmp_path: Path
+) -> None:
+    recipe = changed_recipe(tmp_path, **changes)
+    labels = json.loads((THIRD_MODEL / "labels.json").read_text())
+    (tmp_path / "nine.json").write_text(json.dumps(labels[:9]))
+    with pytest.raises(UserError, match=message):
+        build(replace(options, recipe=recipe))
+    assert not options.store.exists() or list(options.store.iterdir()) == []
+
+
+@pytest.mark.parametrize(("setting", "value"), [("precision", "int4"), ("runtime", "abacus")])
+def test_what_the_recipe_does_not_offer_is_refused_with_what_it_does(
+    setting: str, value: str, options: Options
+) -> None:
+    with pytest.raises(UserError, match=f"{value}.*it has: eager float32, torchscript float32"):
+        build(msgspec.convert(msgspec.structs.asdict(options) | {setting: value}, Options))
+
+
+def test_a_recipe_that_is_not_there_is_named(options: Options, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nope\.yaml: No such file"):
+        build(replace(options, recipe=tmp_path / "nope.yaml"))
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [b"weights? no", [1, 2], {"classifier.bias": 1}, {"classifier.bias": torch.zeros(10)}, TinyNet()],
+    ids=["no weights", "a list", "numbers", "a part", "a module"],
+)
+def test_own_weights_that_are_no_state_dict_of_this_model_are_refused_by_name(
+    saved: object, options: Options, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.pth"
+    path.write_bytes(saved) if isinstance(saved, bytes) else torch.save(saved, path)
+    with pytest.raises(UserError, match=r"mine\.pth"):
+        build(replace(options, weights=str(path)))
+    assert list(options.store.iterdir()) == []
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_leaves_nothing_behind(by: signal.Signals, code: int, options: Options) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+    process = start(command(options), hash_seed="0")
+    signal.signal(signal.SIGINT, before)
+    deadline = time.monotonic() + 60
+    while not list(options.store.glob(".building-*/extra")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(by)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert list(options.store.iterdir()) == []
+
+
+def test_what_killed_builds_left_is_swept_but_not_what_a_running_one_has(options: Options) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid in (ended.pid, os.getppid()):
+        (options.store / f".building-{pid}-abc_1" / "extra").mkdir(parents=True)
+    path, _ = build(options)
+    assert {entry.name for entry in options.store.iterdir()} == {path.name, f".building-{os.getppid()}-abc_1"}
+
+
+LOAD_ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+from image_classifier_handler import ImageClassifierHandler
+handler = ImageClassifierHandler()
+handler.initialize(SimpleNamespace(system_properties={"model_dir": sys.argv[1]}, model_name="tiny"))
+(best, *_), = handler.classifier.classify([Path(sys.argv[2]).read_bytes()], [1])
+ours = ("classifier", "image_classifier_handler", "tiny_net")
+print(json.dumps({name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ours}))
+"""
+
+
+def test_an_unpacked_archive_needs_nothing_of_this_project(options: Options, golden: Path, tmp_path: Path) -> None:
+    path, _ = build(replace(options, archive_format="no-archive"))
+    unpacked = Path(shutil.move(path, tmp_path / "unpacked"))
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD_ELSEWHERE, str(unpacked), str(golden / "coffee.png")],
+        cwd=options.store,
+        env={**os.environ, "PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    loaded = json.loads(result.stdout)
+    assert {"classifier.pipeline", "classifier.runtimes.eager", "image_classifier_handler", "tiny_net"} <= loaded.keys()
+    assert [name for name, file in loaded.items() if not Path(file).is_relative_to(unpacked)] == []
+
+
+def test_the_command_line_says_all_that_can_be_chosen() -> None:
+    assert parse_arguments(["--recipe", "r.yaml"]) == Options(recipe=Path("r.yaml"))
+    chosen = "--runtime torchscript --weights w.pth --version 3.1 --format tgz --torchscript script"
+    folders = "--recipe r.yaml --golden g --store s --cache c"
+    assert parse_arguments([*chosen.split(), *folders.split()]) == Options(
+        recipe=Path("r.yaml"), runtime="torchscript", weights="w.pth", version="3.1", archive_format="tgz",
+        torchscript="script", golden=Path("g"), store=Path("s"), cache=Path("c"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("archive_format", ["zip-store", "no-archive"])
+def test_the_program_says_what_it_built(
+    archive_format: Format, options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", command(options, "--format", archive_format)[2:])
+    archive.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert str(options.store / archive_name("tiny", "eager", "float32", archive_format)) in last
+    assert "top-1 100%" in last

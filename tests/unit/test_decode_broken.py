@@ -1,0 +1,232 @@
+import io
+import random
+import struct
+import warnings
+import zipfile
+import zlib
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from classifier.decode import FORMATS, decode
+from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
+from PIL import Image
+
+from scripts.golden import photograph
+from tests.conftest import encode
+
+LIMIT = 1_000_000
+SIZE = (96, 64)
+
+# What Pillow remarks about damaged files is for the log; here it would turn into exceptions that production never sees.
+remarks_are_no_errors = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "jpeg": ("JPEG", "RGB", {}),
+    "progressive": ("JPEG", "RGB", {"progressive": True}),
+    "cmyk": ("JPEG", "CMYK", {}),
+    "png": ("PNG", "RGB", {}),
+    "png-palette": ("PNG", "P", {"transparency": 3}),
+    "png-grey": ("PNG", "I;16", {}),
+    "webp": ("WEBP", "RGBA", {}),
+    "webp-lossless": ("WEBP", "RGBA", {"lossless": True}),
+    "gif": ("GIF", "RGB", {}),
+    "bmp": ("BMP", "RGB", {}),
+    "tiff": ("TIFF", "RGB", {}),
+    "tiff-lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    "tiff-jpeg": ("TIFF", "RGB", {"compression": "jpeg"}),
+    "tiff-float": ("TIFF", "F", {}),
+    "avif": ("AVIF", "RGBA", {}),
+}
+every_file = pytest.mark.parametrize("name", FILES)
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    with Image.open(photograph("coffee.png")) as image:
+        return image.convert("RGB").resize(SIZE, Image.Resampling.BOX)
+
+
+@pytest.fixture
+def data(picture: Image.Image, name: str) -> bytes:
+    """A good file."""
+    image_format, mode, options = FILES[name]
+    return encode(picture.convert(mode), image_format, **options)
+
+
+def test_there_is_a_file_of_every_accepted_format() -> None:
+    assert {image_format for image_format, _, _ in FILES.values()} == set(FORMATS)
+
+
+def test_no_bytes_are_an_empty_body() -> None:
+    with pytest.raises(EmptyBody):
+        decode(b"", LIMIT)
+
+
+@every_file
+def test_the_limit_is_the_number_of_pixels(data: bytes) -> None:
+    pixels = SIZE[0] * SIZE[1]
+    assert decode(data, pixels).size == SIZE
+    with pytest.raises(ImageTooLarge, match=f"96 x 64.* {pixels - 1}"):
+        decode(data, pixels - 1)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "gif", "bmp", "tiff"])
+def test_the_header_alone_says_that_a_picture_is_too_large(data: bytes) -> None:
+    cut = data[: len(data) // 2]
+    with pytest.raises(ImageTooLarge):
+        decode(cut, 100)
+    with pytest.raises(ImageBroken):
+        decode(cut, LIMIT)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel, and of none of its pixels."""
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(b"\0"),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks.items()
+    )
+
+
+BOMBS = {
+    "png-2500-million": png_header(50_000, 50_000),
+    "png-90-million": png_header(9_500, 9_500),  # Pillow only remarks on that one
+    "png-one-row": png_header(1, 2**31 - 1),
+    "gif": b"GIF89a"
+    + struct.pack("<HHBBB", 65_000, 65_000, 0, 0, 0)
+    + b","
+    + struct.pack("<4HBB", 0, 0, 1, 1, 0, 2)
+    + b"\0;",
+    "bmp": b"BM"
+    + struct.pack("<IHHI", 54, 0, 0, 54)
+    + struct.pack("<IiiHHIIiiII", 40, 50_000, 50_000, 1, 24, *[0] * 6),
+}
+
+
+@pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("remark", ["ignore", "error"])  # a worker only prints what is an error here
+def test_a_small_file_that_promises_a_huge_picture_is_too_large(
+    body: bytes, remark: Literal["ignore", "error"]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter(remark, Image.DecompressionBombWarning)
+        with pytest.raises(ImageTooLarge):
+            decode(body, 64_000_000)
+
+
+def zipped() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("picture.jpg", b"\xff\xd8\xff")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a cat",
+        b" ",
+        b"\0" * 1000,
+        b"\xff",
+        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>',
+        b"<!doctype html><title>404</title>",
+        b"[1, 2]",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
+        zipped(),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n",  # Pillow would start Ghostscript
+        encode(Image.new("RGB", (2, 2)), "PPM"),
+        encode(Image.new("RGB", (16, 16)), "ICO"),
+        encode(Image.new("RGB", (2, 2)), "TGA"),
+        encode(Image.new("RGB", (16, 16)), "JPEG2000"),
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+def test_what_is_of_no_accepted_format_is_not_an_image(body: bytes) -> None:
+    with pytest.raises(NotAnImage):
+        decode(body, LIMIT)
+
+
+@remarks_are_no_errors
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@every_file
+def test_a_truncated_picture_is_broken(data: bytes, share: float) -> None:
+    with pytest.raises(ImageBroken):
+        decode(data[: int(len(data) * share)], LIMIT)
+
+
+@remarks_are_no_errors
+@pytest.mark.parametrize("length", [16, 24, 40])
+@every_file
+def test_the_first_bytes_of_a_picture_are_a_broken_picture(data: bytes, length: int) -> None:
+    with pytest.raises(ImageBroken):
+        decode(data[:length], LIMIT)
+
+
+def test_the_magic_bytes_of_jpeg_alone_are_a_broken_picture() -> None:
+    with pytest.raises(ImageBroken, match="JPEG"):
+        decode(b"\xff\xd8\xff", LIMIT)
+
+
+@remarks_are_no_errors
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@every_file
+def test_flipped_bits_make_a_picture_or_a_problem_and_nothing_else(data: bytes, name: str) -> None:
+    chance = random.Random(name)  # noqa: S311 - the same flips every time
+    outcomes = {outcome(flipped(data, chance)) for _ in range(150)}
+    assert outcomes <= {"RGB", "image_broken", "image_too_large", "not_an_image"}
+    assert len(outcomes) > 1
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    damaged = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        end = chance.choice((64, len(data)))  # headers are the more interesting half
+        damaged[chance.randrange(end)] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+def outcome(data: bytes) -> str:
+    try:
+        return decode(data, LIMIT).mode
+    except Problem as problem:
+        return problem.code
+
+
+def test_the_detail_of_a_broken_picture_says_nothing_of_our_code(picture: Image.Image) -> None:
+    data = encode(picture, "PNG")
+    with pytest.raises(ImageBroken) as caught:
+        decode(data[:-200], LIMIT)
+    assert caught.value.detail == "the PNG data is truncated or corrupt"
+
+
+@remarks_are_no_errors
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0nonsense",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(range(200)),
+    ],
+    ids=["none", "nonsense", "beyond-the-end", "too-many-tags"],
+)
+def test_broken_exif_does_not_break_a_good_picture(picture: Image.Image, image_format: str, exif: bytes) -> None:
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    with_exif = decode(encode(picture, image_format, exif=exif, **options), LIMIT)
+    assert with_exif.tobytes() == decode(encode(picture, image_format, **options), LIMIT).tobytes()
+
+
+def test_exif_with_one_wrong_tag_still_turns_the_picture_upright(picture: Image.Image) -> None:
+    # orientation 6, and a resolution (tag 282) that is text where EXIF wants a fraction
+    tags = struct.pack("<HHIHH", 274, 3, 1, 6, 0), struct.pack("<HHI4s", 282, 2, 4, b"72\0\0")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + struct.pack("<I", 0)
+    result = decode(encode(picture, "PNG", exif=exif), LIMIT)
+    assert np.array_equal(np.asarray(result), np.rot90(np.asarray(picture), -1))
