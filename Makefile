@@ -67,7 +67,7 @@ inputs    := $(wildcard $(WEIGHTS) $(RECIPES)/*.json)
 archive: $(archives) ## build archives (MODEL= RUNTIME= PRECISION= WEIGHTS=auto|pretrained|<path> TORCHSCRIPT=trace|script FORMAT=zip-store|tgz|no-archive VERSION= GOLDEN=<folder>)
 
 $(archives): $(STORE)/$(MODEL)-%$(precision)$(suffix): $(RECIPES)/$(MODEL).yaml $(sources) $(inputs) $(STORE)/.$(MODEL)-%$(precision)$(suffix).settings | $(READY)
-	@$(RUN) scripts.archive --recipe $< --runtime $* --precision $(PRECISION) --weights '$(WEIGHTS)' --format $(FORMAT) \
+	@PYTHONHASHSEED=0 $(RUN) scripts.archive --recipe $< --runtime $* --precision $(PRECISION) --weights '$(WEIGHTS)' --format $(FORMAT) \
 	  --torchscript $(TORCHSCRIPT) --store $(STORE) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(VERSION),--version $(VERSION))
 	@touch $@
 
@@ -172,4 +172,4 @@ clean: ## remove archives, weights, environment; stops the server first
 
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
+import psutil
 import yaml
 from classifier.errors import UnusableError
 from classifier.identity import (
@@ -26,7 +27,7 @@ from classifier.identity import (
     write_identity,
 )
 from classifier.labels import load_labels, write_labels
-from classifier.recipe import Recipe, RuntimeName, Variant, read_recipe
+from classifier.recipe import VERSION_PATTERN, Recipe, RuntimeName, Variant, read_recipe
 from classifier.runtimes import Source, load_runtime
 from classifier.runtimes.eager import load_module
 
@@ -109,12 +110,16 @@ def _stage(
     reference = reference_logits(module, pixels, recipe)
     report = compare(reference, exported_logits(forward, pixels, recipe), variant.tolerance, weights.sha256)
     if failures := report.failures():
-        raise UserError(f"{recipe.name} {variant.runtime} is not built, it differs from its reference: {failures}")
+        raise UserError(
+            f"{recipe.name} {variant.runtime} is not built, it differs from its reference: {'; '.join(failures)}"
+        )
 
     labels = load_labels(recipe.labels, options.recipe.parent)
     if len(labels) != reference.shape[1]:
         raise UserError(f"{recipe.name}: {len(labels)} labels for {reference.shape[1]} logits")
     version = options.version or variant.version
+    if VERSION_PATTERN.fullmatch(version) is None:
+        raise UserError(f"VERSION={version}: a version is digits and dots, 2.1 say")
     model = Model(
         name=recipe.name,
         version=version,
@@ -171,7 +176,7 @@ def _workdir(store: Path) -> Iterator[Path]:
     """A folder beside the finished archives, so that moving the result is one step. Sweeps what killed builds left."""
     store.mkdir(parents=True, exist_ok=True)
     for leftover in store.glob(f"{_WORKDIR_PREFIX}*"):
-        if not Path(f"/proc/{leftover.name.split('-')[1]}").exists():
+        if not psutil.pid_exists(int(leftover.name.split("-")[1])):
             shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{_WORKDIR_PREFIX}{os.getpid()}-", dir=store) as name:
         yield Path(name)

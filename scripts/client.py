@@ -13,6 +13,7 @@ from urllib3.util import Retry
 from scripts.config import Addresses
 
 _CONNECT_TIMEOUT_S: Final = 5
+_LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
 _POLL_S: Final = 0.1
 
 
@@ -98,7 +99,8 @@ class Client:
             RequestFailedError: the server refused it, or a worker could not load it.
         """
         parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
-        answer = self._ask("POST", f"{self.addresses.management}/models", params=parameters)
+        timeouts = (_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S)
+        answer = self._ask("POST", f"{self.addresses.management}/models", params=parameters, timeout=timeouts)
         return str(answer["status"])
 
     def scale(self, model: str, workers: int, version: str | None = None) -> str:
@@ -180,7 +182,7 @@ class Client:
 
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         try:
-            response = self._session.request(method, url, timeout=self._timeouts, **options)
+            response = self._session.request(method, url, **{"timeout": self._timeouts} | options)
         except requests.ConnectTimeout as error:
             raise RequestFailedError(0, "unreachable", f"no connection to {url} in {_CONNECT_TIMEOUT_S} s") from error
         except requests.Timeout as error:
@@ -208,7 +210,9 @@ def failure_of(status: int, content: Any) -> RequestFailedError:
     """An error answer as an exception: the handler's problem, or the front end's own object."""
     fields = content if isinstance(content, dict) else {}
     if "detail" in fields:
-        return RequestFailedError(status, fields["code"], f"{fields['detail']} ({status} {fields['code']})")
+        return RequestFailedError(
+            status, str(fields.get("code", "")), f"{fields['detail']} ({status} {fields.get('code')})"
+        )
     code = str(fields.get("type", ""))
     return RequestFailedError(status, code, f"{fields.get('message', content)} ({status} {code})")
 

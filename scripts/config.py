@@ -60,7 +60,12 @@ def addresses(config: dict[str, str]) -> Addresses:
         grpc = {key: f"{config[f'{key}_address']}:{config[f'{key}_port']}" for key in _GRPC}
     except KeyError as error:
         raise UserError(f"the configuration has no {error.args[0]}") from error
-    return Addresses(**urls, **grpc)
+    found = Addresses(**urls, **grpc)
+    try:
+        found.ports()
+    except ValueError as error:
+        raise UserError(f"every address of the configuration must end in its port: {error}") from error
+    return found
 
 
 def with_free_ports(config: dict[str, str]) -> dict[str, str]:

@@ -8,17 +8,29 @@ import torch
 from classifier.recipe import Recipe, RuntimeName
 from torch import nn
 
+from scripts.console import UserError
+
 TorchScriptMethod = Literal["trace", "script"]
 
 SUFFIX: dict[RuntimeName, str] = {"eager": ".pth", "torchscript": ".pt"}
 
 
 def export(runtime: RuntimeName, module: nn.Module, recipe: Recipe, path: Path, method: TorchScriptMethod) -> None:
-    """Write what `runtime` loads: the same bytes for the same module, and no path of this machine in them."""
+    """Write what `runtime` loads, with no path of this machine in it.
+
+    The bytes are the same in every fresh process of the same hash seed: torch numbers the classes that it has compiled.
+
+    Raises:
+        UserError: the module cannot be exported that way.
+    """
     if runtime == "eager":
         torch.save(module.state_dict(), path)
-    else:
+        return
+    try:
         _export_torchscript(module, recipe.input.crop, path, method)
+    except Exception as error:  # the compiler refuses Python in many ways
+        other = "trace" if method == "script" else "script"
+        raise UserError(f"torch.jit cannot {method} {recipe.name}: {error}\nTry TORCHSCRIPT={other}.") from error
 
 
 def _export_torchscript(module: nn.Module, side: int, path: Path, method: TorchScriptMethod) -> None:

@@ -45,23 +45,22 @@ def serve(config_file: Path, store: Path, state: Path, models: str | None, free_
             warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
     names = ", ".join(archive.path.name for archive in archives)
     step(f"starting TorchServe with {names}" + (", as the last one had" if "model_snapshot" in config else ""))
-    started = time.monotonic()
+    started, ready = time.monotonic(), False
     try:
         server = start(config, archives, state)
         with out.status("waiting until every worker is READY"):
             wait_ready(server, state)
-    except BaseException:
-        stop(state)
-        _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)  # a start that failed is not worth repeating
-        raise
-    _remove(snapshots)
-    done(f"ready after {time.monotonic() - started:.1f} s")
-    _show(server)
-    if foreground:
-        try:
+        ready = True
+        _remove(snapshots)
+        done(f"ready after {time.monotonic() - started:.1f} s")
+        _show(server)
+        if foreground:
             _follow(server, state)
-        finally:
-            stop(state)
+    except BaseException:  # an interrupt above all
+        stop(state)
+        if not ready:  # a start that failed is not worth repeating
+            _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
+        raise
 
 
 def _restored(saved: str, store: Path) -> list[Archive]:

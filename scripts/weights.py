@@ -87,8 +87,10 @@ def download(url: str, cache: Path) -> Path:
             part = path.with_name(path.name + ".part")
             try:
                 _fetch(url, part)
-            except (requests.RequestException, OSError) as error:
+            except requests.RequestException as error:
                 raise DownloadError(f"{url} cannot be downloaded: {_reason(error)}") from error
+            except OSError as error:  # a full disk, say: nothing that other weights would mend
+                raise UserError(f"{part} cannot be written: {error.strerror}") from error
             try:
                 _check_digest(part, path.name)
             except UserError:
@@ -140,8 +142,10 @@ def _own(path: Path) -> Weights:
 
 
 def _untrained(recipe: Recipe, cache: Path) -> Weights:
-    """Seeded weights: the same on every machine of one kind, and worth nothing."""
-    path = cache / f"{recipe.architecture}-seed{SEED}-{UNTRAINED}.pth"
+    """Seeded weights: the same on every machine of one kind, and worth nothing. Kept as long as the source stays."""
+    spec = importlib.util.find_spec(recipe.architecture)
+    source = _digest_of(Path(spec.origin))[:8] if spec is not None and spec.origin is not None else "unknown"
+    path = cache / f"{recipe.architecture}-{source}-seed{SEED}-{UNTRAINED}.pth"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):
         if not path.exists():
@@ -158,7 +162,7 @@ def _untrained(recipe: Recipe, cache: Path) -> Weights:
 def _fetch(url: str, part: Path) -> None:
     """Fetch into `part`, from its present end where the server can do that."""
     start = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={start}-"} if start else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS_S) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # all of it was there already, or it is of another file; the digest tells

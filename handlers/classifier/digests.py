@@ -96,7 +96,7 @@ def _members_of_folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _members_of_tar(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:gz") as tar:
         for entry in tar:
             content = tar.extractfile(entry) if entry.isreg() else None
             if content is not None:  # the top folder is the model's name, as torch-model-archiver writes it

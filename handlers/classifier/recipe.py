@@ -1,5 +1,6 @@
 """A recipe: everything about one model that is not code, read from YAML and checked."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ Precision = Literal["float32"]
 Interpolation = Literal["bilinear", "bicubic"]
 Normalization = Literal["imagenet", "half"]  # preprocess.py has the numbers
 
+VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
 _Positive = Annotated[int, Meta(ge=1)]
 PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -59,7 +61,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     runtime: RuntimeName
     precision: Precision = "float32"
-    version: Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)*\Z")]
+    version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)]
     tolerance: Tolerance
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from classifier.errors import UnusableError
 from classifier.preprocess import normalize
@@ -56,7 +57,8 @@ def _build_without_values(architecture: str, weights: Mapping[str, Tensor]) -> n
     except (NotImplementedError, RuntimeError):  # it looks at values while it is being built
         return None
     named = dict(module.named_parameters()) | dict(module.named_buffers())
-    unnamed = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    held = [value for part in module.modules() for value in tree_leaves(vars(part)) if isinstance(value, Tensor)]
+    unnamed = {id(value) for value in held} - {id(value) for value in named.values()}  # plain attributes, in lists too
     return module if named.keys() <= weights.keys() and not unnamed else None
 
 
