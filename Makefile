@@ -148,7 +148,7 @@ test: setup-system ## all tests
 
 .PHONY: test-unit
 test-unit: $(READY) ## unit tests: offline, in seconds
-	@$(RUN) pytest tests/unit
+	@$(RUN) pytest tests/unit -m 'not slow'
 
 .PHONY: test-integration
 test-integration: setup-system ## tests against a real TorchServe with real archives

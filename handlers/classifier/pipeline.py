@@ -57,33 +57,44 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             For each picture its predictions, likeliest first, or what is wrong with it.
         """
         pixels = [load_pixels(image, self.recipe.input) for image in images]
-        good = [item for item in pixels if not isinstance(item, Problem)]
-        rows = iter(self.probabilities(torch.from_numpy(np.stack(good))) if good else ())
+        rows = iter(self._rows([item for item in pixels if not isinstance(item, Problem)]))
+        found: list[Tensor | Problem] = [item if isinstance(item, Problem) else next(rows) for item in pixels]
         return [
-            item if isinstance(item, Problem) else top_k(next(rows), self.labels, k)
-            for item, k in zip(pixels, top, strict=True)
+            item if isinstance(item, Problem) else top_k(item, self.labels, k)
+            for item, k in zip(found, top, strict=True)
         ]
+
+    def _rows(self, pixels: list[NDArray[np.uint8]]) -> list[Tensor | Problem]:
+        """For each picture its probabilities [classes], or, where the model failed, what to say of that."""
+        if not pixels:
+            return []
+        try:
+            rows = self.probabilities(torch.from_numpy(np.stack(pixels)))
+        except Exception as error:
+            return [_internal(error) for _ in pixels]
+        return [row if _finite(row) else _internal(ValueError("the logits are not finite")) for row in rows]
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Uint8 [N,H,W,3] to float32 probabilities [N,classes].
 
         Raises:
-            Internal: the model's output is not finite, or not of the labels' length.
+            ValueError: the model does not return one logit for each label.
         """
         logits = torch.cat([self.forward(batch) for batch in pixels.split(self.recipe.serving.batch_size)])
-        if logits.shape != (len(pixels), len(self.labels)) or not bool(torch.isfinite(logits).all()):
-            raise Internal(f"the model returned logits of shape {list(logits.shape)} or values that are not finite")
+        if logits.shape != (len(pixels), len(self.labels)):
+            raise ValueError(f"logits {list(logits.shape)} for {len(pixels)} pictures and {len(self.labels)} labels")
         return probabilities(logits)
 
     def warm_up(self) -> None:
         """Run the batch sizes that a server will see, so that the first client does not pay for it.
 
         Raises:
-            Internal: the model does not answer, or not with one logit for each label.
+            ValueError: the model does not return one finite logit for each label.
         """
         side = self.recipe.input.crop
         for size in {1, self.recipe.serving.batch_size}:
-            self.probabilities(torch.zeros(size, side, side, 3, dtype=torch.uint8))
+            if not _finite(self.probabilities(torch.zeros(size, side, side, 3, dtype=torch.uint8))):
+                raise ValueError("the logits of a black picture are not finite")
 
 
 def load_pixels(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
@@ -93,9 +104,18 @@ def load_pixels(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
     except Problem as problem:
         return problem
     except Exception as error:  # out of memory, say: still only this picture's trouble
-        internal = Internal("the picture could not be decoded; the server's log has the reason")
-        internal.__cause__ = error  # for that log; the pipeline does not know whose picture it is
-        return internal
+        return _internal(error)
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
+
+
+def _internal(cause: Exception) -> Internal:
+    """What to tell a client of our own failure. The cause goes along for the log: only the caller knows whose it is."""
+    problem = Internal("the classifier failed; the server's log has the reason, under the id of this request")
+    problem.__cause__ = cause
+    return problem
 
 
 def threads_per_worker(serving: Serving) -> int:

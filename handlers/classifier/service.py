@@ -67,25 +67,20 @@ class _Parsed(msgspec.Struct, frozen=True):
 def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
     """Answer the requests of one batch, all their pictures in one go. What is wrong with one changes no other."""
     parsed = [_parse(request, classifier) for request in requests]
-    results = iter(_classify(classifier, [item for item in parsed if isinstance(item, _Parsed)], requests))
+    pictures = [
+        (image, item.top_k)
+        for item in parsed
+        if isinstance(item, _Parsed)
+        for image in item.images
+        if isinstance(image, bytes)
+    ]
+    results = iter(classifier.classify([image for image, _ in pictures], [top_k for _, top_k in pictures]))
     return [
         problem_response(item)
         if isinstance(item, Problem)
         else _respond(request, item, results, classifier.identity.model)
         for request, item in zip(requests, parsed, strict=True)
     ]
-
-
-def _classify(
-    classifier: Classifier, parsed: Sequence[_Parsed], requests: Sequence[Request]
-) -> list[list[Prediction] | Problem]:
-    """The results of all pictures of the batch, in order."""
-    pictures = [(image, item.top_k) for item in parsed for image in item.images if isinstance(image, bytes)]
-    try:
-        return classifier.classify([image for image, _ in pictures], [top_k for _, top_k in pictures])
-    except Exception:  # it is the model that failed, so every picture of the batch did
-        logger.exception("classification failed; requests: %s", ", ".join(request.request_id for request in requests))
-        return [Internal("the server's log has the reason, under the id of this request")] * len(pictures)
 
 
 def problem_response(problem: Problem) -> Response:
@@ -117,7 +112,7 @@ def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction]
     own = [image if isinstance(image, Problem) else next(results) for image in item.images]
     for result in own:
         if isinstance(result, Internal) and result.__cause__ is not None:
-            logger.error("request %s: a picture could not be decoded", request.request_id, exc_info=result.__cause__)
+            logger.error("request %s: the classifier failed", request.request_id, exc_info=result.__cause__)
     if item.many:
         instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in own]
         return _json_response({"instances": instances, "model": model})

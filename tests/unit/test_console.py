@@ -13,8 +13,12 @@ from scripts.console import UserError, done, download_progress, run, step, warn_
 
 @pytest.fixture(autouse=True)
 def own_signal_handler() -> Iterator[None]:
-    """What `run` does about SIGTERM ends with the test."""
-    before = signal.getsignal(signal.SIGTERM)
+    """What `run` does about SIGTERM ends with the test; and were it nothing, only the test would end."""
+
+    def nobody_cares(*_: object) -> None:
+        raise AssertionError("nothing was done about SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, nobody_cares)
     yield
     signal.signal(signal.SIGTERM, before)
 

@@ -22,7 +22,6 @@ ROUNDING = 1
 LAB_ROUNDING = 3
 
 SMALL = (48, 32)
-
 Pixels = NDArray[np.float64]
 
 

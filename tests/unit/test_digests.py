@@ -141,13 +141,13 @@ def test_whatever_bits_are_flipped_an_archive_is_whole_or_broken(
     archive = packed(small, archive_format, tmp_path)
     content, chance = archive.read_bytes(), random.Random(archive_format)  # noqa: S311 - the same flips every time
     broken = 0
-    for _ in range(600):
+    for _ in range(400):
         flipped = bytearray(content)
         for _ in range(chance.choice((1, 2))):
             flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
         archive.write_bytes(flipped)
         broken += is_broken(archive)
-    assert broken > 500  # the others changed what nobody reads, a time say
+    assert broken > 350  # the others changed what nobody reads, a time say
 
 
 def is_broken(archive: Path) -> bool:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import load_module
-from torch import nn
+from torch import Tensor, nn
 
+from scripts.console import UserError
 from scripts.export import TorchScriptMethod, export
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
@@ -82,3 +83,15 @@ def test_torchscript_has_no_debug_records_and_no_path_of_this_machine(
         content = b"".join(packed.read(name) for name in names)
     for place in (tmp_path, THIRD_MODEL, Path(torch.__file__).parent):
         assert str(place).encode() not in content
+
+
+class Unscriptable(nn.Module):
+    """Runs, but TorchScript's compiler does not know `sorted` with a key."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.stack(sorted(pixels.flatten(1).unbind(1), key=lambda column: float(column.sum())), dim=1)
+
+
+def test_a_module_that_cannot_be_scripted_is_said_with_what_to_do(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="TORCHSCRIPT=trace"):
+        export("torchscript", Unscriptable(), recipe, tmp_path / "tiny.pt", "script")

@@ -109,13 +109,23 @@ def test_without_a_good_picture_the_model_is_not_asked(tiny: Classifier, images:
     ],
 )
 def test_logits_that_cannot_be_true_are_our_fault(
-    tiny: Classifier, cat: bytes, forward: Callable[[Tensor], Tensor]
+    tiny: Classifier, cat: bytes, coffee: bytes, forward: Callable[[Tensor], Tensor]
 ) -> None:
     classifier = answering(tiny, forward)
-    with pytest.raises(Internal):
-        classifier.classify([cat], [1])
-    with pytest.raises(Internal):
+    assert [type(result) for result in classifier.classify([cat, coffee], [1, 1])] == [Internal, Internal]
+    with pytest.raises(ValueError, match="logits"):
         classifier.warm_up()
+
+
+def test_logits_that_are_no_numbers_are_the_trouble_of_their_own_picture(
+    tiny: Classifier, cat: bytes, coffee: bytes
+) -> None:
+    def forward(batch: Tensor) -> Tensor:
+        return torch.zeros(len(batch), 10).index_fill(0, torch.tensor(0), torch.nan)
+
+    bad, good = answering(tiny, forward).classify([cat, coffee], [1, 1])
+    assert isinstance(bad, Internal)
+    assert isinstance(good, list)
 
 
 def test_warm_up_runs_one_picture_and_a_full_batch(tiny: Classifier) -> None:

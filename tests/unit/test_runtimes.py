@@ -11,7 +11,7 @@ from classifier.errors import UnusableError
 from classifier.pipeline import Classifier
 from classifier.preprocess import normalize
 from classifier.recipe import read_recipe
-from classifier.runtimes import Source, load_runtime
+from classifier.runtimes import Source, eager, load_runtime
 from classifier.runtimes.eager import build, load_module, read_state_dict
 from torch import Tensor, nn
 
@@ -119,7 +119,9 @@ def test_a_runtime_computes_with_the_recipes_normalization(architecture: Archite
             id="non-persistent-buffer",
         ),
         pytest.param("self.one = torch.tensor(1.0)", " * self.one", id="plain-tensor"),
+        pytest.param("self.ones = [torch.tensor(1.0)]", " * self.ones[0]", id="tensor-in-a-list"),
         pytest.param("self.rates = torch.linspace(0, 1, 3).tolist()", " * self.rates[2]", id="looks-at-a-tensor"),
+        pytest.param("self.rates = torch.linspace(0, 1, 3).numpy()", " * float(self.rates[2])", id="makes-an-array"),
     ],
 )
 def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
@@ -127,6 +129,14 @@ def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
 ) -> None:
     module = load_module(architecture(NET.format(init=init, forward=forward)), weights)
     assert module(ONES).tolist() == LOGITS
+
+
+def test_eager_computes_with_channels_last(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convolution = nn.Conv2d(3, 4, 3)
+    monkeypatch.setattr(eager, "load_module", lambda *_: convolution)
+    source = Source(directory=tiny_folder, serialized_file="tiny.pth", recipe=read_recipe(TINY_RECIPE))
+    assert load_runtime("eager", source, "cpu")(random_pixels(2)).is_contiguous(memory_format=torch.channels_last)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_loaded_module_is_ready_to_infer(architecture: Architecture, weights: Path) -> None:
@@ -243,6 +253,16 @@ def test_a_module_without_exactly_one_class_is_refused_with_those_it_has(
     name = architecture(source)
     with pytest.raises(UnusableError, match=f"{name}.*exactly one.*{found}"):
         build(name)
+
+
+def test_a_class_that_wants_arguments_is_refused_with_those(architecture: Architecture) -> None:
+    name = architecture("from torch import nn\nclass Net(nn.Module):\n    def __init__(self, width): ...")
+    with pytest.raises(UnusableError, match=f"{name}.*width"):
+        build(name)
+
+
+def test_a_second_name_of_the_class_is_no_second_class(architecture: Architecture) -> None:
+    assert isinstance(build(architecture(NET.format(init="", forward="") + "\nModel = Net")), nn.Module)
 
 
 def test_an_architecture_that_does_not_exist_is_named_with_its_file() -> None:

@@ -157,10 +157,10 @@ def test_a_failing_model_is_a_500_for_pictures_and_for_nothing_else(
     tiny: Classifier, cat: bytes, caplog: pytest.LogCaptureFixture, forward: Callable[[Tensor], Tensor]
 ) -> None:
     broken = msgspec.structs.replace(tiny, forward=forward)
-    responses = ask(broken, cat, b"", b"{", as_json(cat, b"a cat"))
+    responses = ask(broken, cat, b"", b"{", b"a cat", as_json(cat, b"a cat"))
     assert_refused(responses[:1], 500, "internal")
-    assert [problem_code(response) for response in responses[1:3]] == ["empty_body", "bad_json"]
-    assert read(responses[3])["instances"][0]["code"] == "internal"
+    assert [problem_code(response) for response in responses[1:4]] == ["empty_body", "bad_json", "not_an_image"]
+    assert [item["code"] for item in read(responses[4])["instances"]] == ["internal", "not_an_image"]
     assert "request-0" in caplog.text
     assert_refused(ask(broken, cat, top_k="0"), 400, "bad_parameter")
 

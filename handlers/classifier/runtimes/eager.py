@@ -54,7 +54,9 @@ def _build_without_values(architecture: str, weights: Mapping[str, Tensor]) -> n
     try:
         with torch.device("meta"):
             module = build(architecture)
-    except (NotImplementedError, RuntimeError):  # it looks at values while it is being built
+    except UnusableError:
+        raise
+    except Exception:  # it looks at values while it is being built
         return None
     named = dict(module.named_parameters()) | dict(module.named_buffers())
     held = [value for part in module.modules() for value in tree_leaves(vars(part)) if isinstance(value, Tensor)]
@@ -93,13 +95,20 @@ def build(architecture: str) -> nn.Module:
             f"handlers/{architecture}.py" if error.name == architecture else f"module {error.name}, which it needs"
         )
         raise UnusableError(f"architecture {architecture}: there is no {missing}") from error
-    classes = [
+    classes = {
         item
         for _, item in inspect.getmembers(module, inspect.isclass)
         if issubclass(item, nn.Module) and item.__module__ == architecture
-    ]
+    }
     if len(classes) != 1:
-        found = ", ".join(item.__name__ for item in classes) or "none"
+        found = ", ".join(sorted(item.__name__ for item in classes)) or "none"
         raise UnusableError(f"architecture {architecture} must define exactly one nn.Module class; found: {found}")
-    network: nn.Module = classes[0]()
-    return network
+    (network,) = classes
+    try:
+        inspect.signature(network).bind()
+    except TypeError as error:
+        raise UnusableError(
+            f"architecture {architecture}: {network.__name__} must need no arguments: {error}"
+        ) from error
+    built: nn.Module = network()
+    return built
