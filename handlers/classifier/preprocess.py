@@ -42,8 +42,7 @@ def resize_and_crop(image: Image.Image, resize: int, crop: int, interpolation: I
     # not always when it is given a box in both directions.
     margin = math.ceil(radius * max(1, height / resized_height)) + 1  # the rows that the filter reaches beyond the crop
     first, last = max(0, math.floor(top) - margin), min(height, math.ceil(bottom) + margin)
-    rows = image.crop((0, first, width, last))
-    rows = rows.resize((crop, last - first), filtered, box=(left, 0, right, last - first))
+    rows = image.resize((crop, last - first), filtered, box=(left, first, right, last))
     return np.asarray(rows.resize((crop, crop), filtered, box=(0, top - first, crop, bottom - first)))
 
 

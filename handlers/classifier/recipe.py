@@ -76,6 +76,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     serving: Serving
     archives: Annotated[list[Variant], Meta(min_length=1)]
 
+    def __post_init__(self) -> None:
+        """Refuse archives that could not be told apart, by file name or by version."""
+        kinds = {(variant.runtime, variant.precision) for variant in self.archives}
+        versions = {variant.version for variant in self.archives}
+        if min(len(kinds), len(versions)) < len(self.archives):
+            raise ValueError("archives must differ in runtime or precision, and each needs a version of its own")
+
     def variant(self, runtime: str, precision: str) -> Variant:
         """The variant of that runtime and precision.
 

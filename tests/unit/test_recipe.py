@@ -36,8 +36,10 @@ def test_the_project_has_the_recipes_of_its_two_models() -> None:
     assert {"vgg16.yaml", "efficientnet_lite0.yaml"} <= {path.name for path in RECIPES.iterdir()}
 
 
-def test_what_a_recipe_leaves_out_has_documented_defaults() -> None:
-    recipe = read_recipe(TINY_RECIPE)
+def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> None:
+    recipe = read_recipe(altered(tmp_path, lambda recipe: recipe["serving"].pop("threads")))
+    assert recipe.serving.threads == "all"
+    assert recipe.archives[0].precision == "float32"
     assert (recipe.input.interpolation, recipe.input.normalization) == ("bilinear", "imagenet")
     assert (recipe.serving.response_timeout_s, recipe.serving.startup_timeout_s) == (120, 300)
     tolerance = recipe.archives[0].tolerance
@@ -121,6 +123,11 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "nothing.yaml")
 
 
+def test_one_archive_is_enough(tmp_path: Path) -> None:
+    recipe = read_recipe(altered(tmp_path, lambda recipe: recipe["archives"].pop()))
+    assert [variant.runtime for variant in recipe.archives] == ["eager"]
+
+
 def test_a_crop_may_be_as_large_as_the_resized_picture(tmp_path: Path) -> None:
     spec = read_recipe(altered(tmp_path, lambda recipe: recipe["input"].update(crop=36))).input
     assert spec.crop == spec.resize == 36
@@ -138,3 +145,9 @@ def test_a_variant_that_does_not_exist_is_refused_with_those_that_do(runtime: st
     assert f"{runtime} {precision}" in message
     assert "eager float32" in message
     assert "torchscript float32" in message
+
+
+@pytest.mark.parametrize("same", [{"runtime": "eager"}, {"version": "1.0"}], ids=["runtime-and-precision", "version"])
+def test_archives_that_cannot_be_told_apart_are_refused(same: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UnusableError, match="archives must differ"):
+        read_recipe(altered(tmp_path, lambda recipe: recipe["archives"][1].update(same)))

@@ -3,12 +3,12 @@
 import importlib
 import inspect
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
 
 from classifier.errors import UnusableError
 from classifier.preprocess import normalize
@@ -41,7 +41,8 @@ def load_module(architecture: str, state_dict: Path) -> nn.Module:
         OSError: the file cannot be read.
     """
     weights = read_state_dict(state_dict)
-    module = _build_without_values(architecture, weights) or build(architecture)
+    with _WithoutInitialValues():
+        module = build(architecture)
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
@@ -49,19 +50,16 @@ def load_module(architecture: str, state_dict: Path) -> nn.Module:
     return module.float().eval().requires_grad_(requires_grad=False)
 
 
-def _build_without_values(architecture: str, weights: Mapping[str, Tensor]) -> nn.Module | None:
-    """The architecture with neither time nor memory spent on initial values, if the weights replace all of them."""
-    try:
-        with torch.device("meta"):
-            module = build(architecture)
-    except UnusableError:
-        raise
-    except Exception:  # it looks at values while it is being built
-        return None
-    named = dict(module.named_parameters()) | dict(module.named_buffers())
-    held = [value for part in module.modules() for value in tree_leaves(vars(part)) if isinstance(value, Tensor)]
-    unnamed = {id(value) for value in held} - {id(value) for value in named.values()}  # plain attributes, in lists too
-    return module if named.keys() <= weights.keys() and not unnamed else None
+class _WithoutInitialValues(TorchFunctionMode):
+    """Makes torch.nn.init do nothing: the weights are about to replace what it would compute, 2 s for VGG16."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -15,8 +15,11 @@ def load(source: Source, device: str) -> Forward:
 
     Raises:
         UnusableError: the file is not TorchScript.
+        OSError: the file cannot be read.
     """
     path = source.directory / source.serialized_file
+    with path.open("rb"):
+        pass  # that there is no such file is an error of its own
     with warnings.catch_warnings():
         # torch 2.14 deprecates torch.jit; this runtime stays because users have such files.
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
