@@ -1,6 +1,7 @@
 """The inference port over REST, with real pictures: the HTTP contract as a client sees it."""
 
 import base64
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,13 +71,15 @@ def test_photographs_get_their_class(server: Server, picture: str, name: str) ->
     }
 
 
-def test_vgg16_answers_as_its_own_file_does_in_process(server: Server, cat: bytes) -> None:
+def test_vgg16_answers_as_its_own_file_does_in_process(server: Server, client: Client, cat: bytes) -> None:
     """The served VGG16 equals torchvision's preprocessing and the plain module, to 1e-4 in probability."""
     from classifier.runtimes.eager import load_module
     from torchvision.models import VGG16_Weights
 
     answer = post(server, "vgg16", cat).json()
-    (weights,) = (CHECKOUT / "weights").glob("vgg16-*.pth")
+    digest = client.describe("vgg16")["customizedMetadata"]["weights_sha256"]
+    files = (CHECKOUT / "weights").glob("vgg16-*.pth")
+    weights = next(path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() == digest)
     picture = Image.open(photograph("chelsea.png"))
     with torch.inference_mode():
         logits = load_module("vgg16", weights)(VGG16_Weights.IMAGENET1K_V1.transforms()(picture)[None])
