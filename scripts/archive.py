@@ -30,6 +30,7 @@ from classifier.labels import load_labels, write_labels
 from classifier.recipe import VERSION_PATTERN, Recipe, RuntimeName, Variant, read_recipe
 from classifier.runtimes import Source, load_runtime
 from classifier.runtimes.eager import load_module
+from torch import nn
 
 from scripts.console import UserError, done, run, step
 from scripts.export import SUFFIX as SERIALIZED_SUFFIX
@@ -93,33 +94,23 @@ def build(options: Options) -> tuple[Path, Report]:
 def _stage(
     options: Options, recipe: Recipe, variant: Variant, weights: Weights, workdir: Path
 ) -> tuple[Content, Report]:
-    """Put all files of the archive into the work folder, the parity report among them."""
-    extra = workdir / "extra"
-    extra.mkdir()
-    module = load_module(recipe.architecture, weights.path)
-    step(f"exporting {recipe.name} for {variant.runtime}, weights: {weights.name}")
-    serialized = workdir / f"{recipe.name}{SERIALIZED_SUFFIX[variant.runtime]}"
-    export(variant.runtime, module, recipe, serialized, options.torchscript)
-
-    pictures = golden_set(options.golden)
-    step(f"comparing with the float32 eager reference on {len(pictures)} pictures")
-    pixels = golden_pixels(pictures, recipe)
-    forward = load_runtime(
-        variant.runtime, Source(directory=workdir, serialized_file=serialized.name, recipe=recipe), "cpu"
-    )
-    reference = reference_logits(module, pixels, recipe)
-    report = compare(reference, exported_logits(forward, pixels, recipe), variant.tolerance, weights.sha256)
-    if failures := report.failures():
-        raise UserError(
-            f"{recipe.name} {variant.runtime} is not built, it differs from its reference: {'; '.join(failures)}"
-        )
-
-    labels = load_labels(recipe.labels, options.recipe.parent)
-    if len(labels) != reference.shape[1]:
-        raise UserError(f"{recipe.name}: {len(labels)} labels for {reference.shape[1]} logits")
+    """Put all files of the archive into the work folder; those beside the model's own into `extra`."""
     version = options.version or variant.version
     if VERSION_PATTERN.fullmatch(version) is None:
         raise UserError(f"VERSION={version}: a version is digits and dots, 2.1 say")
+    step(f"exporting {recipe.name} for {variant.runtime}, weights: {weights.name}")
+    module = load_module(recipe.architecture, weights.path)
+    serialized = workdir / f"{recipe.name}{SERIALIZED_SUFFIX[variant.runtime]}"
+    export(variant.runtime, module, recipe, serialized, options.torchscript)
+    labels = load_labels(recipe.labels, options.recipe.parent)
+    report = _pass_parity_gate(options, recipe, variant, weights, module, serialized, len(labels))
+
+    extra = workdir / "extra"
+    core = source_file(_CORE).parent
+    shutil.copytree(core, extra / _CORE, ignore=lambda _, names: {name for name in names if not _is_source(name)})
+    shutil.copy(options.recipe, extra / RECIPE_FILE)
+    write_labels(labels, extra / LABELS_FILE)
+    (extra / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     model = Model(
         name=recipe.name,
         version=version,
@@ -128,11 +119,6 @@ def _stage(
         weights=weights.name,
     )
     write_identity(Identity(model=model, weights_sha256=weights.sha256, serialized_file=serialized.name), extra)
-    write_labels(labels, extra / LABELS_FILE)
-    (extra / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-    shutil.copy(options.recipe, extra / RECIPE_FILE)
-    core = source_file(_CORE).parent
-    shutil.copytree(core, extra / _CORE, ignore=lambda _, names: {name for name in names if not _is_source(name)})
     config = workdir / "model-config.yaml"
     config.write_text(yaml.safe_dump(front_end_settings(recipe), sort_keys=False))
     return Content(
@@ -144,6 +130,30 @@ def _stage(
         config_file=config,
         extra_folder=extra,
     ), report
+
+
+def _pass_parity_gate(
+    options: Options,
+    recipe: Recipe,
+    variant: Variant,
+    weights: Weights,
+    module: nn.Module,
+    serialized: Path,
+    classes: int,
+) -> Report:
+    """Hold the exported file to the module it was exported from; what does not pass is not built."""
+    pictures = golden_set(options.golden)
+    step(f"comparing with the float32 eager reference on {len(pictures)} pictures")
+    pixels = golden_pixels(pictures, recipe)
+    source = Source(directory=serialized.parent, serialized_file=serialized.name, recipe=recipe)
+    exported = exported_logits(load_runtime(variant.runtime, source, "cpu"), pixels, recipe)
+    reference = reference_logits(module, pixels, recipe)
+    if reference.shape[1] != classes:
+        raise UserError(f"{recipe.name}: {classes} labels for {reference.shape[1]} logits")
+    report = compare(reference, exported, variant.tolerance, weights.sha256)
+    if failures := "; ".join(report.failures()):
+        raise UserError(f"{recipe.name} {variant.runtime} is not built, it differs from its reference: {failures}")
+    return report
 
 
 def front_end_settings(recipe: Recipe) -> dict[str, int]:
