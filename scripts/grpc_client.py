@@ -10,14 +10,13 @@ from scripts.client import RequestFailedError, failure_of
 from scripts.config import Addresses
 
 _TIMEOUT_S: Final = 130
-_LARGEST_MESSAGE: Final = 20 * 1024 * 1024  # bytes, as in config.properties
 
 
 class GrpcClient:
     """One server's gRPC APIs. Use as a context manager: it holds two connections."""
 
     def __init__(self, addresses: Addresses) -> None:
-        options = [("grpc.max_send_message_length", _LARGEST_MESSAGE), ("grpc.enable_http_proxy", 0)]
+        options = [("grpc.enable_http_proxy", 0)]  # the server is on this machine or in the cluster
         self._channels = [
             grpc.insecure_channel(address, options) for address in (addresses.grpc_inference, addresses.grpc_management)
         ]

@@ -38,7 +38,7 @@ def register(client: Client, archive: Path, log: Path) -> tuple[str, str]:
     except TimeoutError as error:
         raise UserError(f"{error}; it stays registered, see `make versions` and `make logs`") from error
     except RequestFailedError as error:
-        if error.status == 500:  # 4xx leave nothing behind; 500 leaves a version without workers
+        if error.status >= 500:  # 4xx leave nothing behind; 500 and 507 leave a version without workers
             _take_away(client, model.name, model.version)
             raise UserError(f"{error}: {last_words(_log_since(log, before))}") from error
         raise UserError(str(error)) from error

@@ -11,7 +11,18 @@ from classifier.identity import UNTRAINED
 from scripts.client import Client
 from scripts.config import CONFIG_FILE, read_config, saved_models, with_free_ports
 from scripts.console import UserError, done, out, run, step, warn_untrained
-from scripts.server import CONSOLE_LOG, SNAPSHOTS, STATE_FOLDER, Server, find, running, start, stop, wait_ready
+from scripts.server import (
+    CONSOLE_LOG,
+    SNAPSHOTS,
+    STATE_FOLDER,
+    Server,
+    find,
+    refuse_a_second,
+    running,
+    start,
+    stop,
+    wait_ready,
+)
 from scripts.server_log import tail
 from scripts.store import Archive, find_archive
 
@@ -29,8 +40,7 @@ def serve(config_file: Path, store: Path, state: Path, models: str | None, free_
         free_ports: take any free ports instead of the configuration's.
         foreground: stay until the server ends or somebody interrupts.
     """
-    if server := find(state):
-        raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
+    refuse_a_second(state)
     config = read_config(config_file) | {"model_store": str(store.resolve())}
     if free_ports:
         config = with_free_ports(config)

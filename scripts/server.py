@@ -78,6 +78,12 @@ def running(state: Path) -> Server:
     return server
 
 
+def refuse_a_second(state: Path) -> None:
+    """Raise a UserError if a server runs from this state folder already."""
+    if server := find(state):
+        raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
+
+
 def start(config: dict[str, str], archives: list[Archive], state: Path) -> Server:
     """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
 
@@ -89,8 +95,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path) -> Serve
     Raises:
         UserError: one is running from that folder already, a port is taken, or there is no Java.
     """
-    if server := find(state):
-        raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
+    refuse_a_second(state)
     listening = addresses(config)
     _check_ports(listening)
     java_home = find_java_home()

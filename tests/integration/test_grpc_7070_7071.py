@@ -1,13 +1,16 @@
 """The two gRPC ports, with stubs generated from TorchServe's own proto files."""
 
+import io
 from collections.abc import Iterator
 
 import grpc
 import pytest
+from PIL import Image
 
 from scripts.client import Client, RequestFailedError
 from scripts.grpc_client import GrpcClient
 from scripts.server import Server
+from tests.conftest import encode
 
 LITE0 = "efficientnet_lite0"
 
@@ -23,6 +26,13 @@ def test_grpc_gives_the_same_answer_as_rest(grpc_client: GrpcClient, client: Cli
     assert answer == client.predict(cat, LITE0, top_k=3)
     assert answer["class"] == "n02124075 Egyptian cat"
     assert len(answer["predictions"]) == 3
+
+
+def test_grpc_carries_pictures_beyond_its_own_default_of_four_megabytes(grpc_client: GrpcClient, cat: bytes) -> None:
+    with Image.open(io.BytesIO(cat)) as picture:
+        large = encode(picture.resize((2000, 1330)), "BMP")
+    assert len(large) > 7_000_000
+    assert len(grpc_client.predict(large, LITE0)["predictions"]) == 5
 
 
 def test_grpc_takes_a_version(grpc_client: GrpcClient, cat: bytes) -> None:

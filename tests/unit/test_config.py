@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts import grpc_client
 from scripts.config import CONFIG_FILE, Addresses, addresses, read_config, saved_models, with_free_ports, write_config
 from scripts.console import UserError
 
@@ -142,7 +141,3 @@ def test_every_setting_is_one_that_the_installed_torchserve_knows() -> None:
         return b"\x01" + len(text).to_bytes(2) + text.encode()
 
     assert [key for key in OURS if constant(key) not in known] == []
-
-
-def test_grpc_messages_may_be_as_large_as_rest_bodies() -> None:
-    assert int(OURS["max_request_size"]) == grpc_client._LARGEST_MESSAGE

@@ -1,6 +1,6 @@
 """Runtimes: each one a module here that turns a file of an archive into a forward function.
 
-A runtime module `classifier.runtimes.<name>` has one public function, `load(archive, device) -> Forward`.
+A runtime module `classifier.runtimes.<name>` has one public function, `load(source, device) -> Forward`.
 """
 
 import importlib
