@@ -8,6 +8,7 @@ WEIGHTS     ?= auto
 TORCHSCRIPT ?= trace
 FORMAT      ?= zip-store
 GOLDEN      ?=
+CALIBRATION ?=
 VERSION     ?=
 MODELS      ?=
 PORTS       ?= config
@@ -16,6 +17,9 @@ IMAGE       ?=
 TOP_K       ?=
 GRPC        ?=
 ARCHIVE     ?=
+QUICK       ?=
+DATA        ?=
+LABELS      ?=
 WORKERS     ?=
 STORE       ?= model_store
 STATE       ?= .torchserve
@@ -59,16 +63,16 @@ setup-system: $(READY) ## system programs that a few tests need (as root on Debi
 suffix    := $(if $(filter zip-store,$(FORMAT)),.mar,$(if $(filter tgz,$(FORMAT)),.tar.gz))
 precision := $(if $(filter-out float32,$(PRECISION)),-$(PRECISION))
 archives  := $(foreach runtime,$(RUNTIME),$(STORE)/$(MODEL)-$(runtime)$(precision)$(suffix))
-settings  := WEIGHTS=$(WEIGHTS) TORCHSCRIPT=$(TORCHSCRIPT) GOLDEN=$(GOLDEN) VERSION=$(VERSION)
-sources   := $(shell find handlers -name '*.py') $(foreach module,archive export golden packing parity weights,scripts/$(module).py)
+settings  := WEIGHTS=$(WEIGHTS) TORCHSCRIPT=$(TORCHSCRIPT) GOLDEN=$(GOLDEN) CALIBRATION=$(CALIBRATION) VERSION=$(VERSION)
+sources   := $(shell find handlers -name '*.py') $(foreach module,archive export export_openvino golden packing parity weights,scripts/$(module).py)
 inputs    := $(wildcard $(WEIGHTS) $(RECIPES)/*.json)
 
 .PHONY: archive
-archive: $(archives) ## build archives (MODEL= RUNTIME= PRECISION= WEIGHTS=auto|pretrained|<path> TORCHSCRIPT=trace|script FORMAT=zip-store|tgz|no-archive VERSION= GOLDEN=<folder>)
+archive: $(archives) ## build archives (MODEL= RUNTIME= PRECISION= WEIGHTS=auto|pretrained|<path> TORCHSCRIPT=trace|script FORMAT=zip-store|tgz|no-archive VERSION= GOLDEN=<folder> CALIBRATION=<folder>)
 
 $(archives): $(STORE)/$(MODEL)-%$(precision)$(suffix): $(RECIPES)/$(MODEL).yaml $(sources) $(inputs) $(STORE)/.$(MODEL)-%$(precision)$(suffix).settings | $(READY)
 	@PYTHONHASHSEED=0 $(RUN) scripts.archive --recipe $< --runtime $* --precision $(PRECISION) --weights '$(WEIGHTS)' --format $(FORMAT) \
-	  --torchscript $(TORCHSCRIPT) --store $(STORE) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(VERSION),--version $(VERSION))
+	  --torchscript $(TORCHSCRIPT) --store $(STORE) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(VERSION),--version $(VERSION))
 	@touch $@
 
 # Written only when the settings differ from those of the last build, so that a changed WEIGHTS= builds again.
@@ -81,6 +85,11 @@ always:
 
 $(RECIPES)/%.yaml:
 	$(error there is no recipe $@; there are: $(notdir $(wildcard $(RECIPES)/*.yaml)))
+
+.PHONY: archives
+archives: $(READY) ## build every archive that the recipe has (MODEL= and as above)
+	@$(RUN) scripts.archive --recipe $(RECIPES)/$(MODEL).yaml --list | while read -r runtime precision; do \
+	  $(MAKE) --no-print-directory archive RUNTIME=$$runtime PRECISION=$$precision; done
 
 ##@ Serving
 
@@ -139,6 +148,21 @@ scale: $(READY) ## set the number of workers (MODEL= WORKERS=2 VERSION=)
 .PHONY: unregister
 unregister: $(READY) ## take a version away (MODEL= VERSION=2.0)
 	@$(call needs,VERSION)$(manage) unregister $(MODEL) $(VERSION)
+
+##@ Measuring
+
+.PHONY: bench
+bench: setup-system ## measure against TorchServe's own handler: tables, plots (MODELS= RUNTIME="eager openvino-int8" QUICK=1 for under 5 minutes)
+	@$(RUN) benchmarks $(if $(MODELS),--models '$(MODELS)') $(if $(filter command line,$(origin RUNTIME)),--only '$(RUNTIME)') \
+	  $(if $(QUICK),--quick) --store $(STORE) --recipes $(RECIPES)
+
+.PHONY: parity
+parity: $(READY) ## all archives of a model side by side: same answers? how big, how fast? (MODEL=)
+	@$(RUN) scripts.compare $(MODEL) --store $(STORE)
+
+.PHONY: evaluate
+evaluate: $(READY) ## top-1 and top-5 on labelled pictures (DATA=<folder of a folder a class> LABELS=<file> MODEL= ARCHIVE="a.mar b.mar")
+	@$(call needs,DATA)$(RUN) scripts.evaluate '$(DATA)' $(if $(LABELS),--labels '$(LABELS)') --model $(MODEL) --archives '$(ARCHIVE)' --store $(STORE)
 
 ##@ Developing
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from classifier.allocator import keep_memory
 from classifier.digests import verify
 from classifier.pipeline import Classifier
 from classifier.problems import NotSupported
@@ -37,6 +38,7 @@ class ImageClassifierHandler:
         gpu = context.system_properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         try:
+            keep_memory()  # before the libraries allocate
             verify(directory)
             self.classifier = Classifier.load(directory, device)
             self.classifier.warm_up()

@@ -10,7 +10,15 @@ from typing import NoReturn
 from classifier.identity import UNTRAINED
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 _WIDTH_OF_FILES = 120  # columns, where there is no terminal to ask
@@ -72,6 +80,19 @@ def download_progress(name: str, total: int | None) -> Iterator[Callable[[int], 
     with Progress(*columns, console=out) as progress:
         task = progress.add_task(name, total=total)
         yield lambda completed: progress.update(task, completed=completed)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, one line elsewhere. Call what it yields with how many more are done."""
+    if not out.is_terminal:
+        step(f"{title}: {total}")
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda more: bar.advance(task, more)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

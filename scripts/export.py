@@ -1,39 +1,169 @@
 """A model to the file that a runtime loads. The other half of each runtime is in classifier/runtimes."""
 
+import logging
 import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+import msgspec
+import numpy as np
 import torch
-from classifier.recipe import Recipe, RuntimeName
-from torch import nn
+from classifier.preprocess import normalize
+from classifier.recipe import Recipe, RuntimeName, Variant
+from classifier.runtimes.eager import DTYPES
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from scripts.console import UserError
 
 TorchScriptMethod = Literal["trace", "script"]
 
-SUFFIX: dict[RuntimeName, str] = {"eager": ".pth", "torchscript": ".pt"}
+SUFFIX: Final[dict[RuntimeName, str]] = {
+    "eager": ".pth",
+    "torchscript": ".pt",
+    "aotinductor": ".pt2",
+    "onnxruntime": ".onnx",
+    "openvino": ".xml",
+}
 
 
-def export(runtime: RuntimeName, module: nn.Module, recipe: Recipe, path: Path, method: TorchScriptMethod) -> None:
-    """Write what `runtime` loads, with no path of this machine in it.
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """What to export."""
+
+    module: nn.Module  # float32, in evaluation mode
+    recipe: Recipe
+    variant: Variant
+    torchscript: TorchScriptMethod = "trace"
+    calibration: NDArray[np.uint8] | None = None  # pictures [N,H,W,3] on which int8 chooses its scales
+
+
+def export(what: Export, path: Path) -> list[Path]:
+    """Write what the variant's runtime loads, as far as possible with no path of this machine in it.
 
     The bytes are the same in every fresh process of the same hash seed: torch numbers the classes that it has compiled.
+
+    Returns:
+        Further files that belong beside `path`.
 
     Raises:
         UserError: the module cannot be exported that way.
     """
-    if runtime == "eager":
-        torch.save(module.state_dict(), path)
-        return
+    match what.variant.runtime:
+        case "eager":
+            torch.save(what.module.to(DTYPES[what.variant.precision]).state_dict(), path)
+        case "torchscript":
+            _export_torchscript(what, path)
+        case "aotinductor":
+            _export_aotinductor(what, path)
+        case "onnxruntime":
+            export_onnx(what, path)
+        case "openvino":
+            from scripts.export_openvino import export_openvino  # its libraries take seconds to import
+
+            return export_openvino(what, path)
+    return []
+
+
+class FromPixels(nn.Module):
+    """A model with the normalisation in front of it: uint8 [N,H,W,3] to logits [N,classes]."""
+
+    def __init__(self, what: Export) -> None:
+        super().__init__()
+        self.module = what.module
+        self._normalization = what.recipe.input.normalization
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise and compute."""
+        logits: Tensor = self.module(normalize(pixels, self._normalization))
+        return logits
+
+
+def _trace(what: Export) -> torch.export.ExportedProgram:
+    """The model as a graph from pixels to logits, for any batch size.
+
+    Raises:
+        UserError: torch.export cannot follow the module's Python.
+    """
+    side = what.recipe.input.crop
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # two, because torch.export treats one specially
     try:
-        _export_torchscript(module, recipe.input.crop, path, method)
+        return torch.export.export(
+            FromPixels(what).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
+        )
+    except Exception as error:  # it refuses Python in many ways
+        raise UserError(f"torch.export cannot follow {what.recipe.name}: {error}") from error
+
+
+def export_onnx(what: Export, path: Path) -> None:
+    """Write an ONNX file, uint8 [N,H,W,3] to logits.
+
+    Raises:
+        UserError: the model has an operation that ONNX has not.
+    """
+    import onnx
+
+    with quiet():
+        program = _trace(what)
+        try:
+            torch.onnx.export(
+                program, f=path, dynamo=True, external_data=False, verbose=False,
+                input_names=["pixels"], output_names=["logits"],
+            )  # fmt: skip
+        except Exception as error:
+            raise UserError(f"torch.onnx cannot export {what.recipe.name}: {error}") from error
+    model = onnx.load(path)
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        item.ClearField("metadata_props")  # where in the Python source, with its path
+    onnx.save(model, path)
+
+
+def _export_aotinductor(what: Export, path: Path) -> None:
+    program = _trace(what)
+    compiled = path.with_suffix(".compiled.pt2")
+    settings = {
+        "freezing": True,  # weights are constants, so batch norms are folded into convolutions
+        "aot_inductor.enable_line_tables": False,  # they hold paths of this machine
+        "cpp.march": "",  # only the instruction sets that the package names, not all that this processor has
+    }
+    try:
+        with quiet():
+            torch._inductor.aoti_compile_and_package(program, package_path=str(compiled), inductor_configs=settings)
+    except Exception as error:
+        raise UserError(f"AOTInductor cannot compile {what.recipe.name}; it needs g++: {error}") from error
+    with zipfile.ZipFile(compiled) as package, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as stripped:
+        for entry in package.infolist():
+            if not entry.filename.endswith(".cpp"):  # sources, with this machine's command lines
+                stripped.writestr(zipfile.ZipInfo(entry.filename), package.read(entry))
+    compiled.unlink()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what exporters warn of, to those who can do nothing about it."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _export_torchscript(what: Export, path: Path) -> None:
+    try:
+        _write_torchscript(what.module, what.recipe.input.crop, path, what.torchscript)
     except Exception as error:  # the compiler refuses Python in many ways
-        other = "trace" if method == "script" else "script"
-        raise UserError(f"torch.jit cannot {method} {recipe.name}: {error}\nTry TORCHSCRIPT={other}.") from error
+        other = "trace" if what.torchscript == "script" else "script"
+        raise UserError(
+            f"torch.jit cannot {what.torchscript} {what.recipe.name}: {error}\nTry TORCHSCRIPT={other}."
+        ) from error
 
 
-def _export_torchscript(module: nn.Module, side: int, path: Path, method: TorchScriptMethod) -> None:
+def _write_torchscript(module: nn.Module, side: int, path: Path, method: TorchScriptMethod) -> None:
     with warnings.catch_warnings():
         # torch 2.14 deprecates torch.jit; the runtime stays because users have such files.
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)

@@ -4,6 +4,9 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from PIL import Image
+
 from scripts.console import UserError
 
 # Photographs and drawings that scikit-image ships: colour and grey, portrait and landscape, with and without an object.
@@ -13,6 +16,9 @@ _NAMES: Final = (
     "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
 )  # fmt: skip
 
+# Those that show something ImageNet has a class for: an Egyptian cat, an espresso, a missile, a moped twice.
+_LABELLED: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
+
 
 def golden_set(folder: Path | None = None) -> list[Path]:
     """The pictures of the user's own folder or, without one, scikit-image's.
@@ -20,12 +26,36 @@ def golden_set(folder: Path | None = None) -> list[Path]:
     Raises:
         UserError: the folder has no pictures.
     """
-    if folder is None:
-        return [photograph(name) for name in _NAMES]
+    return [photograph(name) for name in _NAMES] if folder is None else pictures_in(folder, "GOLDEN")
+
+
+def labelled() -> list[Path]:
+    """The golden pictures of something that ImageNet has a class for."""
+    return [photograph(name) for name in _LABELLED]
+
+
+def pictures_in(folder: Path, variable: str) -> list[Path]:
+    """The files of a folder that a variable of make names.
+
+    Raises:
+        UserError: the folder has none.
+    """
     pictures = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     if not pictures:
-        raise UserError(f"GOLDEN={folder}: no pictures there")
+        raise UserError(f"{variable}={folder}: no pictures there")
     return pictures
+
+
+def views(image: Image.Image, count: int, seed: int) -> list[Image.Image]:
+    """Random crops of half to all of each side, every other one mirrored: what else a photographer might have taken."""
+    random = np.random.default_rng(seed)
+    found = []
+    for index in range(count):
+        width, height = (max(1, int(side * random.uniform(0.5, 1))) for side in image.size)
+        left, top = int(random.integers(image.width - width + 1)), int(random.integers(image.height - height + 1))
+        view = image.crop((left, top, left + width, top + height))
+        found.append(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if index % 2 else view)
+    return found
 
 
 def photograph(name: str) -> Path:

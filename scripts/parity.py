@@ -13,17 +13,19 @@ from classifier.preprocess import normalize
 from classifier.problems import Problem
 from classifier.recipe import PILLOW_LIMIT, Recipe, Tolerance
 from classifier.runtimes import Forward
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from scripts.console import UserError
 
-_TOOLS = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver")
+_TOOLS = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver", "onnxruntime", "openvino", "nncf")
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How far an export is from the reference."""
 
     pictures: int
+    calibration_pictures: int | None  # on which int8 chose its scales
     max_abs_logit: float  # the largest difference of any logit of any picture
     top1_agreement: float  # share of pictures, 0…1
     top5_agreement: float  # share of pictures with the same five classes in the same order
@@ -42,8 +44,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return [f"{name} is {value:.3g}, allowed is {bound:.3g}" for good, name, value, bound in checks if not good]
 
 
-def golden_pixels(pictures: Sequence[Path], recipe: Recipe) -> Tensor:
-    """The golden set as the model sees it: uint8 [N,H,W,3].
+def golden_pixels(pictures: Sequence[Path], recipe: Recipe) -> NDArray[np.uint8]:
+    """Pictures as the model sees them: uint8 [N,H,W,3].
 
     Raises:
         UserError: a picture cannot be used; the message names it.
@@ -53,32 +55,40 @@ def golden_pixels(pictures: Sequence[Path], recipe: Recipe) -> Tensor:
     for path in pictures:
         item = load_pixels(path.read_bytes(), spec)
         if isinstance(item, Problem):
-            raise UserError(f"golden set: {path}: {item.detail}")
+            raise UserError(f"{path}: {item.detail}")
         pixels.append(item)
-    return torch.from_numpy(np.stack(pixels))
+    return np.stack(pixels)
 
 
 @torch.inference_mode()
-def reference_logits(module: nn.Module, pixels: Tensor, recipe: Recipe) -> Tensor:
+def reference_logits(module: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
     """The plainest way to compute logits [N,classes]: float32, eager, one picture at a time, contiguous memory."""
-    return torch.cat([module(normalize(item, recipe.input.normalization).contiguous()) for item in pixels.split(1)])
+    rows = (normalize(torch.from_numpy(item[None]), recipe.input.normalization) for item in pixels)
+    return torch.cat([module(row.contiguous()) for row in rows]).numpy()
 
 
-def exported_logits(forward: Forward, pixels: Tensor, recipe: Recipe) -> Tensor:
+def exported_logits(forward: Forward, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
     """Logits [N,classes] of an export, computed in batches as a server does."""
-    return torch.cat([forward(batch) for batch in pixels.split(recipe.serving.batch_size)])
+    size = recipe.serving.batch_size
+    return np.concatenate([forward(pixels[start : start + size]) for start in range(0, len(pixels), size)])
 
 
-def compare(reference: Tensor, exported: Tensor, tolerance: Tolerance, weights_sha256: str) -> Report:
+def compare(
+    reference: NDArray[np.float32],
+    exported: NDArray[np.float32],
+    tolerance: Tolerance,
+    weights_sha256: str,
+    calibration_pictures: int | None = None,
+) -> Report:
     """Compare logits [N,classes] of the same pictures."""
-    k = min(5, reference.shape[1])
-    expected, actual = reference.topk(k).indices, exported.topk(k).indices
+    expected, actual = (np.argsort(-logits, axis=1, kind="stable")[:, :5] for logits in (reference, exported))
     same = expected == actual
     return Report(
         pictures=len(reference),
-        max_abs_logit=float((reference - exported).abs().max()),
-        top1_agreement=float(same[:, 0].float().mean()),
-        top5_agreement=float(same.all(dim=1).float().mean()),
+        calibration_pictures=calibration_pictures,
+        max_abs_logit=float(np.abs(reference - exported).max()),
+        top1_agreement=float(same[:, 0].mean()),
+        top5_agreement=float(same.all(axis=1).mean()),
         tolerance=tolerance,
         weights_sha256=weights_sha256,
         tools={"python": platform.python_version()} | {name: version(name) for name in _TOOLS},

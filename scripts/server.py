@@ -27,6 +27,7 @@ from scripts.store import Archive
 
 STATE_FOLDER: Final = Path(".torchserve")
 SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
+LOG_CONFIG: Final = Path(__file__).parents[1] / "log4j2.xml"
 CONSOLE_LOG: Final = Path("logs/console.log")
 
 _READY_DEADLINE_S: Final = 300
@@ -84,13 +85,14 @@ def refuse_a_second(state: Path) -> None:
         raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
 
 
-def start(config: dict[str, str], archives: list[Archive], state: Path) -> Server:
+def start(config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG) -> Server:
     """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
 
     Args:
         config: what goes into its config.properties; model_store must be absolute.
         archives: what it loads; those that `config` names in a `model_snapshot` must be among them.
         state: folder for all that it writes.
+        log_config: a log4j configuration; None for TorchServe's own, which says more.
 
     Raises:
         UserError: one is running from that folder already, a port is taken, or there is no Java.
@@ -105,6 +107,8 @@ def start(config: dict[str, str], archives: list[Archive], state: Path) -> Serve
     temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
     models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]
+    if log_config is not None:
+        command += ["--log-config", str(log_config)]
     if "model_snapshot" not in config and archives:
         command += ["--models", *(f"{a.identity.model.name}={a.path.name}" for a in archives)]
     environment = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}

@@ -37,6 +37,18 @@ def find_archive(name: str, store: Path) -> Archive:
     return Archive(path, read_archive_identity(path))
 
 
+def archives_of(model: str, store: Path) -> list[Archive]:
+    """All archives of a model, its float32 eager one first, because the others are measured against it.
+
+    Raises:
+        UserError: that one is missing, or any is not whole.
+    """
+    reference = find_archive(f"{model}-{_DEFAULT_RUNTIME}", store)
+    others = (path for path in store.glob(f"{model}-*") if path != reference.path and path.name.endswith(_SUFFIXES[:2]))
+    archives = [Archive(path, read_archive_identity(path)) for path in sorted(others)]
+    return [reference, *(archive for archive in archives if archive.identity.model.name == model)]
+
+
 def read_archive_identity(path: Path) -> Identity:
     """Read who an archive is, without unpacking it.
 

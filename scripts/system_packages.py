@@ -1,4 +1,4 @@
-"""The system programs that a few tests need: `make setup-system`.
+"""The system programs that a few tests and the benchmark need: `make setup-system`.
 
 As root on Debian it installs what is missing; elsewhere it says what to install, and those tests skip with that reason.
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 from scripts.console import UserError, done, err, run, step
 
-PACKAGES: Final = {"prometheus": "prometheus"}  # program: Debian package
+PACKAGES: Final = {"prometheus": "prometheus", "wrk": "wrk"}  # program: Debian package
 
 
 def missing() -> dict[str, str]:

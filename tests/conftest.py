@@ -50,23 +50,25 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_archive(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Callable[[str, Format], Path]:
-    """Build an archive of tiny for a runtime in a format; each one once."""
-    built: dict[tuple[str, Format], Path] = {}
+def tiny_archive(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Callable[..., Path]:
+    """Build an archive of tiny for a runtime in a format and a precision; each one once."""
+    built: dict[tuple[str, Format, str], Path] = {}
     folder = tmp_path_factory.mktemp("store")
 
-    def archive(runtime: str = "eager", archive_format: Format = "zip-store") -> Path:
-        if (runtime, archive_format) not in built:
+    def archive(runtime: str = "eager", archive_format: Format = "zip-store", precision: str = "float32") -> Path:
+        wanted = runtime, archive_format, precision
+        if wanted not in built:
             options = Options(
                 recipe=TINY_RECIPE,
                 runtime=runtime,
+                precision=precision,
                 weights=str(tiny_weights),
                 archive_format=archive_format,
                 store=folder / archive_format,
                 cache=folder / "cache",
             )
-            built[runtime, archive_format], _ = build(options)
-        return built[runtime, archive_format]
+            built[wanted], _ = build(options)
+        return built[wanted]
 
     return archive
 

@@ -25,7 +25,11 @@ _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it uprigh
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # those that swap width and height
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
+
+
+Extent = tuple[float, float]  # width and height of a picture, in pixels of its decoded, perhaps smaller form
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -37,6 +41,22 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         NotAnImage: no decoder knows the bytes.
         ImageBroken: truncated or corrupt.
     """
+    image, _ = decode_scaled(data, max_pixels, max_pixels)
+    return image
+
+
+def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.Image, Extent]:
+    """Decode one picture no larger than is needed: `decode` for those who will make it smaller anyway.
+
+    A JPEG whose short side has at least twice the `short_side` pixels that are needed is decoded at a half, a quarter
+    or an eighth of its size, at a fraction of the time.
+
+    Returns:
+        The picture, and its extent: scaled down, 4510 pixels are 1127.5, the last one of which is cut.
+
+    Raises:
+        As `decode`.
+    """
     if not data:
         raise EmptyBody("the body is empty; send the bytes of a picture")
     image = _open(data)
@@ -44,8 +64,13 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
     try:
+        drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
+        extent: Extent = (width, height) if drafted is None else drafted[1][2:]
         image.load()
-        return to_rgb(_upright(image))
+        turn = _turn(image)
+        if turn is None:
+            return to_rgb(image), extent
+        return to_rgb(image.transpose(turn)), extent[::-1] if turn in _LYING else extent
     except MemoryError:
         raise
     except (
@@ -88,15 +113,13 @@ def _open(data: bytes) -> Image.Image:
         raise ImageBroken("the header of the picture is truncated or corrupt") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; without one that can be read, as it is."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes the picture upright, by its EXIF orientation; nothing without one that can be read."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception as error:  # broken metadata does not make a good picture bad
         logger.info("ignoring unreadable EXIF: %s", error)
-        return image
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def _accepts(name: str, prefix: bytes) -> bool:

@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from classifier.decode import decode
+from classifier.decode import decode_scaled
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
 from classifier.labels import Label, read_labels
 from classifier.preprocess import resize_and_crop
@@ -18,6 +18,10 @@ from classifier.problems import Internal, Problem
 from classifier.rank import Prediction, probabilities, top_k
 from classifier.recipe import Input, Recipe, Serving, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
+
+# A scaled JPEG decode leaves at least this many times the pixels that the resize needs. Measured on 12-megapixel
+# photographs: 15 ms, and pixels differ from the full decode's by 0.19 levels on average; without margin 13 ms and 0.47.
+_DECODE_MARGIN = 2
 
 
 class Classifier(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,23 +31,33 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     labels: list[Label]
     forward: Forward
+    decoders: ThreadPoolExecutor  # Pillow decodes and resizes without Python's lock
 
     @classmethod
     def load(cls, directory: Path, device: str = "cpu") -> "Classifier":
-        """Load an unpacked archive onto a torch device (`cpu`, `cuda:0`).
+        """Load an unpacked archive onto a device, as torch names it (`cpu`, `cuda:0`).
 
         Raises:
             UnusableError: a file of the archive cannot be used; the message names it.
             OSError: a file is missing.
         """
         recipe, identity = read_recipe(directory / RECIPE_FILE), read_identity(directory)
-        torch.set_num_threads(threads_per_worker(recipe.serving))
-        source = Source(directory=directory, serialized_file=identity.serialized_file, recipe=recipe)
+        model = identity.model
+        threads = threads_per_worker(recipe.serving)
+        source = Source(
+            directory=directory,
+            serialized_file=identity.serialized_file,
+            recipe=recipe,
+            variant=recipe.variant(model.runtime, model.precision),
+            threads=threads,
+            device=device,
+        )
         return cls(
             recipe=recipe,
             identity=identity,
             labels=read_labels(directory / LABELS_FILE),
-            forward=load_runtime(identity.model.runtime, source, device),
+            forward=load_runtime(model.runtime, source),
+            decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
         )
 
     def classify(self, images: Sequence[bytes], top: Sequence[int]) -> list[list[Prediction] | Problem]:
@@ -56,34 +70,46 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         Returns:
             For each picture its predictions, likeliest first, or what is wrong with it.
         """
-        pixels = [load_pixels(image, self.recipe.input) for image in images]
+        pixels = self._decode(images)
         rows = iter(self._rows([item for item in pixels if not isinstance(item, Problem)]))
-        found: list[Tensor | Problem] = [item if isinstance(item, Problem) else next(rows) for item in pixels]
+        found: list[NDArray[np.float32] | Problem] = [
+            item if isinstance(item, Problem) else next(rows) for item in pixels
+        ]
         return [
             item if isinstance(item, Problem) else top_k(item, self.labels, k)
             for item, k in zip(found, top, strict=True)
         ]
 
-    def _rows(self, pixels: list[NDArray[np.uint8]]) -> list[Tensor | Problem]:
+    def _decode(self, images: Sequence[bytes]) -> list[NDArray[np.uint8] | Problem]:
+        load = partial(load_pixels, spec=self.recipe.input)
+        return [load(image) for image in images] if len(images) < 2 else list(self.decoders.map(load, images))
+
+    def _rows(self, pixels: list[NDArray[np.uint8]]) -> list[NDArray[np.float32] | Problem]:
         """For each picture its probabilities [classes], or, where the model failed, what to say of that."""
         if not pixels:
             return []
         try:
-            rows = self.probabilities(torch.from_numpy(np.stack(pixels)))
+            rows = self.probabilities(np.stack(pixels))
         except Exception as error:
             return [_internal(error) for _ in pixels]
         return [row if _finite(row) else _internal(ValueError("the logits are not finite")) for row in rows]
 
-    def probabilities(self, pixels: Tensor) -> Tensor:
-        """Uint8 [N,H,W,3] to float32 probabilities [N,classes].
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pixels [N,H,W,3] to probabilities [N,classes].
 
         Raises:
             ValueError: the model does not return one logit for each label.
         """
-        logits = torch.cat([self.forward(batch) for batch in pixels.split(self.recipe.serving.batch_size)])
+        logits = self.logits(pixels)
         if logits.shape != (len(pixels), len(self.labels)):
             raise ValueError(f"logits {list(logits.shape)} for {len(pixels)} pictures and {len(self.labels)} labels")
         return probabilities(logits)
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pixels [N,H,W,3] to logits [N,classes], in batches of at most the recipe's size."""
+        size = self.recipe.serving.batch_size
+        batches = [self.forward(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        return batches[0] if len(batches) == 1 else np.concatenate(batches)
 
     def warm_up(self) -> None:
         """Run the batch sizes that a server will see, so that the first client does not pay for it.
@@ -93,22 +119,23 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         """
         side = self.recipe.input.crop
         for size in {1, self.recipe.serving.batch_size}:
-            if not _finite(self.probabilities(torch.zeros(size, side, side, 3, dtype=torch.uint8))):
+            if not _finite(self.probabilities(np.zeros((size, side, side, 3), np.uint8))):
                 raise ValueError("the logits of a black picture are not finite")
 
 
 def load_pixels(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
     """Bytes of a picture to the uint8 [crop,crop,3] that the model sees, or what is wrong with them."""
     try:
-        return resize_and_crop(decode(image, spec.max_pixels), spec.resize, spec.crop, spec.interpolation)
+        decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * spec.resize))
+        return resize_and_crop(decoded, spec.resize, spec.crop, spec.interpolation, extent)
     except Problem as problem:
         return problem
     except Exception as error:  # out of memory, say: still only this picture's trouble
         return _internal(error)
 
 
-def _finite(values: Tensor) -> bool:
-    return bool(torch.isfinite(values).all())
+def _finite(values: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def _internal(cause: Exception) -> Internal:

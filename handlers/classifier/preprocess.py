@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from classifier.decode import Extent
 from classifier.recipe import Interpolation, Normalization
 
 # Pillow's filter and how many pixels it reaches to each side, before scaling.
@@ -23,16 +24,25 @@ NORMALIZATIONS: dict[Normalization, tuple[tuple[float, float, float], tuple[floa
 }
 
 
-def resize_and_crop(image: Image.Image, resize: int, crop: int, interpolation: Interpolation) -> NDArray[np.uint8]:
+def resize_and_crop(
+    image: Image.Image, resize: int, crop: int, interpolation: Interpolation, extent: Extent | None = None
+) -> NDArray[np.uint8]:
     """Resize the short side of an RGB picture to `resize` pixels and cut the middle `crop` x `crop` out.
 
     The rounding is torchvision's (`Resize`, then `CenterCrop`), but only the pixels of the crop are computed: a picture
     of 1 x 20,000 costs no more than a square one.
 
+    Args:
+        image: the picture, in RGB.
+        resize: what its short side becomes, in pixels.
+        crop: side of the square.
+        interpolation: with antialiasing.
+        extent: the picture's size, where scaled decoding made that a fraction of pixels.
+
     Returns:
         uint8 [crop, crop, 3].
     """
-    width, height = image.size
+    width, height = extent or image.size
     long = int(resize * max(width, height) / min(width, height))
     resized_width, resized_height = (resize, long) if width <= height else (long, resize)
     left, right = _crop_edges(width, resized_width, crop)
@@ -41,12 +51,12 @@ def resize_and_crop(image: Image.Image, resize: int, crop: int, interpolation: I
     # Rows first, columns second, each rounded to whole levels: what Pillow does when it resizes all of a picture, but
     # not always when it is given a box in both directions.
     margin = math.ceil(radius * max(1, height / resized_height)) + 1  # the rows that the filter reaches beyond the crop
-    first, last = max(0, math.floor(top) - margin), min(height, math.ceil(bottom) + margin)
+    first, last = max(0, math.floor(top) - margin), min(image.height, math.ceil(bottom) + margin)
     rows = image.resize((crop, last - first), filtered, box=(left, first, right, last))
-    return np.asarray(rows.resize((crop, crop), filtered, box=(0, top - first, crop, bottom - first)))
+    return np.array(rows.resize((crop, crop), filtered, box=(0, top - first, crop, bottom - first)))
 
 
-def _crop_edges(side: int, resized: int, crop: int) -> tuple[float, float]:
+def _crop_edges(side: float, resized: int, crop: int) -> tuple[float, float]:
     """Where a crop from the middle of a resized side begins and ends, in pixels of the original side."""
     offset = round((resized - crop) / 2)
     return offset * side / resized, (offset + crop) * side / resized

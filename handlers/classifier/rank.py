@@ -1,8 +1,10 @@
 """Logits to ranked predictions."""
 
+from typing import Any
+
 import msgspec
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from classifier.labels import Label
 
@@ -15,15 +17,16 @@ class Prediction(msgspec.Struct, frozen=True):
     probability: float
 
 
-def probabilities(logits: Tensor) -> Tensor:
-    """Softmax of logits [N, classes] in float32, whatever precision they came in."""
-    return torch.softmax(logits.to(torch.float32), dim=-1)
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Softmax of logits [N,classes] in float32, whatever precision they came in."""
+    values = np.asarray(logits, np.float32)
+    with np.errstate(invalid="ignore"):  # infinite logits become nan, for the caller to notice
+        powers: NDArray[np.float32] = np.exp(values - values.max(axis=1, keepdims=True))
+        powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
-def top_k(row: Tensor, labels: list[Label], k: int) -> list[Prediction]:
+def top_k(row: NDArray[np.float32], labels: list[Label], k: int) -> list[Prediction]:
     """The `k` likeliest classes of one row of probabilities [classes], likeliest first."""
-    values, indices = torch.topk(row, k)
-    return [
-        Prediction(labels[index].class_id, labels[index].class_name, value)
-        for value, index in zip(values.tolist(), indices.tolist(), strict=True)
-    ]
+    best = np.argsort(-row, kind="stable")[:k]
+    return [Prediction(labels[index].class_id, labels[index].class_name, float(row[index])) for index in best.tolist()]

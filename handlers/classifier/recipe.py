@@ -9,10 +9,20 @@ from msgspec import Meta
 
 from classifier.errors import DECODE_ERRORS, UnusableError
 
-RuntimeName = Literal["eager", "torchscript"]
-Precision = Literal["float32"]
+RuntimeName = Literal["eager", "torchscript", "aotinductor", "onnxruntime", "openvino"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Interpolation = Literal["bilinear", "bicubic"]
 Normalization = Literal["imagenet", "half"]  # preprocess.py has the numbers
+
+# What each runtime can compute in. float16 is for GPUs: processors with instructions for it are rare.
+PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
+    "eager": ("float32", "bfloat16", "float16"),
+    "torchscript": ("float32",),
+    "aotinductor": ("float32",),
+    "onnxruntime": ("float32",),
+    "openvino": ("float32", "bfloat16", "int8"),
+}
+_SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # can lower the precision of some layers only
 
 VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
 _Positive = Annotated[int, Meta(ge=1)]
@@ -63,6 +73,14 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     precision: Precision = "float32"
     version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)]
     tolerance: Tolerance
+    float32_layers: list[str] = []  # whose precision is not lowered: modules by their names in the architecture
+
+    def __post_init__(self) -> None:
+        """Refuse what no runtime computes."""
+        if self.precision not in PRECISIONS[self.runtime]:
+            raise ValueError(f"{self.runtime} computes in {', '.join(PRECISIONS[self.runtime])}, not {self.precision}")
+        if self.float32_layers and (self.runtime, self.precision) not in _SELECTIVE:
+            raise ValueError("float32_layers is for openvino in bfloat16 and int8")
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

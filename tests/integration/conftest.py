@@ -12,7 +12,7 @@ import pytest
 
 from scripts.client import Client
 from scripts.config import read_config, with_free_ports
-from scripts.server import Server, start, stop, wait_ready
+from scripts.server import LOG_CONFIG, Server, start, stop, wait_ready
 from scripts.store import find_archive
 
 CHECKOUT = Path(__file__).parents[2]
@@ -37,12 +37,14 @@ def make(*arguments: str, environment: dict[str, str] | None = None) -> subproce
 
 
 @contextmanager
-def serving(state: Path, *archives: str, store: Path = STORE, **settings: str) -> Iterator[Server]:
+def serving(
+    state: Path, *archives: str, store: Path = STORE, log_config: Path | None = LOG_CONFIG, **settings: str
+) -> Iterator[Server]:
     """A TorchServe with these archives, ready; stopped in the end."""
     config = with_free_ports(read_config(CHECKOUT / "config.properties"))
     config |= {"model_store": str(store)} | settings
     try:
-        server = start(config, [find_archive(name, store) for name in archives], state)
+        server = start(config, [find_archive(name, store) for name in archives], state, log_config)
         wait_ready(server, state)
         yield server
     finally:

@@ -272,7 +272,10 @@ def test_three_bad_requests_in_a_batch_of_eight_change_nothing_for_the_other_fiv
     build(Options(recipe=tmp_path / "batching.yaml", store=tmp_path / "store", cache=tmp_path / "cache"))
     broken = photograph("rocket.jpg").read_bytes()[:3000]
     bodies = [cat, b"", coffee, b"some text", cat, broken, coffee, cat]
-    with serving(tmp_path / "state", LITE0, store=tmp_path / "store") as server, ThreadPoolExecutor(8) as pool:
+    with (
+        serving(tmp_path / "state", LITE0, store=tmp_path / "store", log_config=None) as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
         before = batches(tmp_path / "state")
         responses = list(pool.map(lambda body: post(server, LITE0, body), bodies))
         assert batches(tmp_path / "state") == before + 1

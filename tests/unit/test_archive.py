@@ -9,19 +9,22 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 import yaml
 from classifier.digests import verify
 from classifier.identity import UNTRAINED, Identity, Model
+from classifier.recipe import read_recipe
 from msgspec.structs import replace
 from tiny_net import TinyNet
 
 from scripts import archive
-from scripts.archive import Options, archive_name, build, parse_arguments
+from scripts.archive import Options, archive_name, build, calibration_pixels, parse_arguments
 from scripts.console import UserError
+from scripts.golden import golden_set
 from scripts.packing import Format
-from scripts.parity import Report, exported_logits
+from scripts.parity import Report, exported_logits, golden_pixels
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 from tests.unit.conftest import contents
 
@@ -73,26 +76,34 @@ def test_the_file_name_says_what_is_in_it(runtime: str, precision: str, archive_
 
 
 @pytest.mark.parametrize(
-    ("runtime", "version", "own_files"),
-    [("eager", "1.0", {"tiny.pth", "tiny_net.py"}), ("torchscript", "2.0", {"tiny.pt"})],
+    ("runtime", "precision", "version", "own_files"),
+    [
+        ("eager", "float32", "1.0", {"tiny.pth", "tiny_net.py"}),
+        ("eager", "float16", "1.2", {"tiny.pth", "tiny_net.py"}),
+        ("torchscript", "float32", "2.0", {"tiny.pt"}),
+        ("onnxruntime", "float32", "4.0", {"tiny.onnx"}),
+        ("openvino", "float32", "5.0", {"tiny.xml", "tiny.bin"}),
+        ("openvino", "int8", "5.2", {"tiny.xml", "tiny.bin"}),
+    ],
 )
 def test_one_recipe_and_one_module_are_enough(
-    runtime: str, version: str, own_files: set[str], options: Options, tiny_weights: Path
+    runtime: str, precision: str, version: str, own_files: set[str], options: Options, tiny_weights: Path
 ) -> None:
-    path, report = build(replace(options, runtime=runtime))
-    assert path == options.store / f"tiny-{runtime}.mar"
+    path, report = build(replace(options, runtime=runtime, precision=precision))
+    assert path == options.store / archive_name("tiny", runtime, precision, "zip-store")
     assert [entry.name for entry in options.store.iterdir()] == [path.name]
     verify(path)
     files = contents(path)
     assert {name for name in files if not name.startswith("classifier/")} == EVERYWHERE | own_files
     identity = msgspec.json.decode(files["identity.json"], type=Identity)
     assert identity.model == msgspec.convert(
-        {"name": "tiny", "version": version, "runtime": runtime, "precision": "float32", "weights": "tiny-trained"},
+        {"name": "tiny", "version": version, "runtime": runtime, "precision": precision, "weights": "tiny-trained"},
         Model,
     )
     assert identity.weights_sha256 == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
     assert msgspec.json.decode(files["parity.json"], type=Report) == report
     assert (report.pictures, report.failures(), report.weights_sha256) == (2, [], identity.weights_sha256)
+    assert report.calibration_pictures == (20 if precision == "int8" else None)  # ten views of each golden picture
     assert yaml.safe_load(files["model-config.yaml"]) == FRONT_END
 
 
@@ -158,6 +169,90 @@ def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
     one, another = (item.store / archive_name("tiny", "torchscript", "float32", archive_format) for item in builds)
     assert one.read_bytes() == another.read_bytes()
     assert_no_trace(one, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("eager", "float16"), ("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "int8")],
+)
+def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_machine(
+    runtime: str, precision: str, options: Options, tmp_path: Path
+) -> None:
+    builds = twice(options)
+    running = [start(command(item, "--runtime", runtime, "--precision", precision), "0") for item in builds]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    one, another = (item.store / archive_name("tiny", runtime, precision, "zip-store") for item in builds)
+    different = [name for name, data in contents(one).items() if contents(another)[name] != data]
+    assert different == []
+    assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_builds_of_aotinductor_are_the_same(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "compiled"  # emptied in between, or the second build would find what the first compiled
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    built = []
+    for item in twice(options):
+        process = start(command(item, "--runtime", "aotinductor"), "0")
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        built.append(item.store / archive_name("tiny", "aotinductor", "float32", "zip-store"))
+        assert any(cache.rglob("*.so"))
+        shutil.rmtree(cache)
+    one, another = built
+    different = [name for name, data in contents(one).items() if contents(another)[name] != data]
+    assert different == []
+    assert one.read_bytes() == another.read_bytes()
+
+
+def test_int8_chooses_its_scales_on_views_of_the_golden_set(options: Options, golden: Path) -> None:
+    recipe, pictures = read_recipe(TINY_RECIPE), golden_set(golden)
+    pixels = calibration_pixels(options, recipe, pictures)
+    assert (pixels.shape, pixels.dtype) == ((20, 32, 32, 3), np.dtype(np.uint8))
+    assert len({item.tobytes() for item in pixels}) == 20
+    assert np.array_equal(pixels, calibration_pixels(options, recipe, pictures))
+    assert not {item.tobytes() for item in pixels} & {item.tobytes() for item in golden_pixels(pictures, recipe)}
+
+
+def test_int8_chooses_its_scales_on_the_pictures_of_a_folder_of_ones_own(
+    options: Options, golden: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(golden / "coffee.png", folder)
+    recipe = read_recipe(TINY_RECIPE)
+    pixels = calibration_pixels(replace(options, calibration=folder), recipe, golden_set(golden))
+    assert np.array_equal(pixels, golden_pixels([folder / "coffee.png"], recipe))
+    _, report = build(replace(options, runtime="openvino", precision="int8", calibration=folder))
+    assert (report.pictures, report.calibration_pictures) == (2, 1)
+
+
+@pytest.mark.parametrize("content", [None, b"not a picture"], ids=["no pictures", "not a picture"])
+def test_a_folder_for_calibration_that_cannot_be_used_is_named(
+    content: bytes | None, options: Options, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    if content is not None:
+        (folder / "notes.txt").write_bytes(content)
+    message = f"CALIBRATION={folder}: no pictures" if content is None else rf"{folder}/notes\.txt: none of JPEG"
+    with pytest.raises(UserError, match=message):
+        build(replace(options, runtime="openvino", precision="int8", calibration=folder))
+    assert list(options.store.iterdir()) == []
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("eager", "float32"), ("openvino", "float32")])
+def test_only_int8_looks_at_pictures_for_calibration(
+    runtime: str, precision: str, options: Options, tmp_path: Path
+) -> None:
+    _, report = build(replace(options, runtime=runtime, precision=precision, calibration=tmp_path / "missing"))
+    assert report.calibration_pictures is None
 
 
 @pytest.mark.parametrize("archive_format", FORMATS)
@@ -284,10 +379,10 @@ def test_an_unpacked_archive_needs_nothing_of_this_project(options: Options, gol
 def test_the_command_line_says_all_that_can_be_chosen() -> None:
     assert parse_arguments(["--recipe", "r.yaml"]) == Options(recipe=Path("r.yaml"))
     chosen = "--runtime torchscript --weights w.pth --version 3.1 --format tgz --torchscript script"
-    folders = "--recipe r.yaml --golden g --store s --cache c"
+    folders = "--recipe r.yaml --golden g --calibration k --store s --cache c"
     assert parse_arguments([*chosen.split(), *folders.split()]) == Options(
         recipe=Path("r.yaml"), runtime="torchscript", weights="w.pth", version="3.1", archive_format="tgz",
-        torchscript="script", golden=Path("g"), store=Path("s"), cache=Path("c"),
+        torchscript="script", golden=Path("g"), calibration=Path("k"), store=Path("s"), cache=Path("c"),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from classifier.decode import FORMATS, decode
+from classifier.decode import FORMATS, decode, decode_scaled
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
 from PIL import Image
 
@@ -192,9 +192,9 @@ def flipped(data: bytes, chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
-def outcome(data: bytes) -> str:
+def outcome(data: bytes, short_side: int = LIMIT) -> str:
     try:
-        return decode(data, LIMIT).mode
+        return decode_scaled(data, LIMIT, short_side)[0].mode
     except Problem as problem:
         return problem.code
 
@@ -230,3 +230,48 @@ def test_exif_with_one_wrong_tag_still_turns_the_picture_upright(picture: Image.
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + struct.pack("<I", 0)
     result = decode(encode(picture, "PNG", exif=exif), LIMIT)
     assert np.array_equal(np.asarray(result), np.rot90(np.asarray(picture), -1))
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    """600 x 400 RGB."""
+    with Image.open(photograph("coffee.png")) as image:
+        return image.convert("RGB")
+
+
+JPEGS = {name: FILES[name] for name in ("jpeg", "progressive", "cmyk")} | {"grey": ("JPEG", "L", {})}
+every_jpeg = pytest.mark.parametrize(("image_format", "mode", "options"), JPEGS.values(), ids=JPEGS)
+
+
+@every_jpeg
+def test_the_limit_is_the_number_of_pixels_before_a_jpeg_is_decoded_smaller(
+    photo: Image.Image, image_format: str, mode: str, options: dict[str, Any]
+) -> None:
+    data = encode(photo.convert(mode), image_format, **options)
+    assert decode_scaled(data, 600 * 400, 50)[0].size == (75, 50)
+    with pytest.raises(ImageTooLarge, match=r"600 x 400.* 239999"):
+        decode_scaled(data, 600 * 400 - 1, 50)
+
+
+@remarks_are_no_errors
+@pytest.mark.parametrize("short_side", [50, 200])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@every_jpeg
+def test_a_truncated_jpeg_is_broken_when_it_is_decoded_smaller_too(
+    photo: Image.Image, image_format: str, mode: str, options: dict[str, Any], share: float, short_side: int
+) -> None:
+    data = encode(photo.convert(mode), image_format, **options)
+    with pytest.raises(ImageBroken, match="JPEG"):
+        decode_scaled(data[: int(len(data) * share)], LIMIT, short_side)
+
+
+@remarks_are_no_errors
+@every_jpeg
+def test_flipped_bits_of_a_jpeg_that_is_decoded_smaller_make_a_picture_or_a_problem(
+    photo: Image.Image, image_format: str, mode: str, options: dict[str, Any]
+) -> None:
+    data = encode(photo.resize((96, 64)).convert(mode), image_format, **options)
+    chance = random.Random(mode)  # noqa: S311 - the same flips every time
+    outcomes = {outcome(flipped(data, chance), 16) for _ in range(150)}
+    assert outcomes <= {"RGB", "image_broken", "image_too_large", "not_an_image"}
+    assert len(outcomes) > 1

@@ -1,5 +1,7 @@
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from classifier.labels import imagenet1k
@@ -8,10 +10,14 @@ from classifier.preprocess import normalize
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import build, load_module
 from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from scripts.golden import photograph
 from scripts.weights import resolve
+from tests.conftest import encode
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "efficientnet_lite0.yaml"
 
@@ -80,6 +86,32 @@ def test_the_logits_of_noise_are_those_of_the_original(ours: nn.Module, original
 def test_the_trained_weights_know_the_photographs(ours: nn.Module, inputs: Tensor) -> None:
     names = [imagenet1k()[index].class_name for index in ours(inputs).argmax(dim=1).tolist()]
     assert names == list(PHOTOGRAPHS.values())
+
+
+def top_five(module: nn.Module, pixels: Tensor, recipe: Recipe) -> set[str]:
+    logits = module(normalize(pixels[None], recipe.input.normalization))[0]
+    return {imagenet1k()[index].class_name for index in logits.topk(5).indices.tolist()}
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@torch.inference_mode()
+def test_a_large_jpeg_that_is_decoded_smaller_has_the_five_likeliest_classes_of_all_its_pixels(
+    name: str, ours: nn.Module, recipe: Recipe
+) -> None:
+    with Image.open(photograph(name)) as image:
+        scale = 3000 / min(image.size)
+        size = round(image.width * scale), round(image.height * scale)
+        data = encode(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), "JPEG", quality=92)
+    spec = recipe.input
+    pixels = load_pixels(data, spec)
+    assert isinstance(pixels, np.ndarray)
+    with Image.open(io.BytesIO(data)) as image:
+        assert min(image.size) == 3000
+        resized = resize(image, [spec.resize], InterpolationMode(spec.interpolation))
+        expected = pil_to_tensor(center_crop(resized, [spec.crop])).permute(1, 2, 0)
+    assert not np.array_equal(pixels, expected.numpy())  # or it was not decoded smaller
+    assert np.abs(pixels.astype(int) - expected.numpy()).mean() < 1.2
+    assert top_five(ours, torch.tensor(pixels), recipe) == top_five(ours, expected, recipe)
 
 
 def test_vgg16_has_its_number_of_parameters() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from classifier.errors import UnusableError
@@ -13,6 +14,7 @@ from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
 from classifier.service import JSON
 from image_classifier_handler import ImageClassifierHandler
+from numpy.typing import NDArray
 
 from scripts.packing import Format
 
@@ -133,7 +135,7 @@ def test_whatever_fails_in_loading_is_an_error_that_torchserve_knows(
 
 
 def test_a_model_that_fails_in_warming_up_is_not_served(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "isfinite", torch.zeros_like)
+    monkeypatch.setattr(np, "isfinite", np.zeros_like)
     with pytest.raises(RuntimeError, match="cannot serve tiny"):
         ImageClassifierHandler().initialize(context_for(tiny_folder))
 
@@ -253,7 +255,7 @@ def test_a_failing_model_is_a_500_of_its_rows_and_not_of_the_batch(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def forward(_: torch.Tensor) -> torch.Tensor:
+    def forward(_: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise RuntimeError("CUDA error in /secret")
 
     broken = msgspec.structs.replace(handler.classifier, forward=forward)

@@ -14,7 +14,7 @@ from scripts.archive import Options, parse_arguments
 
 ROOT = Path(__file__).parents[2]
 PHONY = re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-NEEDED = {"IMAGE": "x.png", "ARCHIVE": "x.mar", "VERSION": "1.0", "WORKERS": "1"}
+NEEDED = {"DATA": "pictures", "IMAGE": "x.png", "ARCHIVE": "x.mar", "VERSION": "1.0", "WORKERS": "1"}
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,7 +88,15 @@ def command(printed: str) -> list[str]:
 
 def test_the_variables_of_archive_reach_the_program(make: Make, tmp_path: Path) -> None:
     given = ("MODEL=vgg16", "RUNTIME=torchscript", "WEIGHTS=my file.pth", "VERSION=3.0", "TORCHSCRIPT=script")
-    result = make("--dry-run", "archive", *given, "GOLDEN=my pictures", "FORMAT=tgz", f"STORE={tmp_path}")
+    result = make(
+        "--dry-run",
+        "archive",
+        *given,
+        "GOLDEN=my pictures",
+        "CALIBRATION=other pictures",
+        "FORMAT=tgz",
+        f"STORE={tmp_path}",
+    )
     assert parse_arguments(command(result.stdout)) == Options(
         recipe=Path("recipes/vgg16.yaml"),
         runtime="torchscript",
@@ -97,6 +105,7 @@ def test_the_variables_of_archive_reach_the_program(make: Make, tmp_path: Path) 
         archive_format="tgz",
         torchscript="script",
         golden=Path("my pictures"),
+        calibration=Path("other pictures"),
         store=tmp_path,
     )
 
@@ -130,7 +139,9 @@ def test_a_second_make_archive_does_nothing(build: Callable[..., list[str]]) -> 
     assert build() == []
 
 
-@pytest.mark.parametrize("setting", ["WEIGHTS=pretrained", "VERSION=9.0", "GOLDEN=x", "TORCHSCRIPT=script"])
+@pytest.mark.parametrize(
+    "setting", ["WEIGHTS=pretrained", "VERSION=9.0", "GOLDEN=x", "CALIBRATION=x", "TORCHSCRIPT=script"]
+)
 def test_another_setting_builds_again_and_the_same_does_not(setting: str, build: Callable[..., list[str]]) -> None:
     build()
     assert build(setting) == ["eager", "torchscript"]

@@ -3,11 +3,13 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from classifier.preprocess import normalize
 from classifier.recipe import Recipe, Tolerance, read_recipe
 from msgspec.structs import replace
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scripts.console import UserError
@@ -16,7 +18,7 @@ from scripts.parity import Report, compare, exported_logits, golden_pixels, refe
 from tests.conftest import TINY_RECIPE
 
 ANY = Tolerance(max_abs_logit=100, top1_agreement=0, top5_agreement=0)
-REFERENCE = torch.tensor([[6.0, 5, 4, 3, 2, 1], [1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1], [1.0, 2, 3, 4, 5, 6]])
+REFERENCE = np.array([[6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]], np.float32)
 
 
 @pytest.fixture
@@ -24,11 +26,11 @@ def recipe() -> Recipe:
     return read_recipe(TINY_RECIPE)
 
 
-def exported(*changes: tuple[int, list[float]]) -> Tensor:
+def exported(*changes: tuple[int, list[float]]) -> NDArray[np.float32]:
     """The reference with some rows replaced."""
-    logits = REFERENCE.clone()
+    logits = REFERENCE.copy()
     for row, values in changes:
-        logits[row] = torch.tensor(values)
+        logits[row] = values
     return logits
 
 
@@ -43,14 +45,16 @@ def exported(*changes: tuple[int, list[float]]) -> Tensor:
         (exported((0, [5.5, 6, 4, 3, 2, 1]), (1, [1, 2, 3, 4, 6, 5])), 1.0, 0.5, 0.5),  # the first and the second do
     ],
 )
-def test_the_figures_of_a_comparison(logits: Tensor, max_abs_logit: float, top1: float, top5: float) -> None:
+def test_the_figures_of_a_comparison(
+    logits: NDArray[np.float32], max_abs_logit: float, top1: float, top5: float
+) -> None:
     report = compare(REFERENCE, logits, ANY, "abc")
     assert (report.max_abs_logit, report.top1_agreement, report.top5_agreement) == (max_abs_logit, top1, top5)
     assert (report.pictures, report.weights_sha256, report.tolerance) == (4, "abc", ANY)
 
 
 def test_a_model_of_fewer_than_five_classes_is_compared_on_all_of_them() -> None:
-    report = compare(torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 1.0]]), ANY, "")
+    report = compare(np.array([[1, 2]], np.float32), np.array([[2, 1]], np.float32), ANY, "")
     assert (report.top1_agreement, report.top5_agreement) == (0.0, 0.0)
 
 
@@ -83,6 +87,7 @@ def test_what_is_outside_the_tolerance_is_said_in_words(
     tolerance = Tolerance(max_abs_logit=limits[0], top1_agreement=limits[1], top5_agreement=limits[2])
     report = Report(
         pictures=4,
+        calibration_pictures=None,
         max_abs_logit=0.5,
         top1_agreement=0.75,
         top5_agreement=0.5,
@@ -93,14 +98,19 @@ def test_what_is_outside_the_tolerance_is_said_in_words(
     assert report.failures() == failures
 
 
+@pytest.mark.parametrize("pictures", [None, 210])
+def test_a_report_says_on_how_many_pictures_int8_chose_its_scales(pictures: int | None) -> None:
+    assert compare(REFERENCE, REFERENCE, ANY, "", pictures).calibration_pictures == pictures
+
+
 def test_logits_that_are_no_numbers_are_a_failure_however_wide_the_tolerance() -> None:
     assert compare(REFERENCE, exported((0, [float("nan")] * 6)), ANY, "").failures() != []
 
 
 def test_the_golden_set_as_the_model_sees_it(golden: Path, recipe: Recipe) -> None:
     pixels = golden_pixels(golden_set(golden), recipe)
-    assert (pixels.shape, pixels.dtype) == ((2, 32, 32, 3), torch.uint8)
-    assert not torch.equal(pixels[0], pixels[1])
+    assert (pixels.shape, pixels.dtype) == ((2, 32, 32, 3), np.dtype(np.uint8))
+    assert not np.array_equal(pixels[0], pixels[1])
 
 
 def test_the_default_golden_set_suits_every_recipe_whatever_its_limit_of_pixels(recipe: Recipe) -> None:
@@ -123,19 +133,21 @@ class Sums(nn.Module):
 
 
 def test_the_reference_sees_one_normalised_picture_at_a_time(recipe: Recipe) -> None:
-    pixels = torch.arange(3 * 4 * 4 * 3, dtype=torch.uint8).reshape(3, 4, 4, 3)
+    pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
     logits = reference_logits(Sums(), pixels, recipe)
-    torch.testing.assert_close(logits[:, 0], normalize(pixels, recipe.input.normalization).sum(dim=(1, 2, 3)))
+    floats = normalize(torch.from_numpy(pixels), recipe.input.normalization)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[:, 0], floats.sum(dim=(1, 2, 3)), atol=1e-5, rtol=1.3e-6)
     assert logits[:, 1].tolist() == [1, 1, 1]
 
 
 def test_the_export_sees_batches_of_the_size_that_a_server_makes(recipe: Recipe) -> None:
     batches: list[int] = []
 
-    def forward(pixels: Tensor) -> Tensor:
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         batches.append(len(pixels))
-        return pixels[:, 0, 0, :1].float()
+        return pixels[:, 0, 0, :1].astype(np.float32)
 
-    pixels = torch.arange(9, dtype=torch.uint8).reshape(9, 1, 1, 1)
+    pixels = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1)
     assert exported_logits(forward, pixels, recipe).flatten().tolist() == list(range(9))
     assert batches == [4, 4, 1]

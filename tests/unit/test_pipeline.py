@@ -1,23 +1,28 @@
 import io
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
 from classifier import pipeline
-from classifier.decode import decode
+from classifier.decode import Extent, decode_scaled
 from classifier.errors import UnusableError
 from classifier.identity import IDENTITY_FILE, LABELS_FILE, RECIPE_FILE
 from classifier.pipeline import Classifier, load_pixels, threads_per_worker
 from classifier.preprocess import resize_and_crop
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, Internal, NotAnImage, Problem
 from classifier.rank import Prediction
+from classifier.recipe import Input
+from classifier.runtimes import Forward
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from tests.conftest import encode
 
@@ -27,6 +32,10 @@ def squares(number: int) -> list[bytes]:
     return [encode(Image.new("RGB", (40, 36), (index * 25, 255 - index * 25, 128)), "PNG") for index in range(number)]
 
 
+def zeros(*shape: int) -> NDArray[np.float32]:
+    return np.zeros(shape, np.float32)
+
+
 def predictions(results: list[list[Prediction] | Problem]) -> list[list[Prediction]]:
     """The results, none of which may be a problem."""
     good = [result for result in results if not isinstance(result, Problem)]
@@ -34,7 +43,7 @@ def predictions(results: list[list[Prediction] | Problem]) -> list[list[Predicti
     return good
 
 
-def answering(classifier: Classifier, forward: Callable[[Tensor], Tensor]) -> Classifier:
+def answering(classifier: Classifier, forward: Forward) -> Classifier:
     """The classifier with another model."""
     return msgspec.structs.replace(classifier, forward=forward)
 
@@ -43,7 +52,7 @@ def test_a_picture_is_classified_as_its_pixels_say(tiny: Classifier, cat: bytes)
     (result,) = predictions(tiny.classify([cat], [10]))
     pixels = load_pixels(cat, tiny.recipe.input)
     assert isinstance(pixels, np.ndarray)
-    expected = torch.softmax(tiny.forward(torch.from_numpy(pixels.copy())[None])[0], dim=0)
+    expected = torch.softmax(torch.from_numpy(tiny.forward(pixels[None].copy())[0]), dim=0)
     assert [item.probability for item in result] == pytest.approx(sorted(expected.tolist(), reverse=True), abs=1e-6)
     assert result[0].class_id == tiny.labels[int(expected.argmax())].class_id
     assert sum(item.probability for item in result) == pytest.approx(1)
@@ -52,7 +61,7 @@ def test_a_picture_is_classified_as_its_pixels_say(tiny: Classifier, cat: bytes)
 def test_more_pictures_than_a_batch_are_split_and_keep_their_order(tiny: Classifier) -> None:
     images, sizes = squares(10), []
 
-    def forward(batch: Tensor) -> Tensor:
+    def forward(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         sizes.append(len(batch))
         return tiny.forward(batch)
 
@@ -88,7 +97,7 @@ def test_each_picture_has_its_own_top_k(tiny: Classifier, cat: bytes) -> None:
 
 @pytest.mark.parametrize("images", [[], [b"a cat", b""]])
 def test_without_a_good_picture_the_model_is_not_asked(tiny: Classifier, images: list[bytes]) -> None:
-    def forward(_: Tensor) -> Tensor:
+    def forward(_: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise AssertionError("asked")
 
     results = answering(tiny, forward).classify(images, [1] * len(images))
@@ -98,18 +107,18 @@ def test_without_a_good_picture_the_model_is_not_asked(tiny: Classifier, images:
 @pytest.mark.parametrize(
     "forward",
     [
-        pytest.param(lambda batch: torch.full((len(batch), 10), torch.nan), id="nan"),
-        pytest.param(lambda batch: torch.full((len(batch), 10), torch.inf), id="infinite"),
-        pytest.param(lambda batch: torch.zeros(len(batch), 10).index_fill(1, torch.tensor(9), torch.nan), id="one-nan"),
-        pytest.param(lambda batch: torch.zeros(len(batch), 9), id="one-class-less"),
-        pytest.param(lambda batch: torch.zeros(len(batch), 11), id="one-class-more"),
-        pytest.param(lambda batch: torch.zeros(len(batch) + 1, 10), id="one-row-more"),
-        pytest.param(lambda batch: torch.zeros(len(batch), 10, 1), id="one-dimension-more"),
-        pytest.param(lambda batch: torch.zeros(10), id="no-batch"),
+        pytest.param(lambda batch: np.full((len(batch), 10), np.nan, np.float32), id="nan"),
+        pytest.param(lambda batch: np.full((len(batch), 10), np.inf, np.float32), id="infinite"),
+        pytest.param(lambda batch: np.array([[0.0] * 9 + [np.nan]] * len(batch), np.float32), id="one-nan"),
+        pytest.param(lambda batch: zeros(len(batch), 9), id="one-class-less"),
+        pytest.param(lambda batch: zeros(len(batch), 11), id="one-class-more"),
+        pytest.param(lambda batch: zeros(len(batch) + 1, 10), id="one-row-more"),
+        pytest.param(lambda batch: zeros(len(batch), 10, 1), id="one-dimension-more"),
+        pytest.param(lambda _: zeros(10), id="no-batch"),
     ],
 )
 def test_logits_that_cannot_be_true_are_our_fault(
-    tiny: Classifier, cat: bytes, coffee: bytes, forward: Callable[[Tensor], Tensor]
+    tiny: Classifier, cat: bytes, coffee: bytes, forward: Forward
 ) -> None:
     classifier = answering(tiny, forward)
     assert [type(result) for result in classifier.classify([cat, coffee], [1, 1])] == [Internal, Internal]
@@ -120,8 +129,10 @@ def test_logits_that_cannot_be_true_are_our_fault(
 def test_logits_that_are_no_numbers_are_the_trouble_of_their_own_picture(
     tiny: Classifier, cat: bytes, coffee: bytes
 ) -> None:
-    def forward(batch: Tensor) -> Tensor:
-        return torch.zeros(len(batch), 10).index_fill(0, torch.tensor(0), torch.nan)
+    def forward(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = zeros(len(batch), 10)
+        logits[0] = np.nan
+        return logits
 
     bad, good = answering(tiny, forward).classify([cat, coffee], [1, 1])
     assert isinstance(bad, Internal)
@@ -131,20 +142,20 @@ def test_logits_that_are_no_numbers_are_the_trouble_of_their_own_picture(
 def test_warm_up_runs_one_picture_and_a_full_batch(tiny: Classifier) -> None:
     shapes = []
 
-    def forward(batch: Tensor) -> Tensor:
-        assert batch.dtype == torch.uint8
+    def forward(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert batch.dtype == np.uint8
         shapes.append(tuple(batch.shape))
-        return torch.zeros(len(batch), 10)
+        return zeros(len(batch), 10)
 
     answering(tiny, forward).warm_up()
     assert sorted(shapes) == [(1, 32, 32, 3), (4, 32, 32, 3)]
 
 
 def test_probabilities_are_float32_whatever_the_model_computes_in(tiny: Classifier) -> None:
-    half = answering(tiny, lambda batch: torch.zeros(len(batch), 10, dtype=torch.bfloat16))
-    result = half.probabilities(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
-    assert result.dtype == torch.float32
-    torch.testing.assert_close(result, torch.full((2, 10), 0.1))
+    half = answering(tiny, lambda batch: np.zeros((len(batch), 10), np.float16))
+    result = half.probabilities(np.zeros((2, 32, 32, 3), np.uint8))
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, np.full((2, 10), 0.1), atol=1e-5, rtol=1.3e-6)
 
 
 def test_pixels_are_decoded_resized_and_cropped_as_the_recipe_says(tiny: Classifier, cat: bytes) -> None:
@@ -156,12 +167,12 @@ def test_pixels_are_decoded_resized_and_cropped_as_the_recipe_says(tiny: Classif
 def test_running_out_of_memory_over_one_picture_is_that_pictures_trouble(
     tiny: Classifier, cat: bytes, coffee: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def decode_unless_cat(data: bytes, max_pixels: int) -> Image.Image:
+    def decode_unless_cat(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.Image, Extent]:
         if data == cat:
             raise MemoryError("sixty four megapixels")
-        return decode(data, max_pixels)
+        return decode_scaled(data, max_pixels, short_side)
 
-    monkeypatch.setattr(pipeline, "decode", decode_unless_cat)
+    monkeypatch.setattr(pipeline, "decode_scaled", decode_unless_cat)
     bad, good = tiny.classify([cat, coffee], [1, 1])
     assert isinstance(bad, Internal)
     assert "megapixels" not in bad.detail
@@ -213,3 +224,107 @@ def test_a_file_of_an_archive_that_cannot_be_used_is_named(tiny_folder: Path, tm
     (copy / name).write_text("nonsense")
     with pytest.raises(UnusableError, match=name):
         Classifier.load(copy)
+
+
+@pytest.fixture
+def decoding(tiny: Classifier) -> Iterator[Classifier]:
+    """Tiny with two threads that decode."""
+    with ThreadPoolExecutor(2, thread_name_prefix="decode") as decoders:
+        yield msgspec.structs.replace(tiny, decoders=decoders)
+
+
+def test_pictures_are_decoded_side_by_side_and_their_answers_keep_the_order(
+    decoding: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, second_is_done = squares(6), threading.Event()
+    alone = [predictions(decoding.classify([image], [10]))[0] for image in images]
+
+    def load(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
+        if image == images[0]:
+            assert second_is_done.wait(30)  # of one thread, or of none, it would never be
+        found = load_pixels(image, spec)
+        if image == images[1]:
+            second_is_done.set()
+        return found
+
+    monkeypatch.setattr(pipeline, "load_pixels", load)
+    together = predictions(decoding.classify(images, [10] * 6))
+    for result, expected in zip(together, alone, strict=True):
+        assert [item.class_id for item in result] == [item.class_id for item in expected]
+        assert result[0].probability == pytest.approx(expected[0].probability, abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [{0}, {3}, {5}, {1, 2}, {0, 4, 5}, {0, 1, 2, 3, 4}])
+def test_problems_stay_at_their_place_among_pictures_that_are_decoded_side_by_side(
+    decoding: Classifier, bad: set[int]
+) -> None:
+    images = squares(6)
+    alone = [predictions(decoding.classify([image], [10]))[0] for image in images]
+    results = decoding.classify([b"a cat" if index in bad else image for index, image in enumerate(images)], [10] * 6)
+    assert {index for index, result in enumerate(results) if isinstance(result, NotAnImage)} == bad
+    for index in set(range(6)) - bad:
+        (result,) = predictions([results[index]])
+        assert [item.class_id for item in result] == [item.class_id for item in alone[index]]
+        assert result[0].probability == pytest.approx(alone[index][0].probability, abs=1e-6)
+
+
+@pytest.mark.parametrize(("number", "with_threads"), [(1, False), (2, True), (5, True)])
+def test_one_picture_alone_is_decoded_without_a_thread(
+    decoding: Classifier, number: int, with_threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def load(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
+        names.append(threading.current_thread().name)
+        return load_pixels(image, spec)
+
+    monkeypatch.setattr(pipeline, "load_pixels", load)
+    assert len(predictions(decoding.classify(squares(number), [1] * number))) == number
+    assert [name.startswith("decode") for name in names] == [with_threads] * number
+    assert with_threads or names == [threading.current_thread().name]
+
+
+def test_no_more_pictures_are_decoded_at_once_than_a_worker_has_threads(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads: int, **others: Any) -> None:
+            pools.append(threads)
+            super().__init__(threads, **others)
+
+    monkeypatch.setattr(pipeline, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    copy = shutil.copytree(tiny_folder, tmp_path / "copy")
+    recipe = (copy / RECIPE_FILE).read_text()
+    (copy / RECIPE_FILE).write_text(recipe.replace("threads: 1", "threads: 3"))
+    Classifier.load(copy)
+    assert pools == [3]
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 5, 9])
+def test_logits_are_those_of_all_batches_in_one_array(tiny: Classifier, number: int) -> None:
+    def forward(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return batch[:, 0, 0, :1].astype(np.float32)
+
+    pixels = np.zeros((number, 32, 32, 3), np.uint8)
+    pixels[:, 0, 0, 0] = range(number)
+    logits = answering(tiny, forward).logits(pixels)
+    assert logits.dtype == np.float32
+    assert logits.flatten().tolist() == list(range(number))
+
+
+def test_a_large_jpeg_is_decoded_smaller_but_to_twice_what_the_resize_needs(
+    tiny: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def resize(image: Image.Image, *rest: Any) -> NDArray[np.uint8]:
+        sizes.append(image.size)
+        return resize_and_crop(image, *rest)
+
+    monkeypatch.setattr(pipeline, "resize_and_crop", resize)
+    for side in (143, 144, 287, 288, 576, 2000):  # tiny resizes to 36
+        load_pixels(encode(Image.new("RGB", (side, side)), "JPEG"), tiny.recipe.input)
+    assert sizes == [(143, 143), (72, 72), (144, 144), (72, 72), (72, 72), (250, 250)]

@@ -1,3 +1,4 @@
+import io
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -5,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from classifier.pipeline import load_pixels
 from classifier.preprocess import NORMALIZATIONS, normalize, resize_and_crop
-from classifier.recipe import Interpolation, Normalization
+from classifier.recipe import PILLOW_LIMIT, Input, Interpolation, Normalization
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -16,6 +18,7 @@ from torchvision.transforms.functional import normalize as torchvision_normalize
 from torchvision.transforms.functional import to_tensor
 
 from scripts.golden import golden_set, photograph
+from tests.conftest import encode
 
 # How far a value may be from torchvision's, in grey levels, and on what share of a picture's values. Pillow gets the
 # crop as a box of 32-bit floats, so a value that is just about a half is sometimes rounded to the other side. Measured
@@ -29,6 +32,7 @@ INTERPOLATIONS: dict[Interpolation, InterpolationMode] = {
     "bicubic": InterpolationMode.BICUBIC,
 }
 SIZES = [(1, 1), (1, 2), (3, 400), (7, 500), (223, 224), (255, 257), (224, 224), (256, 256), (300, 451), (64, 65)]
+BICUBIC = Image.Resampling.BICUBIC
 TURNS: list[Callable[[Image.Image], Image.Image]] = [
     lambda image: image,
     lambda image: image.transpose(Image.Transpose.ROTATE_90),
@@ -50,11 +54,17 @@ def grey_levels_between(ours: Tensor, reference: Tensor) -> NDArray[np.int64]:
     return levels
 
 
-def assert_is_the_reference_transform(image: Image.Image, interpolation: Interpolation) -> None:
-    pixels = resize_and_crop(image, 256, 224, interpolation)
+def from_the_reference_transform(
+    pixels: NDArray[np.uint8], image: Image.Image, interpolation: Interpolation
+) -> NDArray[np.int64]:
+    """How many grey levels the pixels are from what torchvision makes of the picture."""
     ours = normalize(torch.from_numpy(pixels.copy())[None], "imagenet")[0]
     transforms = VGG16_Weights.IMAGENET1K_V1.transforms(interpolation=INTERPOLATIONS[interpolation])
-    difference = grey_levels_between(ours, transforms(image))
+    return grey_levels_between(ours, transforms(image))
+
+
+def assert_is_the_reference_transform(image: Image.Image, interpolation: Interpolation) -> None:
+    difference = from_the_reference_transform(resize_and_crop(image, 256, 224, interpolation), image, interpolation)
     assert difference.max() <= GREY_LEVELS[interpolation]
     assert (difference > 0).mean() <= SHARE
 
@@ -133,3 +143,47 @@ def test_normalization_leaves_the_pixels_alone_and_the_channels_last() -> None:
     assert pixels.unique().tolist() == [255]
     assert (result.dtype, result.shape) == (torch.float32, (2, 3, 4, 5))
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def jpeg(name: str, short_side: int) -> bytes:
+    """A photograph whose short side has that many pixels, as a JPEG."""
+    with Image.open(photograph(name)) as image:
+        scale = short_side / min(image.size)
+        large = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)), BICUBIC)
+    assert min(large.size) == short_side
+    return encode(large, "JPEG", quality=92)
+
+
+def from_the_reference_of(data: bytes) -> NDArray[np.int64]:
+    """How far a file, loaded as a worker does, is from torchvision's transform of all its pixels, in grey levels."""
+    pixels = load_pixels(data, Input(resize=256, crop=224, max_pixels=PILLOW_LIMIT))
+    assert isinstance(pixels, np.ndarray)
+    with Image.open(io.BytesIO(data)) as image:
+        return from_the_reference_transform(pixels, image.convert("RGB"), "bilinear")
+
+
+# of chelsea.png the long side is 4510 pixels, which a quarter of is no whole number
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "rocket.jpg"])
+def test_a_large_jpeg_becomes_nearly_what_torchvision_makes_of_it(name: str) -> None:
+    difference = from_the_reference_of(jpeg(name, 3000))
+    assert difference.mean() < 1.2
+    assert difference.max() > GREY_LEVELS["bilinear"]  # or it was not decoded at a quarter of its size
+
+
+@pytest.mark.parametrize("short_side", [300, 511, 512, 1023])
+def test_a_jpeg_of_fewer_than_1024_pixels_becomes_what_torchvision_makes_of_it(short_side: int) -> None:
+    difference = from_the_reference_of(jpeg("coffee.png", short_side))
+    assert difference.max() <= GREY_LEVELS["bilinear"]
+    assert (difference > 0).mean() <= SHARE
+
+
+def test_from_1024_pixels_on_a_jpeg_is_decoded_smaller() -> None:
+    difference = from_the_reference_of(jpeg("coffee.png", 1024))
+    assert difference.max() > GREY_LEVELS["bilinear"]
+    assert difference.mean() < 1.2
+
+
+def test_a_large_png_becomes_what_torchvision_makes_of_it() -> None:
+    with Image.open(io.BytesIO(jpeg("coffee.png", 1500))) as image:
+        difference = from_the_reference_of(encode(image, "PNG", compress_level=1))
+    assert difference.max() <= GREY_LEVELS["bilinear"]

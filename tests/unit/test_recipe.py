@@ -1,12 +1,12 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from classifier.errors import UnusableError
-from classifier.recipe import read_recipe
+from classifier.recipe import PRECISIONS, Precision, RuntimeName, read_recipe
 
 from tests.conftest import TINY_RECIPE
 
@@ -124,7 +124,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
 
 
 def test_one_archive_is_enough(tmp_path: Path) -> None:
-    recipe = read_recipe(altered(tmp_path, lambda recipe: recipe["archives"].pop()))
+    recipe = read_recipe(altered(tmp_path, lambda recipe: recipe.update(archives=recipe["archives"][:1])))
     assert [variant.runtime for variant in recipe.archives] == ["eager"]
 
 
@@ -151,3 +151,52 @@ def test_a_variant_that_does_not_exist_is_refused_with_those_that_do(runtime: st
 def test_archives_that_cannot_be_told_apart_are_refused(same: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UnusableError, match="archives must differ"):
         read_recipe(altered(tmp_path, lambda recipe: recipe["archives"][1].update(same)))
+
+
+def with_variant(tmp_path: Path, **variant: object) -> Path:
+    """The recipe of tiny with one more archive and no other."""
+    added = {"version": "9.0", "tolerance": {"max_abs_logit": 1}} | variant
+    return altered(tmp_path, lambda recipe: recipe.update(archives=[added]))
+
+
+OFFERED = [(runtime, precision) for runtime, precisions in PRECISIONS.items() for precision in precisions]
+NOT_OFFERED = sorted({(runtime, precision) for runtime in PRECISIONS for precision in get_args(Precision)} - {*OFFERED})
+
+
+def test_every_runtime_has_its_precisions() -> None:
+    assert set(PRECISIONS) == set(get_args(RuntimeName))
+    assert all("float32" in precisions for precisions in PRECISIONS.values())
+
+
+@pytest.mark.parametrize(("runtime", "precision"), OFFERED)
+def test_a_precision_that_a_runtime_computes_in_is_accepted(runtime: str, precision: str, tmp_path: Path) -> None:
+    variant = read_recipe(with_variant(tmp_path, runtime=runtime, precision=precision)).variant(runtime, precision)
+    assert (variant.version, variant.float32_layers) == ("9.0", [])
+
+
+@pytest.mark.parametrize(("runtime", "precision"), NOT_OFFERED)
+def test_a_precision_that_a_runtime_does_not_compute_in_is_refused_with_those_it_does(
+    runtime: RuntimeName, precision: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnusableError) as caught:
+        read_recipe(with_variant(tmp_path, runtime=runtime, precision=precision))
+    assert "altered.yaml" in str(caught.value)
+    assert f"{runtime} computes in {', '.join(PRECISIONS[runtime])}, not {precision}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("runtime", "precision"), OFFERED)
+def test_layers_can_stay_in_float32_where_others_are_lowered_one_by_one(
+    runtime: str, precision: str, tmp_path: Path
+) -> None:
+    path = with_variant(tmp_path, runtime=runtime, precision=precision, float32_layers=["features.0"])
+    if (runtime, precision) in (("openvino", "bfloat16"), ("openvino", "int8")):
+        assert read_recipe(path).variant(runtime, precision).float32_layers == ["features.0"]
+    else:
+        with pytest.raises(UnusableError, match=r"altered\.yaml: float32_layers is for openvino in bfloat16 and int8"):
+            read_recipe(path)
+
+
+@pytest.mark.parametrize("layers", ["features.0", [3], {"features.0": True}])
+def test_float32_layers_are_a_list_of_names(layers: object, tmp_path: Path) -> None:
+    with pytest.raises(UnusableError, match="float32_layers"):
+        read_recipe(with_variant(tmp_path, runtime="openvino", precision="int8", float32_layers=layers))

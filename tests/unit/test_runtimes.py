@@ -3,8 +3,10 @@ import pickle
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from classifier.errors import UnusableError
@@ -13,6 +15,7 @@ from classifier.preprocess import normalize
 from classifier.recipe import read_recipe
 from classifier.runtimes import Source, eager, load_runtime
 from classifier.runtimes.eager import build, load_module, read_state_dict
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scripts.packing import Format
@@ -59,8 +62,16 @@ ONES = torch.ones(1, 3, 4, 4)
 LOGITS = [[13.0, 23.0]]  # of ONES
 
 
-def random_pixels(number: int) -> Tensor:
-    return torch.randint(256, (number, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def random_pixels(number: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
+
+
+def source_in(directory: Path, serialized_file: str, **changes: Any) -> Source:
+    """What to load of tiny from, in float32 and with one thread unless said otherwise."""
+    recipe = read_recipe(TINY_RECIPE)
+    variant = recipe.variant("eager", "float32")
+    source = Source(directory=directory, serialized_file=serialized_file, recipe=recipe, variant=variant, threads=1)
+    return msgspec.structs.replace(source, **changes)
 
 
 def test_eager_computes_what_the_module_computes(tiny: Classifier, tiny_weights: Path) -> None:
@@ -70,8 +81,8 @@ def test_eager_computes_what_the_module_computes(tiny: Classifier, tiny_weights:
     module.load_state_dict(torch.load(tiny_weights, weights_only=True))
     pixels = random_pixels(3)
     with torch.inference_mode():
-        expected = module(normalize(pixels, "imagenet"))
-    torch.testing.assert_close(tiny.forward(pixels), expected, atol=1e-5, rtol=0)
+        expected = module(normalize(torch.from_numpy(pixels), "imagenet"))
+    np.testing.assert_allclose(tiny.forward(pixels), expected, atol=1e-5, rtol=0)
 
 
 def test_torchscript_equals_eager(tiny_archive: Callable[[str, Format], Path], tiny: Classifier) -> None:
@@ -79,34 +90,41 @@ def test_torchscript_equals_eager(tiny_archive: Callable[[str, Format], Path], t
     assert scripted.identity.model.runtime == "torchscript"
     pixels = random_pixels(7)
     logits = scripted.forward(pixels)
-    assert (logits.shape, logits.dtype) == ((7, 10), torch.float32)
-    torch.testing.assert_close(logits, tiny.forward(pixels), atol=1e-5, rtol=0)
+    assert (logits.shape, logits.dtype) == ((7, 10), np.dtype(np.float32))
+    np.testing.assert_allclose(logits, tiny.forward(pixels), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("runtime", ["eager", "torchscript"])
 def test_a_forward_pass_keeps_no_gradients_and_no_batch_statistics(
-    tiny_archive: Callable[[str, Format], Path], runtime: str
+    tiny_archive: Callable[[str, Format], Path], runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = Classifier.load(tiny_archive(runtime, "no-archive")).forward
     pixels = random_pixels(4)
+    asked: list[bool] = []
+    to_numpy = Tensor.numpy
+
+    def numpy(logits: Tensor) -> NDArray[np.float32]:
+        asked.append(logits.requires_grad)
+        return to_numpy(logits)
+
+    monkeypatch.setattr(Tensor, "numpy", numpy)
     first = forward(pixels)
-    assert not first.requires_grad
+    assert asked == [False]
     forward(random_pixels(9))
-    assert torch.equal(forward(pixels), first)
-    torch.testing.assert_close(torch.cat([forward(item) for item in pixels.split(1)]), first, atol=1e-5, rtol=0)
+    assert np.array_equal(forward(pixels), first)
+    one_by_one = [forward(pixels[index : index + 1]) for index in range(len(pixels))]
+    np.testing.assert_allclose(np.concatenate(one_by_one), first, atol=1e-5, rtol=0)
 
 
 def test_a_runtime_computes_with_the_recipes_normalization(architecture: Architecture, weights: Path) -> None:
     name = architecture(NET.format(init="", forward=""))
     recipe = read_recipe(TINY_RECIPE)
     spec = msgspec.structs.replace(recipe.input, normalization="half")
-    source = Source(
-        directory=weights.parent,
-        serialized_file=weights.name,
-        recipe=msgspec.structs.replace(recipe, architecture=name, input=spec),
+    source = source_in(
+        weights.parent, weights.name, recipe=msgspec.structs.replace(recipe, architecture=name, input=spec)
     )
-    white = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)  # 1 in each channel
-    assert load_runtime("eager", source, "cpu")(white).tolist() == LOGITS
+    white = np.full((1, 4, 4, 3), 255, np.uint8)  # 1 in each channel
+    assert load_runtime("eager", source)(white).tolist() == LOGITS
 
 
 @pytest.mark.parametrize(
@@ -132,11 +150,12 @@ def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
 
 
 def test_eager_computes_with_channels_last(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convolution = nn.Conv2d(3, 4, 3)
+    convolution, seen = nn.Conv2d(3, 4, 3).requires_grad_(requires_grad=False), list[Tensor]()
+    convolution.register_forward_hook(lambda _, given, result: seen.extend([*given, result]))
     monkeypatch.setattr(eager, "load_module", lambda *_: convolution)
-    source = Source(directory=tiny_folder, serialized_file="tiny.pth", recipe=read_recipe(TINY_RECIPE))
-    assert load_runtime("eager", source, "cpu")(random_pixels(2)).is_contiguous(memory_format=torch.channels_last)
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    load_runtime("eager", source_in(tiny_folder, "tiny.pth"))(random_pixels(2))
+    assert len(seen) == 2
+    assert all(item.is_contiguous(memory_format=torch.channels_last) for item in (*seen, convolution.weight))
 
 
 def test_a_loaded_module_is_ready_to_infer(architecture: Architecture, weights: Path) -> None:
@@ -279,12 +298,10 @@ def test_an_import_that_fails_within_the_architecture_is_the_one_that_is_named(a
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04"])
 def test_what_is_no_torchscript_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.pt").write_bytes(content)
-    source = Source(directory=tmp_path, serialized_file="other.pt", recipe=read_recipe(TINY_RECIPE))
     with pytest.raises(UnusableError, match=r"other\.pt"):
-        load_runtime("torchscript", source, "cpu")
+        load_runtime("torchscript", source_in(tmp_path, "other.pt"))
 
 
 def test_a_state_dict_is_no_torchscript(weights: Path) -> None:
-    source = Source(directory=weights.parent, serialized_file=weights.name, recipe=read_recipe(TINY_RECIPE))
     with pytest.raises(UnusableError, match=r"weights\.pth"):
-        load_runtime("torchscript", source, "cpu")
+        load_runtime("torchscript", source_in(weights.parent, weights.name))

@@ -1,17 +1,18 @@
 import base64
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
-import torch
 from classifier import pipeline
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
+from classifier.runtimes import Forward
 from classifier.service import JSON, Request, Response, answer, describe
-from torch import Tensor
+from numpy.typing import NDArray
 
 SECRET = "/secret/path/of/the/weights"  # noqa: S105 - what an exception may say, and an answer may not
 
@@ -54,7 +55,7 @@ def assert_refused(responses: Sequence[Response], status: int, code: str) -> Non
     assert [(response.status, problem_code(response)) for response in responses] == [(status, code)] * len(responses)
 
 
-def fail(_: Tensor) -> Tensor:
+def fail(_: NDArray[np.uint8]) -> NDArray[np.float32]:
     raise RuntimeError(SECRET)
 
 
@@ -151,10 +152,10 @@ def test_no_requests_get_no_answers(tiny: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
-    "forward", [fail, lambda batch: torch.full((len(batch), 10), torch.nan)], ids=["raises", "nan"]
+    "forward", [fail, lambda batch: np.full((len(batch), 10), np.nan, np.float32)], ids=["raises", "nan"]
 )
 def test_a_failing_model_is_a_500_for_pictures_and_for_nothing_else(
-    tiny: Classifier, cat: bytes, caplog: pytest.LogCaptureFixture, forward: Callable[[Tensor], Tensor]
+    tiny: Classifier, cat: bytes, caplog: pytest.LogCaptureFixture, forward: Forward
 ) -> None:
     broken = msgspec.structs.replace(tiny, forward=forward)
     responses = ask(broken, cat, b"", b"{", b"a cat", as_json(cat, b"a cat"))
@@ -180,7 +181,7 @@ def test_a_picture_that_runs_out_of_memory_is_logged_under_the_id_of_its_request
     def decode(*_: object) -> None:
         raise MemoryError(SECRET)
 
-    monkeypatch.setattr(pipeline, "decode", decode)
+    monkeypatch.setattr(pipeline, "decode_scaled", decode)
     with caplog.at_level(logging.ERROR):
         responses = ask(tiny, b"", cat)
     assert_refused(responses[1:], 500, "internal")

@@ -1,6 +1,6 @@
 """Runtimes: each one a module here that turns a file of an archive into a forward function.
 
-A runtime module `classifier.runtimes.<name>` has one public function, `load(source, device) -> Forward`.
+A runtime module `classifier.runtimes.<name>` has one public function, `load(source) -> Forward`.
 """
 
 import importlib
@@ -8,23 +8,43 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from classifier.recipe import Recipe, RuntimeName
+from classifier.recipe import Recipe, RuntimeName, Variant
 
-# uint8 [N, H, W, 3] on the CPU -> float logits [N, classes] on the CPU.
-Forward = Callable[[Tensor], Tensor]
+# uint8 [N,H,W,3] -> float32 [N,classes].
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runtime loads from."""
+    """What a runtime loads from, and how it is to compute."""
 
     directory: Path  # an unpacked archive
     serialized_file: str  # in it
     recipe: Recipe
+    variant: Variant
+    threads: int
+    device: str = "cpu"  # as torch names it; `cuda:0`
+
+    @property
+    def path(self) -> Path:
+        """The file to load.
+
+        Raises:
+            OSError: there is no such file, which is an error of its own, whatever a runtime would make of it.
+        """
+        path = self.directory / self.serialized_file
+        with path.open("rb"):
+            return path
 
 
-def load_runtime(name: RuntimeName, source: Source, device: str) -> Forward:
-    """Load the model with the named runtime onto a torch device (`cpu`, `cuda:0`)."""
-    load: Callable[[Source, str], Forward] = importlib.import_module(f"classifier.runtimes.{name}").load
-    return load(source, device)
+def load_runtime(name: RuntimeName, source: Source) -> Forward:
+    """Load the model with the named runtime.
+
+    Raises:
+        UnusableError: the file cannot be used, or not on this machine; the message says why.
+        OSError: there is no such file.
+    """
+    load: Callable[[Source], Forward] = importlib.import_module(f"classifier.runtimes.{name}").load
+    return load(source)

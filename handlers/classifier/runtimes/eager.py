@@ -10,30 +10,33 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from classifier.cpu import require_native_bfloat16
 from classifier.errors import UnusableError
 from classifier.preprocess import normalize
 from classifier.runtimes import Forward, Source
+from classifier.runtimes.tensors import forward_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load(source: Source, device: str) -> Forward:
+def load(source: Source) -> Forward:
     """Load a state_dict into the architecture's module.
 
     Raises:
-        UnusableError: the state_dict does not fit the architecture; the message says where.
+        UnusableError: the state_dict does not fit the architecture, or the processor lacks the precision.
+        OSError: the file cannot be read.
     """
-    module = load_module(source.recipe.architecture, source.directory / source.serialized_file)
-    module.to(device).to(memory_format=torch.channels_last)
+    if source.variant.precision == "bfloat16" and source.device == "cpu":
+        require_native_bfloat16()
+    torch.set_num_threads(source.threads)
+    dtype = DTYPES[source.variant.precision]
+    module = load_module(source.recipe.architecture, source.path, dtype)
+    module.to(source.device).to(memory_format=torch.channels_last)
     normalization = source.recipe.input.normalization
-
-    @torch.inference_mode()
-    def forward(pixels: Tensor) -> Tensor:
-        logits: Tensor = module(normalize(pixels.to(device), normalization))
-        return logits.cpu()
-
-    return forward
+    return forward_of(lambda pixels: module(normalize(pixels, normalization).to(dtype)), source.device)
 
 
-def load_module(architecture: str, state_dict: Path) -> nn.Module:
+def load_module(architecture: str, state_dict: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Build the architecture and give it the weights, in evaluation mode, on the CPU.
 
     Raises:
@@ -47,7 +50,7 @@ def load_module(architecture: str, state_dict: Path) -> nn.Module:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         raise UnusableError(f"{state_dict.name} does not fit architecture {architecture}: {error}") from error
-    return module.float().eval().requires_grad_(requires_grad=False)
+    return module.to(dtype).eval().requires_grad_(requires_grad=False)
 
 
 class _WithoutInitialValues(TorchFunctionMode):

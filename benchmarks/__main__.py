@@ -1,0 +1,166 @@
+"""`make bench`: measure every archive of a model against TorchServe's own handler, and write down what was found."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from classifier.recipe import read_recipe
+
+from benchmarks.decoding import measure_decoding
+from benchmarks.in_process import InProcess
+from benchmarks.measure import (
+    Effort,
+    further_worker_mb,
+    measure_mixed,
+    measure_open_loop,
+    measure_rounds,
+    measure_start,
+    serving_ours,
+    serving_stock,
+)
+from benchmarks.pictures import Kind, make_pictures
+from benchmarks.report import markdown, plot, replace_block
+from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result
+from benchmarks.stock import build_stock
+from scripts.archive import archive_name
+from scripts.console import UserError, done, out, run, step
+from scripts.server import Server
+from scripts.store import Archive, find_archive
+
+_RESULTS: Final = Path(__file__).parent / "results"
+_LIGHT: Final = 30.0  # MB: a model whose weights are no more keeps the cores busy only with more clients
+
+_FULL: Final = Effort(rounds=3, stock_s=10, seconds=6, lone_s=4)
+_QUICK: Final = Effort(rounds=3, stock_s=6, seconds=3, lone_s=2)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure."""
+
+    models: list[str]
+    only: list[str]
+    quick: bool
+    store: Path
+    recipes: Path
+    output: Path
+
+
+def bench(options: Options) -> Result:
+    """Measure.
+
+    Raises:
+        UserError: an archive is missing, or a program that sends the load.
+    """
+    result = new_result(options.quick)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        pictures = make_pictures(folder / "pictures")
+        for model in options.models:
+            _bench_model(options, model, pictures, folder / "stock" / model, result)
+        result.decode.append(measure_decoding(options.store, pictures["phone"]))
+    return result
+
+
+def _bench_model(options: Options, model: str, pictures: dict[Kind, list[Path]], folder: Path, result: Result) -> None:
+    recipe_file = options.recipes / f"{model}.yaml"
+    archives = _archives(options, recipe_file)
+    step(f"{model}: building TorchServe's own archive")
+    stock = build_stock(recipe_file, folder)
+    effort = _QUICK if options.quick else _FULL
+    starts = [measure_start(archives[0], stock, step) for _ in range(1 if options.quick else effort.rounds)]
+    result.starts[model] = starts
+    with serving_stock(stock) as slow:
+        for archive in archives:
+            _bench_archive(archive, slow, pictures, effort, result)
+        if not options.quick:
+            result.stock_further_worker_mb[model] = further_worker_mb(slow)
+
+
+def _bench_archive(
+    archive: Archive, slow: Server, pictures: dict[Kind, list[Path]], effort: Effort, result: Result
+) -> None:
+    identity = archive.identity.model
+    clients = LIGHT_CLIENTS if archive.path.stat().st_size < _LIGHT * 1e6 else CLIENTS
+    variant = Variant(model=identity.name, runtime=identity.runtime, precision=identity.precision, clients=clients)
+    result.variants.append(variant)
+    with serving_ours(archive) as ours, InProcess(archive.path) as alone:
+        measure_rounds(variant, ours, slow, alone, pictures["small"], effort, step)
+        if not result.quick:
+            measure_mixed(variant, ours, alone, pictures, effort, step)
+            measure_open_loop(variant, ours, pictures["small"], effort, step)
+    if not result.quick:
+        with serving_ours(archive) as ours:
+            variant.further_worker_mb = further_worker_mb(ours)
+
+
+def _archives(options: Options, recipe_file: Path) -> list[Archive]:
+    """The archives of a recipe that are in the store and wanted.
+
+    Raises:
+        UserError: none is.
+    """
+    recipe = read_recipe(recipe_file)
+    names = [archive_name(recipe.name, item.runtime, item.precision, "zip-store") for item in recipe.archives]
+    wanted = [name for name in names if not options.only or any(f"-{only}.mar" in name for only in options.only)]
+    there = [find_archive(name, options.store) for name in wanted if (options.store / name).exists()]
+    if not there:
+        raise UserError(
+            f"no archive of {recipe.name} in {options.store}; build them with `make archives MODEL={recipe.name}`"
+        )
+    return there
+
+
+def _write(result: Result, options: Options) -> None:
+    options.output.mkdir(parents=True, exist_ok=True)
+    processor = "".join(letter if letter.isalnum() else "-" for letter in result.machine.processor.lower())
+    stem = f"{result.day}-{processor}-{result.machine.cores}-cores" + ("-quick" if result.quick else "")
+    (options.output / f"{stem}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+    plots = plot(result, options.output, stem)
+    text = markdown(result)
+    pictures = "".join(f"\n![{path.stem}]({path.name})\n" for path in plots)
+    (options.output / f"{stem}.md").write_text(f"# {stem}\n\n{text}{pictures}")
+    if not result.quick:
+        replace_block(Path("README.md"), f"{text}\nPlots and all figures: [{stem}.md]({options.output}/{stem}.md)")
+    out.print(text, markup=False)
+    done(f"{options.output / stem}.md")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Options:
+    """The command line as options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--models", default="vgg16 efficientnet_lite0", help="separated by spaces")
+    parser.add_argument(
+        "--only", default="", help="runtimes as in archive names, `eager openvino-int8`; default: all there are"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="throughput and latency of a few runtimes, in under 5 minutes"
+    )
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--recipes", type=Path, default=Path("recipes"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args(arguments)
+    only = given.only.split() or (["eager", "openvino-int8"] if given.quick else [])
+    return Options(
+        models=given.models.split(),
+        only=only,
+        quick=given.quick,
+        store=given.store,
+        recipes=given.recipes,
+        output=given.output,
+    )
+
+
+def main() -> None:
+    """Measure what the command line says."""
+    options = parse_arguments()
+    begin = time.monotonic()
+    result = bench(options)
+    _write(result, options)
+    step(f"took {(time.monotonic() - begin) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,61 @@
+"""How long a 12-megapixel JPEG takes on its way to the model's input, and whether the short way changes the answer."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from classifier.pipeline import Classifier, load_pixels
+from classifier.preprocess import normalize
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import v2 as transforms
+
+from benchmarks.result import Decode
+from scripts.store import find_archive
+from scripts.unpack import loaded
+
+_ROUNDS: Final = 5
+
+
+def measure_decoding(store: Path, pictures: list[Path]) -> Decode:
+    """Bytes to a normalised tensor: ours against Pillow's full decode and torchvision's transform."""
+    with loaded(find_archive("efficientnet_lite0-eager", store).path) as classifier:
+        return _measure(classifier, pictures)
+
+
+def _measure(classifier: Classifier, pictures: list[Path]) -> Decode:
+    spec = classifier.recipe.input
+    resize = transforms.Compose([transforms.Resize(spec.resize), transforms.CenterCrop(spec.crop)])
+
+    def ours(path: Path) -> torch.Tensor:
+        return normalize(torch.from_numpy(np.asarray(load_pixels(path.read_bytes(), spec))[None]), spec.normalization)
+
+    def reference(path: Path) -> torch.Tensor:
+        pixels = np.asarray(resize(Image.open(path).convert("RGB")))
+        return normalize(torch.from_numpy(pixels.copy()[None]), spec.normalization)
+
+    def top5(pixels: NDArray[np.uint8]) -> set[int]:
+        return set(np.argsort(-classifier.logits(pixels[None])[0])[:5].tolist())
+
+    same = [
+        top5(np.asarray(load_pixels(path.read_bytes(), spec)))
+        == top5(np.asarray(resize(Image.open(path).convert("RGB"))))
+        for path in pictures
+    ]
+    took = [(_milliseconds(ours, path), _milliseconds(reference, path)) for _ in range(_ROUNDS) for path in pictures]
+    return Decode(
+        ours_ms=statistics.median(each for each, _ in took),
+        reference_ms=statistics.median(each for _, each in took),
+        same_top5=sum(same),
+        pictures=len(pictures),
+    )
+
+
+def _milliseconds(compute: Callable[[Path], object], path: Path) -> float:
+    begin = time.perf_counter()
+    compute(path)
+    return (time.perf_counter() - begin) * 1e3

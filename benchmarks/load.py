@@ -1,0 +1,66 @@
+"""Load on a server: wrk for clients that wait for their answer, Locust for clients that come when they come."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from scripts.console import UserError
+
+_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
+_TIMEOUT_S: Final = 60
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sending pictures for a while. Latencies are those of all answers."""
+
+    seconds: float
+    answers: int  # with a status of 2xx
+    failed: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Pictures classified in a second."""
+        return self.answers / self.seconds
+
+
+def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) -> Load:
+    """Clients that each send the next picture when they have the answer to the last one.
+
+    Raises:
+        UserError: wrk is not installed.
+    """
+    if shutil.which("wrk") is None:
+        raise UserError("the benchmark needs wrk; `make setup-system` installs it")
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{clients}",
+        f"-d{max(1, round(seconds))}s",
+        f"--timeout={_TIMEOUT_S}s",
+        "-s",
+        str(_SCRIPT),
+        url,
+    ]
+    return _run([*command, "--", *map(str, bodies)])
+
+
+def open_loop(url: str, bodies: Sequence[Path], rate: float, seconds: float) -> Load:
+    """A Poisson process of `rate` pictures a second, however slowly they are answered."""
+    command = [sys.executable, "-m", "benchmarks.poisson", url, str(rate), str(seconds)]
+    return _run([*command, *map(str, bodies)])
+
+
+def _run(command: list[str]) -> Load:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise UserError(f"{command[0]} failed:\n{result.stdout}{result.stderr}")
+    return msgspec.convert(json.loads(result.stdout.splitlines()[-1]), Load)

@@ -1,0 +1,207 @@
+"""The measurements: sides that are compared run after each other, again and again, on the same cores."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil
+import requests
+
+from benchmarks.in_process import InProcess
+from benchmarks.load import Load, closed_loop, open_loop
+from benchmarks.pictures import Kind, mixed
+from benchmarks.result import Lone, Open, Round, Start, Variant
+from benchmarks.stock import stock_config
+from scripts.client import Client
+from scripts.config import CONFIG_FILE, Addresses, read_config, with_free_ports
+from scripts.server import Server, find, start, stop, wait_ready
+from scripts.store import Archive
+
+_WARM_UP_S: Final = 2
+_START_DEADLINE_S: Final = 120
+_POLL_S: Final = 0.02
+_SHARES: Final = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the closed loop's throughput, for the open loop
+
+Say = Callable[[str], None]
+
+
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to measure."""
+
+    rounds: int
+    stock_s: float  # TorchServe's own handler answers a few times a second: it needs longer
+    seconds: float
+    lone_s: float
+
+
+@contextmanager
+def serving_ours(archive: Archive) -> Iterator[Server]:
+    """The project's server with one archive, on free ports."""
+    config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
+    with _serving(archive, config, ours=True) as server:
+        yield server
+
+
+@contextmanager
+def serving_stock(archive: Archive) -> Iterator[Server]:
+    """TorchServe's own handler in its default configuration, on free ports."""
+    with _serving(archive, stock_config(archive.path.parent), ours=False) as server:
+        yield server
+
+
+@contextmanager
+def _serving(archive: Archive, config: dict[str, str], *, ours: bool) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        state = Path(folder)
+        try:
+            server = start(config, [archive], state) if ours else start(config, [archive], state, log_config=None)
+            wait_ready(server, state)
+            yield server
+        finally:
+            stop(state)
+
+
+def url(server: Server) -> str:
+    """Where the server's first model answers."""
+    return f"{server.addresses.inference}/predictions/{server.models[0][0]}"
+
+
+def _send(server: Server, bodies: list[Path], clients: int, seconds: float) -> Load:
+    """A closed loop, and then the wait for what its clients left in the queue, or the next side would pay for it."""
+    load = closed_loop(url(server), bodies, clients, seconds)
+    for _ in _workers(server):
+        _predict(server)
+    return load
+
+
+def measure_rounds(
+    variant: Variant, ours: Server, stock: Server, alone: InProcess, bodies: list[Path], effort: Effort, say: Say
+) -> None:
+    """The three ratios: served over stock, over the bare forward pass, over the pipeline without a server."""
+    for side in (stock, ours):
+        _send(side, bodies, variant.clients, _WARM_UP_S)
+    cpu = answers = 0.0
+    for number in range(effort.rounds):
+        say(f"{variant.model} {variant.name}: round {number + 1} of {effort.rounds}")
+        slow = _send(stock, bodies, variant.clients, effort.stock_s)
+        before = cpu_seconds(ours)
+        served = _send(ours, bodies, variant.clients, effort.seconds)
+        cpu += cpu_seconds(ours) - before
+        answers += served.answers
+        raw = alone.measure("raw", bodies, effort.seconds / 2)
+        pipe = alone.measure("pipe", bodies, effort.seconds)
+        variant.rounds.append(Round(stock=slow, served=served, raw=raw, pipe=pipe))
+        variant.lone.append(
+            Lone(
+                served=_send(ours, bodies, 1, effort.lone_s),
+                pipe=alone.measure("lone", bodies, effort.lone_s),
+            )
+        )
+    variant.cpu_ms = cpu / answers * 1e3
+
+
+def measure_mixed(
+    variant: Variant, ours: Server, alone: InProcess, pictures: dict[Kind, list[Path]], effort: Effort, say: Say
+) -> None:
+    """The mixed request set, small to 12 megapixels."""
+    bodies = mixed(pictures)
+    for number in range(effort.rounds):
+        say(f"{variant.model} {variant.name}: mixed sizes, round {number + 1} of {effort.rounds}")
+        served = _send(ours, bodies, variant.clients, effort.seconds)
+        variant.mixed.append(Lone(served=served, pipe=alone.measure("pipe", bodies, effort.seconds)))
+
+
+def measure_open_loop(variant: Variant, ours: Server, bodies: list[Path], effort: Effort, say: Say) -> None:
+    """Latency against load: pictures that come whether or not the last ones are answered."""
+    for share in _SHARES:
+        rate = share * variant.rate("served")
+        say(f"{variant.model} {variant.name}: open loop at {rate:.0f} pictures/s")
+        variant.open_loop.append(Open(rate=rate, load=open_loop(url(ours), bodies, rate, 3 * effort.seconds)))
+        _predict(ours)
+
+
+def cpu_seconds(server: Server) -> float:
+    """What a server's processes have computed so far, front end and workers."""
+    launcher = psutil.Process(server.pid)
+    return sum(sum(process.cpu_times()[:2]) for process in (launcher, *launcher.children(recursive=True)))
+
+
+def further_worker_mb(server: Server) -> float:
+    """The proportional set size of a second worker: what the machine needs more than with one."""
+    name, version = server.models[0]
+    client = Client(server.addresses)
+    sizes = []
+    for workers in (1, 2):
+        client.scale(name, workers, version)
+        client.wait_ready([(name, version)], _START_DEADLINE_S)
+        for _ in range(8):  # both must have worked, or their memory is not there yet
+            _predict(server)
+        time.sleep(1)
+        sizes.append(sum(process.memory_full_info().pss for process in _workers(server)))
+    client.scale(name, 1, version)
+    return float(sizes[1] - sizes[0]) / 2**20
+
+
+def _workers(server: Server) -> list[psutil.Process]:
+    children = psutil.Process(server.pid).children(recursive=True)
+    return [process for process in children if any("model_service_worker" in part for part in process.cmdline())]
+
+
+def _predict(server: Server) -> None:
+    from scripts.golden import photograph
+
+    requests.post(url(server), data=photograph("chelsea.png").read_bytes(), timeout=60).raise_for_status()
+
+
+def measure_start(ours: Archive, stock: Archive, say: Say) -> Start:
+    """Seconds from the command to the first 200."""
+    say(f"{ours.identity.model.name}: cold start")
+    return Start(ours=_start_ours(ours), stock=_start_stock(stock))
+
+
+def _start_ours(archive: Archive) -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        state = Path(folder)
+        command = [sys.executable, "-m", "scripts.serve", "--state", str(state), "start", "--ports", "free"]
+        command += ["--models", archive.path.name, "--store", str(archive.path.parent)]
+        begin = time.perf_counter()
+        launched = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while (server := find(state)) is None:
+                time.sleep(_POLL_S)
+            return _first_answer(server.addresses, archive, begin)
+        finally:
+            launched.wait()
+            stop(state)
+
+
+def _start_stock(archive: Archive) -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        state = Path(folder)
+        begin = time.perf_counter()
+        try:
+            server = start(stock_config(archive.path.parent), [archive], state, log_config=None)
+            return _first_answer(server.addresses, archive, begin)
+        finally:
+            stop(state)
+
+
+def _first_answer(addresses: Addresses, archive: Archive, begin: float) -> float:
+    from scripts.golden import photograph
+
+    body = photograph("chelsea.png").read_bytes()
+    where = f"{addresses.inference}/predictions/{archive.identity.model.name}"
+    while time.perf_counter() - begin < _START_DEADLINE_S:
+        try:
+            if requests.post(where, data=body, timeout=_START_DEADLINE_S).ok:
+                return time.perf_counter() - begin
+        except requests.ConnectionError:
+            pass  # not listening yet
+        time.sleep(_POLL_S)
+    raise TimeoutError(f"no answer from {where} in {_START_DEADLINE_S} s")

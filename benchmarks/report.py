@@ -1,0 +1,198 @@
+"""A result as people read it: the table of targets, one table a model, plots."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import matplotlib as mpl
+import msgspec
+
+from benchmarks.result import LIGHT_CLIENTS, Result, Variant
+
+mpl.use("agg")
+from matplotlib import pyplot as plt  # after the choice of a backend that needs no display
+
+_BEGIN, _END = "<!-- bench: written by `make bench` -->", "<!-- /bench -->"
+_FLOAT: Final = "float32"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A target and what was measured."""
+
+    what: str
+    value: float
+    bound: float
+    at_least: bool = True
+    detail: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is reached."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+def targets(result: Result) -> Iterator[Row]:
+    """The rows of the table of targets that the result has figures for."""
+    for model in result.starts:
+        variants = [item for item in result.variants if item.model == model]
+        light = variants[0].clients == LIGHT_CLIENTS
+        yield from _over_stock(model, variants, light=light)
+        for item in variants:
+            yield from _over_itself(item, light=light)
+        yield from _costs(result, model, variants)
+    for decode in result.decode:
+        yield Row(
+            what="12-megapixel JPEG to tensor: Pillow and torchvision / ours",
+            bound=5,
+            value=decode.reference_ms / decode.ours_ms,
+            detail=f"{decode.reference_ms:.0f} ms and {decode.ours_ms:.1f} ms; "
+            f"same top-5 on {decode.same_top5} of {decode.pictures}",
+        )
+
+
+def _over_itself(item: Variant, *, light: bool) -> Iterator[Row]:
+    """A server's ratios to the same classifier without one."""
+    name = f"{item.model} {item.name}"
+    if light:
+        yield Row(what=f"{name}: served / pipe, {item.clients} clients", value=item.ratio("pipe"), bound=0.95)
+    else:
+        yield Row(what=f"{name}: served / raw, small JPEGs", value=item.ratio("raw"), bound=0.92)
+    yield Row(what=f"{name}: lone request / pipeline", value=item.lone_ratio(), bound=1.25, at_least=False)
+    what = f"{name}: p99 / p50 of one client, over the pipeline's"
+    yield Row(what=what, value=item.tail_ratio(), bound=1.15, at_least=False)
+
+
+def _costs(result: Result, model: str, variants: list[Variant]) -> Iterator[Row]:
+    """Time to start, and memory of a further worker."""
+    starts = result.starts[model]
+    ours, stock = (statistics.median(getattr(item, side) for item in starts) for side in ("ours", "stock"))
+    yield Row(
+        what=f"{model}: `make serve` to first 200 / stock",
+        bound=1 / 3,
+        at_least=False,
+        value=statistics.median(item.ours / item.stock for item in starts),
+        detail=f"{ours:.1f} s and {stock:.1f} s",
+    )
+    of_stock = result.stock_further_worker_mb.get(model)
+    for item in variants:
+        if item.further_worker_mb is not None and of_stock:
+            yield Row(
+                what=f"{model} {item.name}: memory of a further worker / stock's",
+                at_least=False,
+                bound=0.25,
+                value=item.further_worker_mb / of_stock,
+                detail=f"{item.further_worker_mb:.0f} MB and {of_stock:.0f} MB",
+            )
+
+
+def _over_stock(model: str, variants: list[Variant], *, light: bool) -> Iterator[Row]:
+    if light:
+        best = max(variants, key=lambda item: item.ratio("stock"))
+        yield Row(what=f"{model}: served, best runtime / stock", value=best.ratio("stock"), bound=18, detail=best.name)
+        return
+    for precision, bound in ((_FLOAT, 3), ("bfloat16", 6), ("int8", 12)):
+        of_it = [item for item in variants if item.precision == precision]
+        if of_it:
+            best = max(of_it, key=lambda item: item.ratio("stock"))
+            yield Row(
+                what=f"{model}: served in {precision} / stock", value=best.ratio("stock"), bound=bound, detail=best.name
+            )
+
+
+def markdown(result: Result) -> str:
+    """The whole result in Markdown."""
+    machine = result.machine
+    lines = [
+        f"Measured {result.day} on {machine.cores} cores of {machine.processor} ({', '.join(machine.flags)}), "
+        f"{machine.memory_gb:.0f} GiB" + (", the quick way." if result.quick else "."),
+        "",
+        "| target | must reach | measured | |",
+        "|---|---|---|---|",
+    ]
+    for row in targets(result):
+        bound = f"{'≥' if row.at_least else '≤'} {row.bound:.2g}"
+        detail = f" ({row.detail})" if row.detail else ""
+        lines.append(f"| {row.what} | {bound} | {row.value:.2f}{detail} | {'yes' if row.met else '**no**'} |")
+    for model in result.starts:
+        lines += ["", *_table(result, model)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(result: Result, model: str) -> Iterator[str]:
+    variants = [item for item in result.variants if item.model == model]
+    yield f"{model}, pictures a second; latencies in ms, with {variants[0].clients} clients and with one:"
+    yield ""
+    yield "| runtime | served | stock | raw | pipe | p50 | p90 | p99 | p50, one | p99, one | CPU ms | mixed sizes |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for item in variants:
+        middle = sorted(item.rounds, key=lambda each: each.served.rate)[len(item.rounds) // 2].served
+        lone = sorted(item.lone, key=lambda each: each.served.p50_ms)[len(item.lone) // 2].served
+        mixed = f"{statistics.median(each.served.rate for each in item.mixed):.1f}" if item.mixed else ""
+        yield (
+            f"| {item.name} | {item.rate('served'):.1f} | {item.rate('stock'):.1f} | {item.rate('raw'):.1f} | "
+            f"{item.rate('pipe'):.1f} | {middle.p50_ms:.0f} | {middle.p90_ms:.0f} | {middle.p99_ms:.0f} | "
+            f"{lone.p50_ms:.1f} | {lone.p99_ms:.1f} | {item.cpu_ms:.1f} | {mixed} |"
+        )
+
+
+def plot(result: Result, folder: Path, stem: str) -> list[Path]:
+    """Throughput by runtime, and latency against load, as PNG files."""
+    paths = []
+    for model in result.starts:
+        variants = [item for item in result.variants if item.model == model and item.rounds]
+        paths.append(_plot_throughput(model, variants, folder / f"{stem}-{model}-throughput.png"))
+        open_loops = [item for item in variants if item.open_loop]
+        if open_loops:
+            paths.append(_plot_open_loop(model, open_loops, folder / f"{stem}-{model}-latency.png"))
+    return paths
+
+
+def _plot_throughput(model: str, variants: list[Variant], path: Path) -> Path:
+    names = ["TorchServe's own", *(item.name for item in variants)]
+    served = [statistics.median(item.rate("stock") for item in variants), *(item.rate("served") for item in variants)]
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
+    bars = axes.barh(names, served, color=["#999999"] + ["#2a7ab9"] * len(variants))
+    axes.bar_label(bars, fmt="%.0f" if max(served) > 50 else "%.1f", padding=3)
+    axes.plot(
+        [item.rate("raw") for item in variants], range(1, len(names)), "k|", markersize=14, label="forward pass alone"
+    )
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(f"{model}: pictures a second over HTTP, {variants[0].clients} clients")
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def _plot_open_loop(model: str, variants: list[Variant], path: Path) -> Path:
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for item in variants:
+        rates = [each.rate for each in item.open_loop]
+        (line,) = axes.plot(rates, [each.load.p99_ms for each in item.open_loop], "o-", label=f"{item.name}, p99")
+        axes.plot(
+            rates,
+            [each.load.p50_ms for each in item.open_loop],
+            "o--",
+            color=line.get_color(),
+            label=f"{item.name}, p50",
+        )
+    axes.set_yscale("log")
+    axes.set_xlabel(f"{model}: pictures a second, arriving at random (Poisson)")
+    axes.set_ylabel("latency, ms")
+    axes.grid(alpha=0.3, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def replace_block(page: Path, text: str) -> None:
+    """Put a text between the marks of a page."""
+    before, begin, rest = page.read_text().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise ValueError(f"{page} has no marks {_BEGIN} … {_END}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")

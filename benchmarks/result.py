@@ -1,0 +1,138 @@
+"""What a run of the benchmark found, as it is written to JSON."""
+
+import platform
+import statistics
+from datetime import date
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import psutil
+
+from benchmarks.load import Load
+
+Side = Literal["stock", "served", "raw", "pipe"]
+
+CLIENTS: Final = 16  # that send at the same time
+LIGHT_CLIENTS: Final = 32  # the same for a light model, which the fewer do not keep busy
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """One after the other, within a minute."""
+
+    stock: Load
+    served: Load
+    raw: Load
+    pipe: Load
+
+
+class Lone(msgspec.Struct, frozen=True, kw_only=True):
+    """One client, one picture at a time: over HTTP, and without a server."""
+
+    served: Load
+    pipe: Load
+
+
+class Open(msgspec.Struct, frozen=True, kw_only=True):
+    """Pictures that come at a rate of their own."""
+
+    rate: float
+    load: Load
+
+
+class Variant(msgspec.Struct, kw_only=True):
+    """One archive: throughput, latency and costs."""
+
+    model: str
+    runtime: str
+    precision: str
+    clients: int
+    rounds: list[Round] = []
+    lone: list[Lone] = []
+    mixed: list[Lone] = []  # the mixed request set in a closed loop: over HTTP, and without a server
+    open_loop: list[Open] = []
+    cpu_ms: float = 0.0  # of all processors for one picture, front end included
+    further_worker_mb: float | None = None  # proportional set size
+
+    @property
+    def name(self) -> str:
+        """Runtime, and precision if it is not the usual one."""
+        return self.runtime if self.precision == "float32" else f"{self.runtime} {self.precision}"
+
+    def rate(self, side: Side) -> float:
+        """The median rate of a side of the rounds, pictures a second."""
+        return statistics.median(load.rate for load in self._loads(side))
+
+    def ratio(self, side: Side) -> float:
+        """Served over another side: the median of the rounds' ratios."""
+        served = self._loads("served")
+        return statistics.median(own.rate / load.rate for own, load in zip(served, self._loads(side), strict=True))
+
+    def _loads(self, side: Side) -> list[Load]:
+        return [getattr(item, side) for item in self.rounds]
+
+    def lone_ratio(self) -> float:
+        """Latency of a lone request over that of the pipeline alone, medians."""
+        return statistics.median(item.served.p50_ms / item.pipe.p50_ms for item in self.lone)
+
+    def tail_ratio(self) -> float:
+        """The p99 over p50 of a lone client, over the pipeline's own."""
+        return statistics.median(
+            (item.served.p99_ms / item.served.p50_ms) / (item.pipe.p99_ms / item.pipe.p50_ms) for item in self.lone
+        )
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds from the command to the first 200, ours and TorchServe's own after each other."""
+
+    ours: float
+    stock: float
+
+
+class Decode(msgspec.Struct, frozen=True, kw_only=True):
+    """A 12-megapixel JPEG to the model's input: milliseconds, and whether the answer is the same."""
+
+    ours_ms: float
+    reference_ms: float  # Pillow's decode, torchvision's transform
+    same_top5: int
+    pictures: int
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What it ran on."""
+
+    processor: str
+    cores: int
+    memory_gb: float
+    flags: list[str]
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """One run."""
+
+    day: str
+    quick: bool
+    machine: Machine
+    variants: list[Variant] = []
+    starts: dict[str, list[Start]] = {}
+    stock_further_worker_mb: dict[str, float] = {}
+    stock_cpu_ms: dict[str, float] = {}
+    decode: list[Decode] = []
+
+
+def this_machine() -> Machine:
+    """The machine that this runs on, without its name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    return Machine(
+        processor=facts.get("model name", platform.machine()),
+        cores=len(psutil.Process().cpu_affinity()),
+        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
+        flags=sorted(flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "bf16"}),
+    )
+
+
+def new_result(quick: bool) -> Result:
+    """A result with nothing in it yet."""
+    return Result(day=date.today().isoformat(), quick=quick, machine=this_machine())  # the user's day

@@ -1,0 +1,67 @@
+"""TorchServe as it comes: its own `image_classifier` with the same weights, in its default configuration."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import javaproperties
+import torch
+from classifier.identity import Identity, Model
+from classifier.labels import load_labels
+from classifier.recipe import Recipe, read_recipe
+from classifier.runtimes.eager import load_module
+
+from scripts.archive import source_file
+from scripts.config import with_free_ports
+from scripts.store import Archive
+from scripts.weights import resolve
+
+# Where it listens must be said; every other setting stays what TorchServe takes by itself.
+_ADDRESSES: Final = """
+inference_address=http://127.0.0.1:8080
+management_address=http://127.0.0.1:8081
+metrics_address=http://127.0.0.1:8082
+grpc_inference_address=127.0.0.1
+grpc_management_address=127.0.0.1
+grpc_inference_port=7070
+grpc_management_port=7071
+disable_token_authorization=true
+"""
+_VERSION: Final = "1.0"
+
+
+def build_stock(recipe_file: Path, store: Path) -> Archive:
+    """Build the archive that TorchServe's documentation would have one build."""
+    recipe = read_recipe(recipe_file)
+    weights = resolve(recipe, "auto", Path("weights"))
+    folder = store / "content"
+    folder.mkdir(parents=True)
+    torch.save(load_module(recipe.architecture, weights.path).state_dict(), folder / "model.pth")
+    labels = load_labels(recipe.labels, recipe_file.parent)
+    names = {str(index): [label.class_id, label.class_name] for index, label in enumerate(labels)}
+    (folder / "index_to_name.json").write_text(json.dumps(names))
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "model_archiver.model_packaging"),
+            *("--model-name", recipe.name, "--version", _VERSION, "--handler", "image_classifier"),
+            *("--model-file", str(source_file(recipe.architecture))),
+            *("--serialized-file", str(folder / "model.pth")),
+            *("--extra-files", str(folder / "index_to_name.json")),
+            *("--export-path", str(store), "--archive-format", "zip-store"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return Archive(store / f"{recipe.name}.mar", _identity(recipe, weights.name, weights.sha256))
+
+
+def stock_config(store: Path) -> dict[str, str]:
+    """The configuration of a server of that store."""
+    return with_free_ports(javaproperties.loads(_ADDRESSES)) | {"model_store": str(store.resolve())}
+
+
+def _identity(recipe: Recipe, weights: str, sha256: str) -> Identity:
+    model = Model(name=recipe.name, version=_VERSION, runtime="eager", precision="float32", weights=weights)
+    return Identity(model=model, weights_sha256=sha256, serialized_file="model.pth")

@@ -1,0 +1,42 @@
+"""The ONNX Runtime runtime: an ONNX graph, on the processor or on NVIDIA's GPUs."""
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from classifier.errors import UnusableError
+from classifier.runtimes import Forward, Source
+
+_CUDA = "CUDAExecutionProvider"  # in the package onnxruntime-gpu
+
+
+def load(source: Source) -> Forward:
+    """Load an ONNX file whose graph takes uint8 [N,H,W,3]: normalisation is part of it.
+
+    Raises:
+        UnusableError: the file is not ONNX.
+        OSError: the file cannot be read.
+    """
+    path = source.path
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = source.threads
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=_providers(source.device))
+    except Exception as error:  # its exceptions have no common class of their own
+        raise UnusableError(f"{path.name} is not an ONNX file that ONNX Runtime can run: {error}") from error
+    (pixels_input,) = session.get_inputs()
+
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (logits,) = session.run(None, {pixels_input.name: pixels})
+        return np.asarray(logits, np.float32)
+
+    return forward
+
+
+def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+    """Where to compute, best first. Without the GPU package the processor does it."""
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and _CUDA in onnxruntime.get_available_providers():
+        return [(_CUDA, {"device_id": number or "0"}), "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]

@@ -1,0 +1,45 @@
+"""The OpenVINO runtime: a graph that is optimised for the processor it meets, Intel's, AMD's or ARM's."""
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from classifier.cpu import require_native_bfloat16
+from classifier.errors import UnusableError
+from classifier.runtimes import Forward, Source
+
+# What is not quantised in an int8 graph stays in float32.
+_FLOATS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+
+
+def load(source: Source) -> Forward:
+    """Load an OpenVINO graph (.xml, weights in the .bin beside it) that takes uint8 [N,H,W,3].
+
+    The weights stay mapped to their file, so that workers share what the compiler does not have to rearrange.
+
+    Raises:
+        UnusableError: the file is no OpenVINO graph, or the processor lacks the precision.
+        OSError: the file cannot be read.
+    """
+    path = source.path
+    with path.with_suffix(".bin").open("rb"):
+        pass  # that the weights are missing is an error of its own
+    if source.variant.precision == "bfloat16":
+        require_native_bfloat16()
+    settings = {
+        # Without it OpenVINO takes bfloat16 wherever the processor has it: the precision is ours to say
+        "INFERENCE_PRECISION_HINT": _FLOATS[source.variant.precision],
+        "INFERENCE_NUM_THREADS": source.threads,
+        "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch at a time
+    }
+    try:
+        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    except RuntimeError as error:
+        raise UnusableError(f"{path.name} is not an OpenVINO graph: {error}") from error
+
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        request.infer([pixels], share_inputs=True)
+        # a copy: the buffer is the next batch's too
+        return np.array(request.get_output_tensor(0).data, np.float32)
+
+    return forward

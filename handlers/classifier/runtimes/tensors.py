@@ -1,0 +1,32 @@
+"""Between the pixels and logits of numpy, which every runtime takes and gives, and torch's tensors on a device."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from classifier.runtimes import Forward
+
+
+def forward_of(compute: Callable[[Tensor], Tensor], device: str) -> Forward:
+    """A forward function from one of tensors: uint8 [N,H,W,3] on the device to logits [N,classes]."""
+
+    @torch.inference_mode()
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = compute(to_device(pixels, device)).float().cpu().numpy()
+        return logits
+
+    return forward
+
+
+def to_device(pixels: NDArray[np.uint8], device: str) -> Tensor:
+    """Pixels as a tensor on a device.
+
+    On their way to a GPU they go through page-locked memory, from which it can copy by itself.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels))  # compiled code takes the layout for granted
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,52 @@
+"""An archive of the store, loaded into this process without any server."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from classifier.digests import members, verify
+from classifier.errors import BrokenArchiveError, UnusableError
+from classifier.pipeline import Classifier
+
+from scripts.console import UserError
+
+
+@contextmanager
+def unpacked(archive: Path) -> Iterator[Path]:
+    """A folder with an archive's files, as a worker sees them; removed in the end.
+
+    Raises:
+        UserError: the archive is not whole.
+    """
+    try:
+        verify(archive)
+        if archive.is_dir():
+            yield archive
+            return
+        with tempfile.TemporaryDirectory(prefix="archive-") as name:
+            folder = Path(name)
+            for inside, stream in members(archive):
+                path = folder / inside
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+            yield folder
+    except BrokenArchiveError as error:
+        raise UserError(f"{error}; build it again with `make archive`") from error
+
+
+@contextmanager
+def loaded(archive: Path) -> Iterator[Classifier]:
+    """The classifier of an archive.
+
+    Raises:
+        UserError: the archive is not whole, or cannot be used on this machine.
+    """
+    with unpacked(archive) as folder:
+        try:
+            classifier = Classifier.load(folder)
+        except UnusableError as error:
+            raise UserError(f"{archive.name}: {error}") from error
+        yield classifier
