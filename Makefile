@@ -19,6 +19,8 @@ GRPC        ?=
 ARCHIVE     ?=
 QUICK       ?=
 DATA        ?=
+P99_MS      ?=
+TRIALS      ?=
 LABELS      ?=
 WORKERS     ?=
 STORE       ?= model_store
@@ -64,8 +66,8 @@ suffix    := $(if $(filter zip-store,$(FORMAT)),.mar,$(if $(filter tgz,$(FORMAT)
 precision := $(if $(filter-out float32,$(PRECISION)),-$(PRECISION))
 archives  := $(foreach runtime,$(RUNTIME),$(STORE)/$(MODEL)-$(runtime)$(precision)$(suffix))
 settings  := WEIGHTS=$(WEIGHTS) TORCHSCRIPT=$(TORCHSCRIPT) GOLDEN=$(GOLDEN) CALIBRATION=$(CALIBRATION) VERSION=$(VERSION)
-sources   := $(shell find handlers -name '*.py') $(foreach module,archive export export_openvino golden packing parity weights,scripts/$(module).py)
-inputs    := $(wildcard $(WEIGHTS) $(RECIPES)/*.json)
+sources   := $(shell find handlers -name '*.py') $(foreach module,archive export export_openvino golden overlay packing parity settings weights,scripts/$(module).py)
+inputs    := $(wildcard $(WEIGHTS) $(RECIPES)/*.json tuned/$(MODEL).yaml)
 
 .PHONY: archive
 archive: $(archives) ## build archives (MODEL= RUNTIME= PRECISION= WEIGHTS=auto|pretrained|<path> TORCHSCRIPT=trace|script FORMAT=zip-store|tgz|no-archive VERSION= GOLDEN=<folder> CALIBRATION=<folder>)
@@ -156,6 +158,11 @@ bench: setup-system ## measure against TorchServe's own handler: tables, plots (
 	@$(RUN) benchmarks $(if $(MODELS),--models '$(MODELS)') $(if $(filter command line,$(origin RUNTIME)),--only '$(RUNTIME)') \
 	  $(if $(QUICK),--quick) --store $(STORE) --recipes $(RECIPES)
 
+.PHONY: tune
+tune: setup-system ## find the best archive, workers, threads, batch for this machine (MODEL= P99_MS=400 PRECISION=<floor> TRIALS=24)
+	@$(RUN) scripts.tune $(MODEL) --store $(STORE) $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(TRIALS),--trials $(TRIALS)) \
+	  $(if $(filter command line,$(origin PRECISION)),--precision $(PRECISION))
+
 .PHONY: parity
 parity: $(READY) ## all archives of a model side by side: same answers? how big, how fast? (MODEL=)
 	@$(RUN) scripts.compare $(MODEL) --store $(STORE)
@@ -192,7 +199,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(STORE) weights $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(STORE) weights tuned $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

@@ -41,8 +41,10 @@ from scripts.console import UserError, done, out, run, step
 from scripts.export import SUFFIX as SERIALIZED_SUFFIX
 from scripts.export import Export, TorchScriptMethod, export
 from scripts.golden import golden_set, pictures_in, views
+from scripts.overlay import OVERLAYS, overlaid, read_overlay
 from scripts.packing import SUFFIX, Content, Format, pack
 from scripts.parity import Report, compare, exported_logits, golden_pixels, reference_logits
+from scripts.settings import MODEL_CONFIG, front_end_settings
 from scripts.weights import Weights, resolve
 
 _CORE: Final = "classifier"
@@ -67,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Path | None = None
     store: Path = Path("model_store")
     cache: Path = Path("weights")
+    tuned: Path = OVERLAYS
     list: bool = False
 
 
@@ -87,7 +90,9 @@ def build(options: Options) -> tuple[Path, Report]:
         target = options.store / archive_name(recipe.name, variant.runtime, variant.precision, options.archive_format)
         with _workdir(options.store) as workdir:
             weights = resolve(recipe, options.weights, options.cache)
-            content, report = _stage(options, recipe, variant, weights, workdir)
+            content, report = _stage(
+                options, _tuned_recipe(options, recipe, variant, workdir), variant, weights, workdir
+            )
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
@@ -101,10 +106,22 @@ def build(options: Options) -> tuple[Path, Report]:
     return target, report
 
 
+def _tuned_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Path) -> Path:
+    """The recipe's file, or one with the settings that `make tune` found best for this archive."""
+    overlay = read_overlay(recipe.name, options.tuned)
+    if overlay is None or not overlay.fits(variant.runtime, variant.precision):
+        return options.recipe
+    step(f"with the settings of {options.tuned / recipe.name}.yaml: {overlay.found}")
+    path = workdir / "tuned.yaml"
+    path.write_text(overlaid(options.recipe.read_text(), overlay.serving))
+    return path
+
+
 def _stage(
-    options: Options, recipe: Recipe, variant: Variant, weights: Weights, workdir: Path
+    options: Options, recipe_file: Path, variant: Variant, weights: Weights, workdir: Path
 ) -> tuple[Content, Report]:
     """Put all files of the archive into the work folder; those beside the model's own into `extra`."""
+    recipe = read_recipe(recipe_file)
     version = options.version or variant.version
     if VERSION_PATTERN.fullmatch(version) is None:
         raise UserError(f"VERSION={version}: a version is digits and dots, 2.1 say")
@@ -133,7 +150,7 @@ def _stage(
         path.rename(extra / path.name)
     core = source_file(_CORE).parent
     shutil.copytree(core, extra / _CORE, ignore=lambda _, names: {name for name in names if not _is_source(name)})
-    shutil.copy(options.recipe, extra / RECIPE_FILE)
+    shutil.copy(recipe_file, extra / RECIPE_FILE)
     write_labels(labels, extra / LABELS_FILE)
     (extra / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     model = Model(
@@ -144,8 +161,8 @@ def _stage(
         weights=weights.name,
     )
     write_identity(Identity(model=model, weights_sha256=weights.sha256, serialized_file=serialized.name), extra)
-    config = workdir / "model-config.yaml"
-    config.write_text(yaml.safe_dump(front_end_settings(recipe), sort_keys=False))
+    config = workdir / MODEL_CONFIG
+    config.write_text(yaml.safe_dump(front_end_settings(recipe.serving), sort_keys=False))
     return Content(
         model_name=recipe.name,
         version=version,
@@ -209,19 +226,6 @@ def _pass_parity_gate(
     return report
 
 
-def front_end_settings(recipe: Recipe) -> dict[str, int]:
-    """What TorchServe's front end reads from an archive's model-config.yaml. The delay is in ms, the timeouts in s."""
-    serving = recipe.serving
-    return {
-        "minWorkers": serving.workers,
-        "maxWorkers": serving.workers,
-        "batchSize": serving.batch_size,
-        "maxBatchDelay": serving.max_batch_delay_ms,
-        "responseTimeout": serving.response_timeout_s,
-        "startupTimeout": serving.startup_timeout_s,
-    }
-
-
 def source_file(module: str) -> Path:
     """The source file of an importable module; of a package, its `__init__.py`."""
     spec = importlib.util.find_spec(module)
@@ -263,6 +267,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     )
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder for the archive")
     parser.add_argument("--cache", type=Path, default=Path("weights"), help="folder for downloaded weights")
+    parser.add_argument("--tuned", type=Path, default=OVERLAYS, help="folder of what `make tune` found")
     parser.add_argument("--list", action="store_true", help="build nothing; print what the recipe can have built")
     return Options(**vars(parser.parse_args(arguments)))
 

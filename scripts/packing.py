@@ -53,12 +53,22 @@ def pack(content: Content, archive_format: Format, target: Path, workdir: Path) 
             shutil.copyfileobj(stream, file)
     _normalise_manifest(unpacked / "MAR-INF" / "MANIFEST.json")
     write_digests(unpacked)
+    write_archive(unpacked, archive_format, target, content.model_name)
+
+
+def write_archive(unpacked: Path, archive_format: Format, target: Path, model_name: str) -> None:
+    """Write a folder's files as an archive, the same bytes every time. The folder may be gone afterwards."""
     if archive_format == "zip-store":
         _write_zip(unpacked, target)
     elif archive_format == "tgz":
-        _write_tgz(unpacked, target, content.model_name)
+        _write_tgz(unpacked, target, model_name)
     else:
         shutil.move(unpacked, target)
+
+
+def format_of(archive: Path) -> Format:
+    """The format of an archive, by its name."""
+    return next(name for name, suffix in SUFFIX.items() if archive.name.endswith(suffix))
 
 
 def _run_archiver(content: Content, archive_format: Format, workdir: Path) -> Path:
