@@ -13,7 +13,7 @@ from classifier.labels import Label
 from classifier.pipeline import Classifier
 from classifier.problems import Problem
 from classifier.rank import Prediction
-from rich.table import Table
+from rich.table import Column, Table
 
 from scripts.console import UserError, out, progress, run
 from scripts.store import Archive, archives_of, find_archive
@@ -151,7 +151,15 @@ def _count(score: Score, item: Labelled, answer: list[Prediction] | Problem) -> 
 
 def table(scores: dict[str, Score]) -> Table:
     """Scores as people read them. A picture that cannot be read counts as wrong."""
-    result = Table("archive", "top-1", "top-5", "agreement with the first", "pictures/s", "pictures", "unreadable")
+    result = Table(
+        Column("archive", no_wrap=True),
+        "top-1",
+        "top-5",
+        "agreement with the first",
+        "pictures/s",
+        "pictures",
+        "unreadable",
+    )
     for name, score in scores.items():
         shares = (f"{count / score.pictures:.2%}" for count in (score.top1, score.top5, score.agreeing))
         rate = f"{score.pictures / score.seconds:.1f}"

@@ -17,7 +17,7 @@ from classifier.identity import RECIPE_FILE
 from classifier.recipe import Precision, read_recipe
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from rich.table import Table
+from rich.table import Column, Table
 
 from benchmarks.load import Load, closed_loop
 from benchmarks.measure import serving_ours, url
@@ -138,7 +138,9 @@ def best(trials: list[optuna.trial.FrozenTrial], p99_ms: float) -> optuna.trial.
 
 def pareto_table(study: optuna.Study, p99_ms: float) -> Table:
     """The settings that no other beats in both throughput and latency."""
-    table = Table("archive", "workers x threads", "batch", "delay, ms", "pictures/s", "p99, ms", "")
+    table = Table(
+        Column("archive", no_wrap=True), "workers x threads", "batch", "delay, ms", "pictures/s", "p99, ms", ""
+    )
     for trial in sorted(study.best_trials, key=lambda each: -each.values[0]):
         rate, p99 = trial.values
         setting = trial.params
