@@ -12,7 +12,7 @@ from classifier.pipeline import Classifier
 from classifier.preprocess import resize_and_crop
 from classifier.recipe import PILLOW_LIMIT, Input
 from numpy.typing import NDArray
-from rich.table import Column, Table
+from rich.table import Table
 
 from scripts.console import out, progress, run
 from scripts.golden import golden_set, labelled, views
