@@ -48,6 +48,7 @@ class InProcess:
     ) -> None:
         self._to.close()
         self._child.wait()
+        self._from.close()
 
     def measure(self, what: Measure, bodies: Sequence[Path], seconds: float) -> Load:
         """Run for a while: `raw` forward at its best batch, `pipe` in full batches, `lone` one picture at a time."""
