@@ -154,7 +154,7 @@ unregister: $(READY) ## take a version away (MODEL= VERSION=2.0)
 ##@ Measuring
 
 .PHONY: bench
-bench: setup-system ## measure against TorchServe's own handler: tables, plots (MODELS= RUNTIME="eager openvino-int8" QUICK=1 for under 5 minutes)
+bench: setup-system ## measure against TorchServe's own handler: tables, plots (MODELS= RUNTIME="eager openvino-int8" QUICK=1 for a short one)
 	@$(RUN) benchmarks $(if $(MODELS),--models '$(MODELS)') $(if $(filter command line,$(origin RUNTIME)),--only '$(RUNTIME)') \
 	  $(if $(QUICK),--quick) --store $(STORE) --recipes $(RECIPES)
 

@@ -43,7 +43,7 @@ def _measure(classifier: Classifier, pictures: list[Path]) -> Decode:
 
     same = [
         top5(np.asarray(load_pixels(path.read_bytes(), spec)))
-        == top5(np.asarray(resize(Image.open(path).convert("RGB"))))
+        == top5(np.array(resize(Image.open(path).convert("RGB"))))
         for path in pictures
     ]
     took = [(_milliseconds(ours, path), _milliseconds(reference, path)) for _ in range(_ROUNDS) for path in pictures]
