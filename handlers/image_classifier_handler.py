@@ -5,6 +5,7 @@ TorchServe asks a handler module for exactly one class, and calls its `initializ
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,7 @@ class ImageClassifierHandler:
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         try:
             keep_memory()  # before the libraries allocate
-            verify(directory)
-            self.classifier = Classifier.load(directory, device)
-            self.classifier.warm_up()
+            self.classifier = _load(directory, device)
         except Exception as error:
             raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error
         logger.info("ready on %s: %s", device, self.classifier.identity.model)
@@ -72,6 +71,25 @@ class ImageClassifierHandler:
         if headers.get("explain") == "True":
             return problem_response(NotSupported("this archive has no explanations; ask /predictions instead"))
         return None
+
+
+def _load(directory: Path, device: str) -> Classifier:
+    """Load and warm up the model of an archive while its digests are computed, which takes as long.
+
+    Raises:
+        BrokenArchiveError: a file is not what was built, whatever came of loading it.
+        UnusableError, OSError, ValueError: as `Classifier.load` and `warm_up`.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="verify") as executor:
+        verified = executor.submit(verify, directory)
+        try:
+            classifier = Classifier.load(directory, device)
+            classifier.warm_up()
+        except Exception:
+            verified.result()  # a damaged file is the better explanation
+            raise
+        verified.result()
+    return classifier
 
 
 def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str) -> Request:

@@ -31,7 +31,16 @@ from classifier.identity import (
 from classifier.labels import load_labels, write_labels
 from classifier.pipeline import threads_per_worker
 from classifier.preprocess import resize_and_crop
-from classifier.recipe import PILLOW_LIMIT, VERSION_PATTERN, Precision, Recipe, RuntimeName, Variant, read_recipe
+from classifier.recipe import (
+    PILLOW_LIMIT,
+    VERSION_PATTERN,
+    OwnServing,
+    Precision,
+    Recipe,
+    RuntimeName,
+    Variant,
+    read_recipe,
+)
 from classifier.runtimes import Source, load_runtime
 from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray
@@ -41,7 +50,7 @@ from scripts.console import UserError, done, out, run, step
 from scripts.export import SUFFIX as SERIALIZED_SUFFIX
 from scripts.export import Export, TorchScriptMethod, export
 from scripts.golden import golden_set, pictures_in, views
-from scripts.overlay import OVERLAYS, overlaid, read_overlay
+from scripts.overlay import OVERLAYS, Tuned, overlaid, read_overlay
 from scripts.packing import SUFFIX, Content, Format, pack
 from scripts.parity import Report, compare, exported_logits, golden_pixels, reference_logits
 from scripts.settings import MODEL_CONFIG, front_end_settings
@@ -90,9 +99,7 @@ def build(options: Options) -> tuple[Path, Report]:
         target = options.store / archive_name(recipe.name, variant.runtime, variant.precision, options.archive_format)
         with _workdir(options.store) as workdir:
             weights = resolve(recipe, options.weights, options.cache)
-            content, report = _stage(
-                options, _tuned_recipe(options, recipe, variant, workdir), variant, weights, workdir
-            )
+            content, report = _stage(options, _own_recipe(options, recipe, variant, workdir), variant, weights, workdir)
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
@@ -106,14 +113,17 @@ def build(options: Options) -> tuple[Path, Report]:
     return target, report
 
 
-def _tuned_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Path) -> Path:
-    """The recipe's file, or one with the settings that `make tune` found best for this archive."""
+def _own_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Path) -> Path:
+    """The recipe's file, or one whose `serving` is this archive's own, or what `make tune` found best for it."""
     overlay = read_overlay(recipe.name, options.tuned)
-    if overlay is None or not overlay.fits(variant.runtime, variant.precision):
+    serving: Tuned | OwnServing = variant.serving
+    if overlay is not None and overlay.fits(variant.runtime, variant.precision):
+        step(f"with the settings of {options.tuned / recipe.name}.yaml: {overlay.found}")
+        serving = overlay.serving
+    if serving == OwnServing():
         return options.recipe
-    step(f"with the settings of {options.tuned / recipe.name}.yaml: {overlay.found}")
-    path = workdir / "tuned.yaml"
-    path.write_text(overlaid(options.recipe.read_text(), overlay.serving))
+    path = workdir / RECIPE_FILE
+    path.write_text(overlaid(options.recipe.read_text(), serving))
     return path
 
 

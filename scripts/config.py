@@ -45,8 +45,12 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
 
 
 def write_config(config: dict[str, str], path: Path) -> None:
-    """Write a config.properties that TorchServe reads."""
-    path.write_text(javaproperties.dumps(config, sort_keys=True, timestamp=False))
+    """Write a config.properties that TorchServe reads: its front end in Java, and its launcher, which knows no escapes.
+
+    In a value a colon or an equals sign needs none.
+    """
+    text = javaproperties.dumps(config, sort_keys=True, timestamp=False)
+    path.write_text(text.replace(r"\:", ":").replace(r"\=", "="))
 
 
 def addresses(config: dict[str, str]) -> Addresses:

@@ -3,14 +3,14 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 import yaml
 from classifier.digests import DIGESTS_FILE, write_digests
 from classifier.errors import DECODE_ERRORS
 from classifier.identity import RECIPE_FILE, Model
-from classifier.recipe import Precision, RuntimeName, Serving, read_recipe
+from classifier.recipe import OwnServing, Precision, RuntimeName, Serving, Threads, read_recipe
 from msgspec import Meta
 
 from scripts.console import UserError
@@ -28,7 +28,7 @@ class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The settings themselves; each means what it means in a recipe."""
 
     workers: _Positive
-    threads: _Positive | Literal["all"]
+    threads: Threads
     batch_size: _Positive
     max_batch_delay_ms: _Positive
 
@@ -73,7 +73,7 @@ def write_overlay(overlay: Overlay, folder: Path = OVERLAYS) -> Path:
     return path
 
 
-def overlaid(recipe: str, serving: Tuned) -> str:
+def overlaid(recipe: str, serving: Tuned | OwnServing) -> str:
     """The text of a recipe with other settings in its `serving`."""
     content = yaml.safe_load(recipe)
     content["serving"] |= msgspec.to_builtins(serving)

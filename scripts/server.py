@@ -28,6 +28,7 @@ from scripts.store import Archive
 STATE_FOLDER: Final = Path(".torchserve")
 SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
 LOG_CONFIG: Final = Path(__file__).parents[1] / "log4j2.xml"
+JIT_CONFIG: Final = Path(__file__).parents[1] / "jit.json"  # config.properties names it
 CONSOLE_LOG: Final = Path("logs/console.log")
 
 _READY_DEADLINE_S: Final = 300
@@ -104,6 +105,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
     _clean(state)
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
     write_config(config, state / "config.properties")
+    shutil.copy(JIT_CONFIG, state)
     temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
     models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]

@@ -14,6 +14,7 @@ from typing import Final, get_args
 import optuna
 from classifier.digests import DIGESTS_FILE
 from classifier.identity import RECIPE_FILE
+from classifier.pipeline import threads_per_worker
 from classifier.recipe import Precision, read_recipe
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -24,7 +25,7 @@ from benchmarks.measure import serving_ours, url
 from benchmarks.pictures import make_pictures
 from benchmarks.result import CLIENTS
 from scripts.console import UserError, done, out, progress, run, step
-from scripts.overlay import OVERLAYS, Overlay, Tuned, apply, as_tuned, repack, write_overlay
+from scripts.overlay import OVERLAYS, Overlay, Tuned, apply, repack, write_overlay
 from scripts.settings import MODEL_CONFIG
 from scripts.store import Archive, archives_of
 from scripts.unpack import unpacked
@@ -55,14 +56,11 @@ class Tuner:
     def enqueue_recipes(self) -> None:
         """Begin with what the recipe says, for each archive."""
         for name in self._archives:
-            serving = as_tuned(read_recipe(self._unpacked(name) / RECIPE_FILE).serving)
-            layout = (
-                f"{serving.workers} x {self._cores // serving.workers if serving.threads == 'all' else serving.threads}"
-            )
+            serving = read_recipe(self._unpacked(name) / RECIPE_FILE).serving
             self._study.enqueue_trial(
                 {
                     "archive": name,
-                    "layout": layout,
+                    "layout": f"{serving.workers} x {threads_per_worker(serving)}",
                     "batch_size": serving.batch_size,
                     "delay_ms": serving.max_batch_delay_ms,
                 },
@@ -99,8 +97,12 @@ class Tuner:
 
 
 def layouts(cores: int) -> list[str]:
-    """Workers times threads of each: all that fill the cores once, from one worker to one for each core."""
-    return [f"{workers} x {cores // workers}" for workers in range(1, cores + 1) if cores % workers == 0]
+    """Workers times threads of each: all that fill the cores once, and two workers that have all cores to themselves.
+
+    Those two hide from each other the time between two batches, if their runtime does not wait busily.
+    """
+    once = [f"{workers} x {cores // workers}" for workers in range(1, cores + 1) if cores % workers == 0]
+    return [*once, f"2 x {cores}"] if cores > 1 else once
 
 
 def _suggest(trial: optuna.Trial, cores: int) -> Tuned:

@@ -146,7 +146,10 @@ def _internal(cause: Exception) -> Internal:
 
 
 def threads_per_worker(serving: Serving) -> int:
-    """How many threads one worker computes with: as the recipe says, or its share of the usable cores."""
+    """How many threads one worker computes with: as the recipe says, all usable cores, or its share of them."""
+    cores = len(os.sched_getaffinity(0))
     if serving.threads == "all":
-        return max(1, len(os.sched_getaffinity(0)) // serving.workers)
+        return cores
+    if serving.threads == "share":
+        return max(1, cores // serving.workers)
     return serving.threads

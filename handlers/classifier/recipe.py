@@ -26,6 +26,8 @@ _SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # can lower the p
 
 VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
 _Positive = Annotated[int, Meta(ge=1)]
+# Of one worker: as many as the machine has cores, or its share of them when there are several workers.
+Threads = _Positive | Literal["all", "share"]
 PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
@@ -52,10 +54,19 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     batch_size: _Positive
     max_batch_delay_ms: _Positive  # TorchServe reads 0 as "the default", 100 ms
     workers: _Positive
-    threads: _Positive | Literal["all"] = "all"  # per worker; "all" shares the machine's cores among the workers
+    threads: Threads = "share"
     max_instances: _Positive  # pictures in one JSON request
     response_timeout_s: _Positive = 120
     startup_timeout_s: _Positive = 300
+
+
+class OwnServing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What one archive has instead of the recipe's `serving`; what is not said stays."""
+
+    batch_size: _Positive | None = None
+    max_batch_delay_ms: _Positive | None = None
+    workers: _Positive | None = None
+    threads: Threads | None = None
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,6 +84,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     precision: Precision = "float32"
     version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)]
     tolerance: Tolerance
+    serving: OwnServing = OwnServing()
     float32_layers: list[str] = []  # whose precision is not lowered: modules by their names in the architecture
 
     def __post_init__(self) -> None:

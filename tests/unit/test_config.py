@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 import re
 import socket
 import zipfile
@@ -134,10 +136,26 @@ def test_every_setting_is_one_that_the_installed_torchserve_knows() -> None:
     spec = importlib.util.find_spec("ts")
     assert spec is not None
     assert spec.origin is not None
-    with zipfile.ZipFile(Path(spec.origin).parent / "frontend" / "model-server.jar") as jar:
+    package = Path(spec.origin).parent
+    with zipfile.ZipFile(package / "frontend" / "model-server.jar") as jar:
         known = jar.read("org/pytorch/serve/util/ConfigManager.class")  # a misspelt one would be ignored silently
 
     def constant(text: str) -> bytes:  # as a Java class file holds it: tag 1, length, text
         return b"\x01" + len(text).to_bytes(2) + text.encode()
 
-    assert [key for key in OURS if constant(key) not in known] == []
+    launcher = (package / "model_server.py").read_text()
+    assert [key for key in OURS if constant(key) not in known and f'"{key}"' not in launcher] == []
+
+
+def test_the_launcher_reads_what_java_reads(tmp_path: Path) -> None:
+    """TorchServe's launcher, in Python, knows nothing of escapes."""
+    path = tmp_path / "config.properties"
+    write_config({"vmargs": "-XX:+UseSerialGC -Da=b", "inference_address": "http://127.0.0.1:1", "tail": r"a\:b"}, path)
+    code = f"from ts.model_server import load_properties; print(load_properties({str(path)!r})['vmargs'])"
+    launcher = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert launcher.stdout == "-XX:+UseSerialGC -Da=b\n"
+    assert read_config(path) == {
+        "vmargs": "-XX:+UseSerialGC -Da=b",
+        "inference_address": "http://127.0.0.1:1",
+        "tail": r"a\:b",
+    }

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from classifier.digests import verify
 from classifier.identity import RECIPE_FILE
 from classifier.recipe import read_recipe
@@ -51,6 +52,18 @@ def test_an_overlay_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> N
     (tmp_path / "tiny.yaml").write_text(text)
     with pytest.raises(UserError, match=r"(?s)tiny\.yaml.*make tune"):
         read_overlay("tiny", tmp_path)
+
+
+def test_an_archive_is_built_with_what_its_recipe_says_for_it_alone(options: Options, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(TINY_RECIPE.read_text())
+    recipe["archives"][0]["serving"] = {"workers": 3, "threads": "all"}
+    own = tmp_path / "tiny.yaml"
+    own.write_text(yaml.safe_dump(recipe))
+    (tmp_path / "labels.json").write_bytes((TINY_RECIPE.parent / "labels.json").read_bytes())
+    path, _ = build(replace(options, recipe=own))
+    assert serving_of(path) == replace(as_tuned(read_recipe(TINY_RECIPE).serving), workers=3, threads="all")
+    with unpacked(path) as folder:
+        assert "minWorkers: 3" in (folder / "model-config.yaml").read_text()
 
 
 def test_an_archive_is_built_with_the_settings_of_its_overlay(options: Options) -> None:

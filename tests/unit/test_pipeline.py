@@ -182,10 +182,13 @@ def test_running_out_of_memory_over_one_picture_is_that_pictures_trouble(
 
 @pytest.mark.parametrize(
     ("threads", "workers", "cores", "expected"),
-    [("all", 1, 8, 8), ("all", 2, 8, 4), ("all", 3, 8, 2), ("all", 8, 2, 1), (3, 2, 8, 3), (16, 1, 2, 16)],
+    [
+        *[("share", 1, 8, 8), ("share", 2, 8, 4), ("share", 3, 8, 2), ("share", 8, 2, 1)],
+        *[("all", 1, 8, 8), ("all", 2, 8, 8), (3, 2, 8, 3), (16, 1, 2, 16)],
+    ],
 )
-def test_the_workers_share_the_cores_unless_the_recipe_says_otherwise(
-    tiny: Classifier, monkeypatch: pytest.MonkeyPatch, threads: int, workers: int, cores: int, expected: int
+def test_a_worker_computes_with_the_threads_that_the_recipe_says(
+    tiny: Classifier, monkeypatch: pytest.MonkeyPatch, threads: int | str, workers: int, cores: int, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     serving = msgspec.structs.replace(tiny.recipe.serving, threads=threads, workers=workers)

@@ -31,6 +31,8 @@ def load(source: Source) -> Forward:
         "INFERENCE_PRECISION_HINT": _FLOATS[source.variant.precision],
         "INFERENCE_NUM_THREADS": source.threads,
         "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch at a time
+        # Every process would tie its threads to the first cores, two workers to the same
+        "ENABLE_CPU_PINNING": False,
     }
     try:
         request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
