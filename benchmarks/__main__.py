@@ -33,8 +33,8 @@ from scripts.store import Archive, find_archive
 _RESULTS: Final = Path(__file__).parent / "results"
 _LIGHT: Final = 30.0  # MB: a model whose weights are no more keeps the cores busy only with more clients
 
-_FULL: Final = Effort(rounds=3, stock_s=10, seconds=6, lone_s=4)
-_QUICK: Final = Effort(rounds=3, stock_s=6, seconds=3, lone_s=2)
+_FULL: Final = Effort(rounds=3, stock_s=6, seconds=4, lone_s=4)
+_QUICK: Final = Effort(rounds=3, stock_s=4, seconds=3, lone_s=1)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from scripts.unpack import loaded
 Measure = Literal["raw", "pipe", "lone"]
 
 _BATCHES: Final = (1, 2, 4, 8, 16)
-_PROBE_S: Final = 1.0
+_PROBE_S: Final = 0.5
 
 
 class InProcess:

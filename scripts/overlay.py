@@ -10,7 +10,7 @@ import yaml
 from classifier.digests import DIGESTS_FILE, write_digests
 from classifier.errors import DECODE_ERRORS
 from classifier.identity import RECIPE_FILE, Model
-from classifier.recipe import OwnServing, Precision, RuntimeName, Serving, Threads, read_recipe
+from classifier.recipe import OwnServing, Precision, RuntimeName, Threads, read_recipe
 from msgspec import Meta
 
 from scripts.console import UserError
@@ -104,8 +104,3 @@ def repack(archive: Archive, serving: Tuned) -> None:
         if archive.path.is_dir():
             shutil.rmtree(archive.path)
         target.replace(archive.path)
-
-
-def as_tuned(serving: Serving) -> Tuned:
-    """A recipe's own settings."""
-    return Tuned(**{name: getattr(serving, name) for name in Tuned.__struct_fields__})

@@ -1,5 +1,6 @@
 """An archive of the store, loaded into this process without any server."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -39,14 +40,14 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 @contextmanager
 def loaded(archive: Path) -> Iterator[Classifier]:
-    """The classifier of an archive.
+    """The classifier of an archive in this one process, with all cores to itself.
 
     Raises:
         UserError: the archive is not whole, or cannot be used on this machine.
     """
     with unpacked(archive) as folder:
         try:
-            classifier = Classifier.load(folder)
+            classifier = Classifier.load(folder, threads=len(os.sched_getaffinity(0)))
         except UnusableError as error:
             raise UserError(f"{archive.name}: {error}") from error
         yield classifier

@@ -34,8 +34,13 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
     decoders: ThreadPoolExecutor  # Pillow decodes and resizes without Python's lock
 
     @classmethod
-    def load(cls, directory: Path, device: str = "cpu") -> "Classifier":
-        """Load an unpacked archive onto a device, as torch names it (`cpu`, `cuda:0`).
+    def load(cls, directory: Path, device: str = "cpu", threads: int | None = None) -> "Classifier":
+        """Load an unpacked archive.
+
+        Args:
+            directory: of the archive's files.
+            device: as torch names it, `cpu` or `cuda:0`.
+            threads: to compute with, instead of the recipe's.
 
         Raises:
             UnusableError: a file of the archive cannot be used; the message names it.
@@ -43,7 +48,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         """
         recipe, identity = read_recipe(directory / RECIPE_FILE), read_identity(directory)
         model = identity.model
-        threads = threads_per_worker(recipe.serving)
+        threads = threads or threads_per_worker(recipe.serving)
         source = Source(
             directory=directory,
             serialized_file=identity.serialized_file,

@@ -1,8 +1,8 @@
 import importlib.util
-import subprocess
-import sys
 import re
 import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 

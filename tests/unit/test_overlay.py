@@ -6,12 +6,12 @@ import pytest
 import yaml
 from classifier.digests import verify
 from classifier.identity import RECIPE_FILE
-from classifier.recipe import read_recipe
+from classifier.recipe import Serving, read_recipe
 from msgspec.structs import replace
 
 from scripts.archive import Options, build
 from scripts.console import UserError
-from scripts.overlay import Overlay, Tuned, as_tuned, read_overlay, repack, write_overlay
+from scripts.overlay import Overlay, Tuned, read_overlay, repack, write_overlay
 from scripts.packing import Format
 from scripts.store import Archive, read_archive_identity
 from scripts.unpack import unpacked
@@ -31,6 +31,10 @@ def options(tmp_path: Path, tiny_weights: Path, golden: Path) -> Options:
         cache=tmp_path,
         tuned=tmp_path / "tuned",
     )
+
+
+def as_tuned(serving: Serving) -> Tuned:
+    return Tuned(**{name: getattr(serving, name) for name in Tuned.__struct_fields__})
 
 
 def serving_of(archive: Path) -> Tuned:
