@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from classifier.identity import UNTRAINED
 from classifier.recipe import read_recipe
 
 from benchmarks.decoding import measure_decoding
@@ -23,9 +24,10 @@ from benchmarks.measure import (
 )
 from benchmarks.pictures import Kind, make_pictures
 from benchmarks.report import markdown, plot, replace_block
-from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result
+from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
 from scripts.archive import archive_name
+from scripts.compare import compare_archives
 from scripts.console import UserError, done, out, run, step
 from scripts.server import Server
 from scripts.store import Archive, find_archive
@@ -77,6 +79,16 @@ def _bench_model(options: Options, model: str, pictures: dict[Kind, list[Path]],
             _bench_archive(archive, slow, pictures, effort, result)
         if not options.quick:
             result.stock_further_worker_mb[model] = further_worker_mb(slow)
+    if not options.quick and archives[0].identity.model.weights != UNTRAINED:
+        result.agreement[model] = measure_agreement(model, archives, options.store)
+
+
+def measure_agreement(model: str, archives: list[Archive], store: Path) -> dict[str, float]:
+    """How often each of the archives has the top-1 of the float32 eager one."""
+    names = {
+        item.path.name: short_name(item.identity.model.runtime, item.identity.model.precision) for item in archives
+    }
+    return {names[item.name]: item.agreement for item in compare_archives(model, store) if item.name in names}
 
 
 def _bench_archive(

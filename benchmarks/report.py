@@ -18,18 +18,29 @@ _FLOAT: Final = "float32"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A target and what was measured."""
+    """A target, and what was measured of it: one value, or one for each runtime."""
 
     what: str
-    value: float
+    values: dict[str, float]
     bound: float
     at_least: bool = True
     detail: str = ""
 
-    @property
-    def met(self) -> bool:
-        """Whether the target is reached."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
+    def met(self, name: str) -> bool:
+        """Whether that value reaches the target."""
+        return self.values[name] >= self.bound if self.at_least else self.values[name] <= self.bound
+
+    def as_markdown(self) -> str:
+        """A row of the table; what is missed is bold."""
+        cells = [
+            (f"{name} " if name else "") + (f"{value:.3g}" if self.met(name) else f"**{value:.3g}**")
+            for name, value in self.values.items()
+        ]
+        reached = sum(map(self.met, self.values))
+        verdict = "yes" if reached == len(cells) else "**no**" if len(cells) == 1 else f"{reached} of {len(cells)}"
+        detail = f" ({self.detail})" if self.detail else ""
+        bound = f"{'≥' if self.at_least else '≤'} {self.bound:.3g}"
+        return f"| {self.what} | {bound} | {' · '.join(cells)}{detail} | {verdict} |"
 
 
 def targets(result: Result) -> Iterator[Row]:
@@ -38,29 +49,33 @@ def targets(result: Result) -> Iterator[Row]:
         variants = [item for item in result.variants if item.model == model]
         light = variants[0].clients == LIGHT_CLIENTS
         yield from _over_stock(model, variants, light=light)
-        for item in variants:
-            yield from _over_itself(item, light=light)
+        yield from _over_itself(model, variants, light=light)
         yield from _costs(result, model, variants)
+    for model, shares in result.agreement.items():
+        yield from _agreement(model, shares)
     for decode in result.decode:
         yield Row(
             what="12-megapixel JPEG to tensor: Pillow and torchvision / ours",
             bound=5,
-            value=decode.reference_ms / decode.ours_ms,
+            values={"": decode.reference_ms / decode.ours_ms},
             detail=f"{decode.reference_ms:.0f} ms and {decode.ours_ms:.1f} ms; "
             f"same top-5 on {decode.same_top5} of {decode.pictures}",
         )
 
 
-def _over_itself(item: Variant, *, light: bool) -> Iterator[Row]:
+def _over_itself(model: str, variants: list[Variant], *, light: bool) -> Iterator[Row]:
     """A server's ratios to the same classifier without one."""
-    name = f"{item.model} {item.name}"
     if light:
-        yield Row(what=f"{name}: served / pipe, {item.clients} clients", value=item.ratio("pipe"), bound=0.95)
+        values = {item.name: item.ratio("pipe") for item in variants}
+        yield Row(what=f"{model}: served / pipe, {variants[0].clients} clients", values=values, bound=0.95)
     else:
-        yield Row(what=f"{name}: served / raw, small JPEGs", value=item.ratio("raw"), bound=0.92)
-    yield Row(what=f"{name}: lone request / pipeline", value=item.lone_ratio(), bound=1.25, at_least=False)
-    what = f"{name}: p99 / p50 of one client, over the pipeline's"
-    yield Row(what=what, value=item.tail_ratio(), bound=1.15, at_least=False)
+        values = {item.name: item.ratio("raw") for item in variants}
+        yield Row(what=f"{model}: served / raw, small JPEGs", values=values, bound=0.92)
+    values = {item.name: item.lone_ratio() for item in variants}
+    yield Row(what=f"{model}: lone request / pipeline", values=values, bound=1.25, at_least=False)
+    values = {item.name: item.tail_ratio() for item in variants}
+    what = f"{model}: p99 / p50 of one client, over the pipeline's"
+    yield Row(what=what, values=values, bound=1.15, at_least=False)
 
 
 def _costs(result: Result, model: str, variants: list[Variant]) -> Iterator[Row]:
@@ -71,32 +86,43 @@ def _costs(result: Result, model: str, variants: list[Variant]) -> Iterator[Row]
         what=f"{model}: `make serve` to first 200 / stock",
         bound=1 / 3,
         at_least=False,
-        value=statistics.median(item.ours / item.stock for item in starts),
+        values={"": statistics.median(item.ours / item.stock for item in starts)},
         detail=f"{ours:.1f} s and {stock:.1f} s",
     )
     of_stock = result.stock_further_worker_mb.get(model)
-    for item in variants:
-        if item.further_worker_mb is not None and of_stock:
-            yield Row(
-                what=f"{model} {item.name}: memory of a further worker / stock's",
-                at_least=False,
-                bound=0.25,
-                value=item.further_worker_mb / of_stock,
-                detail=f"{item.further_worker_mb:.0f} MB and {of_stock:.0f} MB",
-            )
+    measured = [item for item in variants if item.further_worker_mb is not None]
+    if of_stock and measured:
+        yield Row(
+            what=f"{model}: memory of a further worker / stock's",
+            at_least=False,
+            bound=0.25,
+            values={item.name: (item.further_worker_mb or 0) / of_stock for item in measured},
+            detail=f"stock's: {of_stock:.0f} MB",
+        )
+
+
+def _agreement(model: str, shares: dict[str, float]) -> Iterator[Row]:
+    for precision, bound in ((_FLOAT, 1.0), ("bfloat16", 0.995), ("int8", 0.99)):
+        of_it = {name: share for name, share in shares.items() if _precision(name) == precision}
+        if of_it:
+            yield Row(what=f"{model}: agreement in {precision}, trained weights", values=of_it, bound=bound)
+
+
+def _precision(name: str) -> str:
+    return name.partition(" ")[2] or _FLOAT
 
 
 def _over_stock(model: str, variants: list[Variant], *, light: bool) -> Iterator[Row]:
     if light:
         best = max(variants, key=lambda item: item.ratio("stock"))
-        yield Row(what=f"{model}: served, best runtime / stock", value=best.ratio("stock"), bound=18, detail=best.name)
+        yield Row(what=f"{model}: served, best runtime / stock", values={best.name: best.ratio("stock")}, bound=18)
         return
     for precision, bound in ((_FLOAT, 3), ("bfloat16", 6), ("int8", 12)):
         of_it = [item for item in variants if item.precision == precision]
         if of_it:
             best = max(of_it, key=lambda item: item.ratio("stock"))
             yield Row(
-                what=f"{model}: served in {precision} / stock", value=best.ratio("stock"), bound=bound, detail=best.name
+                what=f"{model}: served in {precision} / stock", values={best.name: best.ratio("stock")}, bound=bound
             )
 
 
@@ -110,10 +136,7 @@ def markdown(result: Result) -> str:
         "| target | must reach | measured | |",
         "|---|---|---|---|",
     ]
-    for row in targets(result):
-        bound = f"{'≥' if row.at_least else '≤'} {row.bound:.2g}"
-        detail = f" ({row.detail})" if row.detail else ""
-        lines.append(f"| {row.what} | {bound} | {row.value:.2f}{detail} | {'yes' if row.met else '**no**'} |")
+    lines += [row.as_markdown() for row in targets(result)]
     for model in result.starts:
         lines += ["", *_table(result, model)]
     return "\n".join(lines) + "\n"

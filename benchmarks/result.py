@@ -57,7 +57,7 @@ class Variant(msgspec.Struct, kw_only=True):
     @property
     def name(self) -> str:
         """Runtime, and precision if it is not the usual one."""
-        return self.runtime if self.precision == "float32" else f"{self.runtime} {self.precision}"
+        return short_name(self.runtime, self.precision)
 
     def rate(self, side: Side) -> float:
         """The median rate of a side of the rounds, pictures a second."""
@@ -118,6 +118,12 @@ class Result(msgspec.Struct, kw_only=True):
     stock_further_worker_mb: dict[str, float] = {}
     stock_cpu_ms: dict[str, float] = {}
     decode: list[Decode] = []
+    agreement: dict[str, dict[str, float]] = {}  # model, archive: share of 200 views with the float32 eager top-1
+
+
+def short_name(runtime: str, precision: str) -> str:
+    """An archive among those of its model."""
+    return runtime if precision == "float32" else f"{runtime} {precision}"
 
 
 def this_machine() -> Machine:
