@@ -1,6 +1,8 @@
 """A model to the file that a runtime loads. The other half of each runtime is in classifier/runtimes."""
 
 import logging
+import os
+import shlex
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from classifier.recipe import Recipe, RuntimeName, Variant
 from classifier.runtimes.eager import DTYPES
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from scripts.console import UserError
 
@@ -127,6 +130,7 @@ def _export_aotinductor(what: Export, path: Path) -> None:
         "freezing": True,  # weights are constants, so batch norms are folded into convolutions
         "aot_inductor.enable_line_tables": False,  # they hold paths of this machine
         "cpp.march": "",  # only the instruction sets that the package names, not all that this processor has
+        "cpp.cxx": (None, _compiler_that_hides_paths()),
     }
     try:
         with quiet():
@@ -138,6 +142,13 @@ def _export_aotinductor(what: Export, path: Path) -> None:
             if not entry.filename.endswith(".cpp"):  # sources, with this machine's command lines
                 stripped.writestr(zipfile.ZipInfo(entry.filename), package.read(entry))
     compiled.unlink()
+
+
+def _compiler_that_hides_paths() -> str:
+    """The C++ compiler's command, with which error messages of the library do not name folders of this machine."""
+    compiler = os.environ.get("CXX", "g++")
+    hidden = {Path(torch.__file__).parent: "torch", Path(cache_dir()): "generated"}
+    return " ".join([compiler, *(shlex.quote(f"-ffile-prefix-map={path}={name}") for path, name in hidden.items())])
 
 
 @contextmanager
