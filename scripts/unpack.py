@@ -1,15 +1,15 @@
 """An archive of the store, loaded into this process without any server."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from classifier.digests import members, verify
+from classifier.digests import verify
 from classifier.errors import BrokenArchiveError, UnusableError
 from classifier.pipeline import Classifier
+from classifier.unpack import unpack
 
 from scripts.console import UserError
 
@@ -22,18 +22,13 @@ def unpacked(archive: Path) -> Iterator[Path]:
         UserError: the archive is not whole.
     """
     try:
-        verify(archive)
         if archive.is_dir():
+            verify(archive)
             yield archive
             return
         with tempfile.TemporaryDirectory(prefix="archive-") as name:
-            folder = Path(name)
-            for inside, stream in members(archive):
-                path = folder / inside
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    shutil.copyfileobj(stream, file, 1 << 20)
-            yield folder
+            unpack(archive, Path(name))
+            yield Path(name)
     except BrokenArchiveError as error:
         raise UserError(f"{error}; build it again with `make archive`") from error
 

@@ -60,23 +60,50 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
     if not data:
         raise EmptyBody("the body is empty; send the bytes of a picture")
     image = _open(data)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+    _check_size(image, max_pixels)
+    extent: Extent = image.size
     try:
         drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
-        extent: Extent = (width, height) if drafted is None else drafted[1][2:]
+        if drafted is not None:
+            extent = drafted[1][2:]
         image.load()
         turn = _turn(image)
-        if turn is None:
-            return to_rgb(image), extent
-        return to_rgb(image.transpose(turn)), extent[::-1] if turn in _LYING else extent
+        return _upright_rgb(image, turn), extent[::-1] if turn in _LYING else extent
     except MemoryError:
         raise
     except (
         Exception
     ) as error:  # decoders raise nearly anything on hostile bytes; all of it means the same to the client
         raise ImageBroken(f"the {image.format} data is truncated or corrupt") from error
+
+
+def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
+    """A picture that Pillow holds already: upright by EXIF, in RGB, with transparency laid over white.
+
+    The picture that was given stays as it was.
+
+    Raises:
+        ImageTooLarge: more than `max_pixels`.
+        ImageBroken: it was opened lazily, and its data turn out to be truncated or corrupt.
+    """
+    _check_size(image, max_pixels)
+    try:
+        image.load()
+        return _upright_rgb(image, _turn(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # see decode_scaled()
+        raise ImageBroken("the picture is truncated, corrupt or closed") from error
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
+
+
+def _upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return to_rgb(image if turn is None else image.transpose(turn))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

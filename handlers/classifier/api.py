@@ -1,0 +1,179 @@
+"""The classifier from Python, without any server: load an archive or a recipe, then call it with pictures."""
+
+import os
+import tempfile
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from classifier.digests import digest, verify
+from classifier.errors import UnusableError
+from classifier.identity import Identity, Model
+from classifier.labels import load_labels
+from classifier.pipeline import Classifier
+from classifier.problems import BadParameter, Problem
+from classifier.rank import Prediction
+from classifier.recipe import read_recipe
+from classifier.runtimes import Source, load_runtime
+from classifier.service import DEFAULT_TOP_K
+from classifier.unpack import unpack
+
+# A path, the bytes of a file, a Pillow picture, or pixels: uint8 [H,W,3] in RGB, or [H,W] in grey.
+Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+_GREY, _COLOUR, _BATCH = 2, 3, 4  # dimensions of an array
+
+
+class ImageClassifier:
+    """A loaded model that is called with pictures."""
+
+    def __init__(self, core: Classifier) -> None:
+        self.core = core
+
+    def __repr__(self) -> str:
+        model = self.core.identity.model
+        return f"<{model.name} {model.version}, {model.runtime} {model.precision}, weights: {model.weights}>"
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # a str is a sequence of strs
+        self, pictures: str | os.PathLike[str] | bytes | Image.Image, top_k: int = DEFAULT_TOP_K
+    ) -> list[Prediction]: ...
+    @overload
+    def __call__(self, pictures: Sequence[Picture], top_k: int = DEFAULT_TOP_K) -> list[list[Prediction] | Problem]: ...
+    @overload
+    def __call__(self, pictures: NDArray[np.uint8], top_k: int = DEFAULT_TOP_K) -> Any: ...
+    def __call__(self, pictures: Picture | Sequence[Picture], top_k: int = DEFAULT_TOP_K) -> Any:
+        """Classify one picture, or many in as few forward passes as the recipe's batch size allows.
+
+        Args:
+            pictures: a path, the bytes of a file, a Pillow picture, or an array uint8 [H,W,3] (RGB) or [H,W] (grey);
+                or many: a list of any of these, or an array uint8 [N,H,W,3].
+            top_k: how many classes to return, 1 … number of classes.
+
+        Returns:
+            For one picture its predictions, likeliest first. For many a list: of each its predictions, or the `Problem`
+            with it, which changes nothing for the others.
+
+        Raises:
+            Problem: the one picture cannot be classified, or `top_k` is out of range.
+            OSError: a path cannot be read.
+            TypeError, ValueError: an array that is no picture; the message says what is expected.
+        """
+        classes = len(self.core.labels)
+        if not 1 <= top_k <= classes:
+            raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
+        if many := _is_batch(pictures):
+            given: Sequence[Any] = pictures  # type: ignore[assignment] # an array is a sequence of its rows
+        else:
+            given = [pictures]
+        found = self.core.classify([_picture(item) for item in given], [min(top_k, classes)] * len(given))
+        if many:
+            return found
+        (only,) = found
+        if isinstance(only, Problem):
+            raise only
+        return only
+
+
+def load(
+    source: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> ImageClassifier:
+    """Load an archive, or a recipe with a state_dict, into this process.
+
+    An eager archive's architecture is imported from `handlers/`. Load only archives that you trust: an AOTInductor one
+    is machine code.
+
+    Args:
+        source: a `.mar`, `.tar.gz` or unpacked archive; or `recipes/<model>.yaml`.
+        weights: of a recipe, the file of its state_dict, which is then run eagerly in float32.
+        device: as torch names it, `cpu` or `cuda:0`.
+        threads: to compute with; all cores of this process unless told.
+
+    Raises:
+        BrokenArchiveError: the archive is not what was built.
+        UnusableError: a file cannot be used; the message names it.
+        OSError: a file is missing.
+    """
+    path = Path(source)
+    threads = threads or len(os.sched_getaffinity(0))
+    if path.suffix in (".yaml", ".yml"):
+        if weights is None:
+            raise UnusableError(f"{path} is a recipe: say `weights=`, the path of a state_dict, or load an archive")
+        return ImageClassifier(_from_recipe(path, Path(weights), device, threads))
+    if weights is not None:
+        raise UnusableError(f"{path} is an archive and has weights of its own; `weights=` goes with a recipe")
+    if path.is_dir():
+        verify(path)
+        return ImageClassifier(Classifier.load(path, device, threads))
+    with path.open("rb"):
+        pass  # that there is no such file is an error of its own
+    folder = tempfile.TemporaryDirectory(prefix="archive-")
+    try:
+        unpack(path, Path(folder.name))
+        model = ImageClassifier(Classifier.load(Path(folder.name), device, threads))
+    except BaseException:
+        folder.cleanup()
+        raise
+    weakref.finalize(model, folder.cleanup)  # weights are mapped from it for as long as the model is used
+    return model
+
+
+def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classifier:
+    recipe = read_recipe(path)
+    variant = recipe.variant("eager", "float32")
+    with weights.open("rb") as stream:
+        sha256 = digest(stream)
+    model = Model(
+        name=recipe.name,
+        version=variant.version,
+        runtime=variant.runtime,
+        precision=variant.precision,
+        weights=weights.stem,
+    )
+    source = Source(
+        directory=weights.parent,
+        serialized_file=weights.name,
+        recipe=recipe,
+        variant=variant,
+        threads=threads,
+        device=device,
+    )
+    return Classifier(
+        recipe=recipe,
+        identity=Identity(model=model, weights_sha256=sha256, serialized_file=weights.name),
+        labels=load_labels(recipe.labels, path.parent),
+        source=source,
+        forward=load_runtime(variant.runtime, source),
+        decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
+    )
+
+
+def _is_batch(pictures: object) -> bool:
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim == _BATCH
+    return isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes | bytearray)
+
+
+def _picture(given: object) -> bytes | Image.Image:
+    if isinstance(given, Image.Image):
+        return given
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    if isinstance(given, str | os.PathLike):
+        return Path(given).read_bytes()
+    if not isinstance(given, np.ndarray):
+        raise TypeError(f"a {type(given).__name__} is no picture: give a path, bytes, a Pillow picture or an array")
+    if given.dtype != np.uint8:
+        raise TypeError(f"an array of {given.dtype} is no picture: give uint8, 0 to 255")
+    if given.size and (given.ndim == _GREY or (given.ndim == _COLOUR and given.shape[2] == len("RGB"))):
+        return Image.fromarray(given)
+    raise ValueError(f"an array {list(given.shape)} is no picture: give [H,W,3] in RGB, [H,W] in grey, or [N,H,W,3]")

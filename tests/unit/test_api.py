@@ -1,0 +1,152 @@
+import gc
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from classifier import ImageClassifier, Prediction, Problem, load
+from classifier.errors import BrokenArchiveError, UnusableError
+from PIL import Image
+
+from tests.conftest import TINY_RECIPE, encode
+
+
+@pytest.fixture(scope="module")
+def model(tiny_archive: Callable[..., Path]) -> ImageClassifier:
+    return load(tiny_archive())
+
+
+def test_the_same_picture_in_every_form_has_the_same_predictions(
+    model: ImageClassifier, cat: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(cat)
+    picture = Image.open(io.BytesIO(cat))
+    expected = model(cat)
+    assert [type(item) for item in expected] == [Prediction] * len(expected)
+    for form in (path, str(path), picture, np.asarray(picture), picture.convert("RGBA")):
+        assert model(form) == expected
+    assert model.core.identity.model.name in repr(model)
+
+
+def test_many_pictures_come_back_in_order_and_a_broken_one_keeps_its_problem(
+    model: ImageClassifier, cat: bytes, coffee: bytes
+) -> None:
+    found = model([cat, b"no picture", Image.open(io.BytesIO(coffee))], top_k=2)
+    assert found[0] == model(cat, top_k=2)
+    assert found[2] == model(coffee, top_k=2)
+    assert isinstance(found[1], Problem)
+    assert found[1].code == "not_an_image"
+    assert model([]) == []
+
+
+def test_an_array_of_pictures_is_a_batch(model: ImageClassifier, cat: bytes) -> None:
+    pixels = np.asarray(Image.open(io.BytesIO(cat)))
+    assert model(np.stack([pixels, pixels[:, ::-1]])) == [model(pixels), model(pixels[:, ::-1])]
+
+
+def test_a_grey_array_is_a_grey_picture(model: ImageClassifier, cat: bytes) -> None:
+    grey = Image.open(io.BytesIO(cat)).convert("L")
+    assert model(np.asarray(grey)) == model(encode(grey, "PNG"))
+
+
+def test_a_pillow_picture_is_turned_upright_and_stays_as_it_was(model: ImageClassifier, cat: bytes) -> None:
+    upright = Image.open(io.BytesIO(cat)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = encode(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    picture = Image.open(io.BytesIO(lying))
+    size = picture.size
+    assert model(picture) == model(upright)
+    assert picture.size == size
+
+
+def test_what_is_no_picture_says_what_is_one(model: ImageClassifier, tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="begins with these bytes"):
+        model(b"no picture")
+    with pytest.raises(TypeError, match="float64 is no picture: give uint8"):
+        model(np.zeros((8, 8, 3)))  # type: ignore[arg-type] # what is tested
+    with pytest.raises(ValueError, match=r"\[3, 8, 8\] is no picture: give \[H,W,3\]"):
+        model(np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"\[0, 8\] is no picture"):
+        model(np.zeros((0, 8), np.uint8))
+    with pytest.raises(TypeError, match="int is no picture"):
+        model(7)  # type: ignore[call-overload] # what is tested
+    with pytest.raises(FileNotFoundError):
+        model(tmp_path / "none.jpg")
+    with pytest.raises(Problem, match="from 1 to 10"):
+        model([], top_k=0)
+    with pytest.raises(Problem, match="from 1 to 10"):
+        model([], top_k=11)
+
+
+def test_a_picture_with_too_many_pixels_is_refused_however_it_comes(model: ImageClassifier) -> None:
+    side = round(model.core.recipe.input.max_pixels**0.5) + 1
+    with pytest.raises(Problem, match="more than the limit"):
+        model(Image.new("1", (side, side)))
+
+
+def test_a_truncated_file_opened_by_pillow_is_a_broken_picture(model: ImageClassifier, cat: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        model(Image.open(io.BytesIO(cat[: len(cat) // 2])))
+    assert caught.value.code == "image_broken"
+
+
+def test_a_recipe_with_weights_is_the_same_model_as_its_archive(
+    model: ImageClassifier, tiny_weights: Path, cat: bytes
+) -> None:
+    own = load(TINY_RECIPE, weights=tiny_weights)
+    assert own(cat) == model(cat)
+    assert own.core.identity.model == model.core.identity.model
+    assert own.core.identity.weights_sha256 == model.core.identity.weights_sha256
+
+
+def test_a_folder_is_an_archive_too(tiny_folder: Path, model: ImageClassifier, cat: bytes) -> None:
+    assert load(tiny_folder)(cat) == model(cat)
+
+
+def test_what_cannot_be_loaded_says_why(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UnusableError, match="is a recipe: say `weights=`"):
+        load(TINY_RECIPE)
+    with pytest.raises(UnusableError, match="weights of its own"):
+        load(tiny_archive(), weights="own.pth")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.mar")
+    cut = tmp_path / "cut.mar"
+    cut.write_bytes(tiny_archive().read_bytes()[:-100])
+    with pytest.raises(BrokenArchiveError, match=r"cut\.mar"):
+        load(cut)
+
+
+def test_the_unpacked_files_go_when_the_model_does(
+    tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cat: bytes
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = load(tiny_archive())
+    assert len(list(tmp_path.glob("archive-*"))) == 1
+    model(cat)
+    del model
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_archive_leaves_no_files(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.make_archive(str(tmp_path / "bad"), "zip", tiny_folder)
+    bad = (tmp_path / "bad.zip").rename(tmp_path / "bad.mar")
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad.write_bytes(content)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(BrokenArchiveError):
+        load(bad)
+    assert list(tmp_path.glob("archive-*")) == []
+
+
+@pytest.mark.slow
+def test_a_part_of_the_core_does_not_import_torch() -> None:
+    code = "import sys, classifier.recipe; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
