@@ -14,13 +14,13 @@ import torch
 from classifier.allocator import keep_memory
 from classifier.digests import verify
 from classifier.pipeline import Classifier
-from classifier.problems import NotSupported
-from classifier.service import Request, Response, answer, describe, problem_response
+from classifier.service import Request, Response, answer, answer_explanation, describe
 
 logger = logging.getLogger(__name__)
 
 _PICTURE_KEYS = ("body", "data", "file")  # the raw body, or the form field that carries the picture
-_TOP_K_HEADER = "x-top-k"
+# The front end drops the query of /predictions and /explanations, so there the parameters come as headers.
+_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method"}
 
 
 class ImageClassifierHandler:
@@ -51,26 +51,26 @@ class ImageClassifierHandler:
         TorchServe mixes predictions, explanations and describe calls in one batch; a row's headers tell them apart.
         """
         headers = [_lower_case(context.get_all_request_header(index)) for index in range(len(rows))]
-        special = [self._special(row_headers) for row_headers in headers]
-        requests = [
-            _request(row, headers[index], context.get_request_id(index))
-            for index, row in enumerate(rows)
-            if special[index] is None
+        requests = [_request(row, headers[index], context.get_request_id(index)) for index, row in enumerate(rows)]
+        kinds = [_kind(row_headers) for row_headers in headers]
+        predictions = [request for request, kind in zip(requests, kinds, strict=True) if kind == "predict"]
+        answers = iter(answer(self.classifier, predictions))  # before the explanations, which take longer
+        responses = [
+            next(answers) if kind == "predict" else self._answer_special(kind, request)
+            for request, kind in zip(requests, kinds, strict=True)
         ]
-        answers = iter(answer(self.classifier, requests))
-        responses = [response or next(answers) for response in special]
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
         return [response.body for response in responses]
 
-    def _special(self, headers: Mapping[str, str]) -> Response | None:
-        """The response to a row that is not a prediction; None for one that is."""
-        if headers.get("describe") == "True":
-            return describe(self.classifier)
-        if headers.get("explain") == "True":
-            return problem_response(NotSupported("this archive has no explanations; ask /predictions instead"))
-        return None
+    def _answer_special(self, kind: str, request: Request) -> Response:
+        return describe(self.classifier) if kind == "describe" else answer_explanation(self.classifier, request)
+
+
+def _kind(headers: Mapping[str, str]) -> str:
+    """What a row asks for; its headers say so."""
+    return next((kind for kind in ("describe", "explain") if headers.get(kind) == "True"), "predict")
 
 
 def _load(directory: Path, device: str) -> Classifier:
@@ -93,16 +93,19 @@ def _load(directory: Path, device: str) -> Classifier:
 
 
 def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str) -> Request:
-    """A row holds the body, or the form fields, and on some paths the query's parameters, all by name.
-
-    The front end drops the query of /predictions, so there the parameter comes as a header.
-    """
+    """A row holds the body, or the form fields, and on some paths the query's parameters, all by name."""
     body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
-    if _TOP_K_HEADER in headers:
-        parameters.setdefault("top_k", str(headers[_TOP_K_HEADER]))
-    content_type = str(headers.get("content-type", ""))
-    return Request(body=body, content_type=content_type, parameters=parameters, request_id=request_id)
+    for header, name in _HEADERS.items():
+        if header in headers:
+            parameters.setdefault(name, str(headers[header]))
+    return Request(
+        body=body,
+        content_type=str(headers.get("content-type", "")),
+        accept=str(headers.get("accept", "")),
+        parameters=parameters,
+        request_id=request_id,
+    )
 
 
 def _lower_case(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,10 +43,8 @@ def resize_and_crop(
         uint8 [crop, crop, 3].
     """
     width, height = extent or image.size
-    long = int(resize * max(width, height) / min(width, height))
-    resized_width, resized_height = (resize, long) if width <= height else (long, resize)
-    left, right = _crop_edges(width, resized_width, crop)
-    top, bottom = _crop_edges(height, resized_height, crop)
+    left, top, right, bottom = crop_region(width, height, resize, crop)
+    _, resized_height = _resized(width, height, resize)
     filtered, radius = _FILTERS[interpolation]
     # Rows first, columns second, each rounded to whole levels: what Pillow does when it resizes all of a picture, but
     # not always when it is given a box in both directions.
@@ -54,6 +52,19 @@ def resize_and_crop(
     first, last = max(0, math.floor(top) - margin), min(image.height, math.ceil(bottom) + margin)
     rows = image.resize((crop, last - first), filtered, box=(left, first, right, last))
     return np.array(rows.resize((crop, crop), filtered, box=(0, top - first, crop, bottom - first)))
+
+
+def crop_region(width: float, height: float, resize: int, crop: int) -> tuple[float, float, float, float]:
+    """Which part of an upright picture the model sees: left, top, right, bottom, in its pixels."""
+    resized_width, resized_height = _resized(width, height, resize)
+    left, right = _crop_edges(width, resized_width, crop)
+    top, bottom = _crop_edges(height, resized_height, crop)
+    return left, top, right, bottom
+
+
+def _resized(width: float, height: float, resize: int) -> tuple[int, int]:
+    long = int(resize * max(width, height) / min(width, height))
+    return (resize, long) if width <= height else (long, resize)
 
 
 def _crop_edges(side: float, resized: int, crop: int) -> tuple[float, float]:

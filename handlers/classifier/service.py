@@ -1,6 +1,7 @@
 """The HTTP contract without HTTP: the requests of a batch in, a response for each out. Servers only translate."""
 
 import base64
+import io
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOP_K = 5
 JSON = "application/json"
+_PNG = "image/png"
 
 _OBJECT = re.compile(rb"\s*\{")  # no picture format begins like a JSON object, so clients need not name the type
 _EXPECTED = 'expected {"instances": [{"b64": "<base64 of a picture>"}, …]}'
@@ -38,6 +40,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     body: Any
     content_type: str = ""
+    accept: str = ""  # what the client wants back, as in the header of that name
     parameters: Mapping[str, str] = {}
     request_id: str = ""
 
@@ -86,6 +89,51 @@ def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response
 def problem_response(problem: Problem) -> Response:
     """A problem as an answer."""
     return Response(status=problem.status, content_type=MEDIA_TYPE, body=msgspec.json.encode(problem.as_dict()))
+
+
+def answer_explanation(classifier: Classifier, request: Request) -> Response:
+    """Explain one class of one picture; `target` and `method` are parameters, `Accept: image/png` asks for a PNG."""
+    from classifier.explain import explain, overlay  # few servers are ever asked
+
+    try:
+        explanation = explain(
+            classifier,
+            _single_image(_parse(request, classifier)),
+            request.parameters.get("target"),
+            request.parameters.get("method"),
+        )
+        if _PNG in request.accept.lower():
+            stream = io.BytesIO()
+            overlay(explanation).save(stream, "PNG")
+            return Response(status=200, content_type=_PNG, body=stream.getvalue())
+    except Problem as problem:
+        return problem_response(problem)
+    except Exception:  # whatever it is, it is the trouble of this request alone
+        logger.exception("request %s: the explanation failed", request.request_id)
+        return problem_response(
+            Internal("the explanation failed; the server's log has the reason, under the id of this request")
+        )
+    return _json_response(
+        {
+            "class": f"{explanation.prediction.class_id} {explanation.prediction.class_name}",
+            "probability": explanation.prediction.probability,
+            "method": explanation.method,
+            "region": dict(zip(("left", "top", "right", "bottom"), explanation.region, strict=True)),
+            "heatmap": explanation.heatmap.astype(float).round(3).tolist(),
+            "model": classifier.identity.model,
+        }
+    )
+
+
+def _single_image(parsed: _Parsed | Problem) -> bytes:
+    if isinstance(parsed, Problem):
+        raise parsed
+    if len(parsed.images) > 1:
+        raise TooManyInstances("an explanation is of one picture")
+    (image,) = parsed.images
+    if isinstance(image, Problem):
+        raise image
+    return image
 
 
 def describe(classifier: Classifier) -> Response:

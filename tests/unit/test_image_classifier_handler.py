@@ -203,12 +203,13 @@ def test_every_row_of_a_mixed_batch_gets_its_own_status_type_and_answer(ask: Ask
         message({"body": bytearray(cat)}, {"X-Top-K": "11"}),
         message({"body": instances(coffee, cat)}),
     )
-    assert [answer.status for answer in answers] == [200, 415, 200, 200, 501, 422, 400, 400, 400, 200]
-    problems = {1: "not_an_image", 4: "not_supported", 5: "image_broken", 6: "empty_body", 7: "bad_json"}
+    assert [answer.status for answer in answers] == [200, 415, 200, 200, 200, 422, 400, 400, 400, 200]
+    problems = {1: "not_an_image", 5: "image_broken", 6: "empty_body", 7: "bad_json"}
     problems[8] = "bad_parameter"
     assert {index: answer.code for index, answer in enumerate(answers) if answer.status != 200} == problems
     assert {answer.content_type for answer in answers if answer.status == 200} == {JSON}
     assert answers[2].content["classes"] == 10
+    assert answers[4].content["method"] == "grad_cam"
     assert answers[1].phrase == "Unsupported Media Type"
     alone = [ask(message({"body": picture}))[0].content["probability"] for picture in (cat, coffee)]
     together = [answers[index].content["probability"] for index in (0, 3)]
@@ -216,6 +217,24 @@ def test_every_row_of_a_mixed_batch_gets_its_own_status_type_and_answer(ask: Ask
     assert alone[0] != pytest.approx(alone[1], abs=1e-4)
     assert together == pytest.approx(alone, abs=1e-6)
     assert in_json == pytest.approx(alone[::-1], abs=1e-6)
+
+
+def test_explanations_that_fail_change_nothing_for_their_neighbours(
+    ask: Ask, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no gradient today")
+
+    monkeypatch.setattr("classifier.explain._evidence", fail)
+    explained, predicted, unknown = ask(
+        message({"body": bytearray(cat)}, {"explain": "True"}),
+        message({"body": bytearray(cat)}),
+        message({"body": bytearray(cat)}, {"explain": "True", "X-Target": "no such class"}),
+    )
+    assert (explained.status, explained.code) == (500, "internal")
+    assert "gradient" not in explained.content["detail"]
+    assert predicted.status == 200
+    assert unknown.code == "bad_parameter"
 
 
 def test_a_batch_of_describe_calls_needs_no_picture(ask: Ask) -> None:

@@ -1,0 +1,179 @@
+"""Why a class: which parts of a picture speak for it. Captum computes; it is imported for the first explanation.
+
+Three methods, each with a small grid of numbers as its result:
+
+* `grad_cam`: the last convolution's activations, weighted by the class's gradient. Needs the eager runtime.
+* `integrated_gradients`: gradients on the way from a grey picture to this one. Needs the eager runtime.
+* `occlusion`: how much of the class's probability goes when a grey square covers a part. Works in every runtime.
+"""
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from classifier.decode import decode
+from classifier.pipeline import Classifier
+from classifier.preprocess import crop_region, normalize, resize_and_crop
+from classifier.problems import BadParameter, NotSupported
+from classifier.rank import Prediction
+from classifier.runtimes.eager import load_module
+
+Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+_GREY = 128  # what covers a part: near the mean of every normalisation
+_WINDOWS = 7  # parts a side; the occluding square moves by one, and is two of them wide
+_STEPS = 24  # of integrated gradients; its sum is then within some percent of the difference that it explains
+
+# The overlay's colours, from no evidence to all of it: red, green and blue at each stop.
+_STOPS = (0, 0.35, 0.7, 1)
+_COLOURS = ((0, 200, 255, 255), (0, 30, 190, 255), (60, 40, 0, 220))
+
+# Grad-CAM hangs hooks into the module, which belongs to one explanation at a time.
+_exclusive = threading.Lock()
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in a picture the evidence for a class is."""
+
+    prediction: Prediction  # the class that is explained
+    method: Method
+    region: tuple[float, float, float, float]  # what the model saw: left, top, right, bottom in pixels, upright
+    heatmap: NDArray[np.float32]  # [rows,columns] over that region, 0 … 1, of which 1 speaks most for the class
+    pixels: NDArray[np.uint8]  # [crop,crop,3], what the model saw
+
+
+def explain(classifier: Classifier, image: bytes, target: str | None = None, method: str | None = None) -> Explanation:
+    """Explain one class of one picture.
+
+    Args:
+        classifier: the model.
+        image: the bytes of a picture.
+        target: the class, by its id or its index; the likeliest one unless told.
+        method: one of `METHODS`; Grad-CAM where the runtime has gradients, otherwise occlusion.
+
+    Raises:
+        Problem: what is wrong with the picture, the target or the method; or this archive or server cannot do it.
+    """
+    chosen = _method(classifier, method)
+    spec = classifier.recipe.input
+    picture = decode(image, spec.max_pixels)
+    pixels = resize_and_crop(picture, spec.resize, spec.crop, spec.interpolation)
+    row = classifier.probabilities(pixels[None])[0]
+    index = _target(classifier, target, row)
+    label = classifier.labels[index]
+    with _exclusive:
+        evidence = _evidence(classifier, pixels, index, chosen)
+    positive = np.maximum(np.nan_to_num(evidence), 0)
+    return Explanation(
+        prediction=Prediction(label.class_id, label.class_name, float(row[index])),
+        method=chosen,
+        region=crop_region(*picture.size, spec.resize, spec.crop),
+        heatmap=(positive / (positive.max() or 1)).astype(np.float32),
+        pixels=pixels,
+    )
+
+
+def overlay(explanation: Explanation) -> Image.Image:
+    """What the model saw, in grey, with the evidence over it: from black over red and yellow to white."""
+    side = explanation.pixels.shape[0]
+    heat = Image.fromarray(explanation.heatmap).resize((side, side), Image.Resampling.BICUBIC)
+    values = np.clip(np.asarray(heat), 0, 1)
+    colours = np.stack([np.interp(values, _STOPS, channel) for channel in _COLOURS], axis=-1)
+    grey = np.asarray(Image.fromarray(explanation.pixels).convert("L"), np.float32)[..., None]
+    mixed = 0.55 * grey + 0.6 * values[..., None] * colours + 0.2 * explanation.pixels
+    return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+
+
+def _method(classifier: Classifier, asked: str | None) -> Method:
+    runtime = classifier.identity.model.runtime
+    if asked is None:
+        return "grad_cam" if runtime == "eager" else "occlusion"
+    known = next((method for method in METHODS if method == asked), None)
+    if known is None:
+        raise BadParameter(f"method must be one of {', '.join(METHODS)}")
+    if known != "occlusion" and runtime != "eager":
+        raise NotSupported(f"{known} needs gradients, which {runtime} has not; ask for occlusion, or an eager archive")
+    return known
+
+
+def _target(classifier: Classifier, asked: str | None, row: NDArray[np.float32]) -> int:
+    if asked is None:
+        return int(row.argmax())
+    ids = {label.class_id: index for index, label in enumerate(classifier.labels)}
+    if asked in ids:
+        return ids[asked]
+    if asked.isascii() and asked.isdigit() and len(asked) <= 9 and int(asked) < len(ids):
+        return int(asked)
+    raise BadParameter(f"target must be the id of a class, or an index from 0 to {len(ids) - 1}")
+
+
+def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, method: Method) -> NDArray[np.float32]:
+    """How much each part speaks for the class, [rows,columns], in the method's own unit."""
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise NotSupported("explanations need captum on the server: pip install captum") from error
+    if method == "occlusion":
+        return _occlusion(captum.attr, classifier, pixels, index)
+    source = classifier.source
+    module = _module(source.recipe.architecture, source.path, source.device)
+    floats = normalize(torch.from_numpy(pixels[None]).to(source.device), source.recipe.input.normalization)
+    if method == "grad_cam":
+        cam = captum.attr.LayerGradCam(module, last_convolution(module)).attribute(floats, index)
+        return _numpy(cam[0, 0])
+    grey = torch.full_like(torch.from_numpy(pixels[None]), _GREY).to(source.device)
+    gradients = captum.attr.IntegratedGradients(module).attribute(
+        floats, normalize(grey, source.recipe.input.normalization), index, n_steps=_STEPS, internal_batch_size=4
+    )
+    # signed sums over large parts: pixel by pixel it is mostly noise, which cancels out
+    return _numpy(nn.functional.adaptive_avg_pool2d(gradients.sum(1), _WINDOWS)[0])
+
+
+def _occlusion(attr: Any, classifier: Classifier, pixels: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
+    side = pixels.shape[0]
+    stride = max(1, side // _WINDOWS)
+
+    def probability(batch: Tensor) -> Tensor:  # [N,H,W,3] of the levels of pixels
+        return torch.from_numpy(classifier.probabilities(batch.numpy().astype(np.uint8)))
+
+    lost = attr.Occlusion(probability).attribute(
+        torch.from_numpy(pixels[None]).float(),
+        sliding_window_shapes=(2 * stride, 2 * stride, 3),
+        strides=(stride, stride, 3),
+        baselines=float(_GREY),
+        target=index,
+        perturbations_per_eval=classifier.recipe.serving.batch_size,
+    )
+    return _numpy(nn.functional.adaptive_avg_pool2d(lost.sum(3), _WINDOWS)[0])
+
+
+def _numpy(values: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = values.detach().float().cpu().numpy()
+    return array
+
+
+@lru_cache(maxsize=2)
+def _module(architecture: str, path: Path, device: str) -> nn.Module:
+    """The archive's module in float32, for its gradients; the weights are mapped from the same file."""
+    return load_module(architecture, path).to(device)
+
+
+def last_convolution(module: nn.Module) -> nn.Module:
+    """The last convolution of a network: the latest place that still knows where in the picture something is.
+
+    Raises:
+        NotSupported: it has none.
+    """
+    found = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    if not found:
+        raise NotSupported("Grad-CAM needs a convolution, and this network has none; ask for occlusion")
+    return found[-1]
