@@ -1,14 +1,18 @@
 """Real servers with real archives, each on free ports, in a process group and temp folder of its own."""
 
 import os
+import socket
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from scripts.client import Client
 from scripts.config import read_config, with_free_ports
@@ -19,7 +23,14 @@ CHECKOUT = Path(__file__).parents[2]
 STORE = CHECKOUT / "model_store"
 BUILD_DEADLINE_S = 900
 
-_OURS = ("ts.model_server", "org.pytorch.serve.ModelServer", "model_service_worker", "prometheus")
+_OURS = (
+    "ts.model_server",
+    "org.pytorch.serve.ModelServer",
+    "model_service_worker",
+    "prometheus",
+    "-m devserver",
+    "chromium",
+)
 
 
 def make(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -69,6 +80,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def client(server: Server) -> Client:
     return Client(server.addresses)
+
+
+@pytest.fixture(scope="session")
+def devserver(archives: None) -> Iterator[str]:
+    """The address of a Flask server with the eager EfficientNet-Lite0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "devserver", "--archive", "efficientnet_lite0-eager", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for_ping(address, process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for_ping(address: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the Flask server ended by itself"
+        try:
+            if requests.get(f"{address}/ping", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise TimeoutError(f"no answer from {address}")
 
 
 @pytest.fixture(scope="session", autouse=True)

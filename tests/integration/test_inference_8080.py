@@ -1,7 +1,11 @@
-"""The inference port over REST, with real pictures: the HTTP contract as a client sees it."""
+"""The inference port over REST, with real pictures: the HTTP contract as a client sees it.
+
+Tests that take an `address` hold for every server: TorchServe and the Flask one.
+"""
 
 import base64
 import hashlib
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,9 +32,25 @@ TIMEOUT_S = 60
 LITE0 = "efficientnet_lite0"
 
 
-def post(server: Server, model: str, body: bytes | None = None, **options: Any) -> requests.Response:
-    url = f"{server.addresses.inference}/predictions/{model}"
-    return requests.post(url, data=body, timeout=TIMEOUT_S, **options)
+@pytest.fixture(params=["TorchServe", "Flask"])
+def address(request: pytest.FixtureRequest) -> str:
+    """Where a server with the eager EfficientNet-Lite0 answers."""
+    if request.param == "Flask":
+        found: str = request.getfixturevalue("devserver")
+        return found
+    return torchserve(request.getfixturevalue("server"))
+
+
+def torchserve(server: Server) -> str:
+    return server.addresses.inference
+
+
+def post(address: str, model: str, body: bytes | None = None, **options: Any) -> requests.Response:
+    return requests.post(f"{address}/predictions/{model}", data=body, timeout=TIMEOUT_S, **options)
+
+
+def explanation(address: str, body: bytes, **headers: str) -> requests.Response:
+    return requests.post(f"{address}/explanations/{LITE0}", data=body, headers=headers, timeout=TIMEOUT_S)
 
 
 def test_ping_is_healthy(client: Client) -> None:
@@ -52,8 +72,8 @@ def test_options_describes_the_api(server: Server) -> None:
         ("motorcycle_left.png", "moped"),
     ],
 )
-def test_photographs_get_their_class(server: Server, picture: str, name: str) -> None:
-    response = post(server, LITE0, photograph(picture).read_bytes())
+def test_photographs_get_their_class(address: str, picture: str, name: str) -> None:
+    response = post(address, LITE0, photograph(picture).read_bytes())
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
     answer = response.json()
@@ -76,7 +96,7 @@ def test_vgg16_answers_as_its_own_file_does_in_process(server: Server, client: C
     from classifier.runtimes.eager import load_module
     from torchvision.models import VGG16_Weights
 
-    answer = post(server, "vgg16", cat).json()
+    answer = post(torchserve(server), "vgg16", cat).json()
     digest = client.describe("vgg16")["customizedMetadata"]["weights_sha256"]
     files = (CHECKOUT / "weights").glob("vgg16-*.pth")
     weights = next(path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() == digest)
@@ -91,17 +111,17 @@ def test_vgg16_answers_as_its_own_file_does_in_process(server: Server, client: C
     assert answer["model"]["weights"] == ("IMAGENET1K_V1" if trained else "untrained")
 
 
-def test_the_version_in_the_path_is_the_one_that_answers(server: Server, cat: bytes) -> None:
-    assert post(server, f"{LITE0}/1.0", cat).json()["model"]["version"] == "1.0"
-    assert post(server, f"{LITE0}/9.9", cat).status_code == 404
+def test_the_version_in_the_path_is_the_one_that_answers(address: str, cat: bytes) -> None:
+    assert post(address, f"{LITE0}/1.0", cat).json()["model"]["version"] == "1.0"
+    assert post(address, f"{LITE0}/9.9", cat).status_code == 404
 
 
 @pytest.mark.parametrize("field", ["data", "file"])
-def test_a_form_field_carries_the_picture_and_another_top_k(server: Server, coffee: bytes, field: str) -> None:
-    response = post(server, LITE0, None, files={field: ("cup.png", coffee)})
+def test_a_form_field_carries_the_picture_and_another_top_k(address: str, coffee: bytes, field: str) -> None:
+    response = post(address, LITE0, None, files={field: ("cup.png", coffee)})
     assert response.json()["predictions"][0]["class_name"] == "espresso"
     response = requests.post(
-        f"{server.addresses.inference}/predictions/{LITE0}",
+        f"{address}/predictions/{LITE0}",
         files={field: coffee},
         data={"top_k": "2"},
         timeout=TIMEOUT_S,
@@ -111,11 +131,11 @@ def test_a_form_field_carries_the_picture_and_another_top_k(server: Server, coff
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/octet-stream"])
 def test_json_carries_several_pictures_each_with_its_own_answer(
-    server: Server, cat: bytes, coffee: bytes, content_type: str
+    address: str, cat: bytes, coffee: bytes, content_type: str
 ) -> None:
     pictures = [base64.b64encode(picture).decode() for picture in (cat, b"no picture", coffee)]
     body = json.dumps({"instances": [{"b64": picture} for picture in [*pictures, "%%%"]]}).encode()
-    response = post(server, LITE0, body, headers={"Content-Type": content_type})
+    response = post(address, LITE0, body, headers={"Content-Type": content_type})
     assert response.status_code == 200
     first, second, third, fourth = response.json()["instances"]
     assert first["class"] == "n02124075 Egyptian cat"
@@ -126,15 +146,15 @@ def test_json_carries_several_pictures_each_with_its_own_answer(
 
 
 def test_top_k_is_a_header_where_the_front_end_drops_the_query(server: Server, cat: bytes) -> None:
-    assert len(post(server, LITE0, cat, headers={"X-Top-K": "7"}).json()["predictions"]) == 7
+    assert len(post(torchserve(server), LITE0, cat, headers={"X-Top-K": "7"}).json()["predictions"]) == 7
     # TorchServe 0.12.0 passes the query on here, and only here
     url = f"{server.addresses.inference}/models/{LITE0}/invoke?top_k=3"
     assert len(requests.post(url, data=cat, timeout=TIMEOUT_S).json()["predictions"]) == 3
 
 
 @pytest.mark.parametrize("top_k", ["0", "-1", "1001", "five", "1e1", "9" * 100])
-def test_top_k_out_of_range_is_refused(server: Server, cat: bytes, top_k: str) -> None:
-    assert_problem(post(server, LITE0, cat, headers={"X-Top-K": top_k}), 400, "bad_parameter")
+def test_top_k_out_of_range_is_refused(address: str, cat: bytes, top_k: str) -> None:
+    assert_problem(post(address, LITE0, cat, headers={"X-Top-K": top_k}), 400, "bad_parameter")
 
 
 def bomb() -> bytes:
@@ -162,22 +182,39 @@ def bomb() -> bytes:
         (b'{"instances": [' + b",".join([b'{"b64": "aaaa"}'] * 65) + b"]}", 413, "too_many_instances"),
     ],
 )
-def test_what_cannot_be_answered_gets_its_documented_problem(
-    server: Server, body: bytes, status: int, code: str
-) -> None:
-    assert_problem(post(server, LITE0, body), status, code)
+def test_what_cannot_be_answered_gets_its_documented_problem(address: str, body: bytes, status: int, code: str) -> None:
+    assert_problem(post(address, LITE0, body), status, code)
 
 
-def test_explanations_are_refused_as_not_supported(server: Server, cat: bytes) -> None:
-    url = f"{server.addresses.inference}/explanations/{LITE0}"
-    assert_problem(requests.post(url, data=cat, timeout=TIMEOUT_S), 501, "not_supported")
+def test_an_explanation_is_a_small_heat_map_or_a_picture(address: str, cat: bytes) -> None:
+    response = explanation(address, cat)
+    assert response.status_code == 200, response.text
+    assert len(response.content) < 20_000
+    answer = response.json()
+    assert answer["class"] == "n02124075 Egyptian cat"
+    assert answer["method"] == "grad_cam"
+    assert max(max(row) for row in answer["heatmap"]) == 1
+    assert answer["model"]["name"] == LITE0
+    tiger = explanation(address, cat, **{"X-Target": "n02123159", "X-Method": "occlusion"}).json()
+    assert tiger["class"] == "n02123159 tiger cat"
+    assert tiger["method"] == "occlusion"
+    picture = explanation(address, cat, Accept="image/png")
+    assert picture.headers["Content-Type"] == "image/png"
+    assert Image.open(io.BytesIO(picture.content)).size == (224, 224)
+
+
+def test_what_cannot_be_explained_gets_its_documented_problem(address: str, cat: bytes) -> None:
+    assert_problem(explanation(address, cat, **{"X-Target": "no such class"}), 400, "bad_parameter")
+    assert_problem(explanation(address, cat, **{"X-Method": "guessing"}), 400, "bad_parameter")
+    assert_problem(explanation(address, cat[:500], Accept="image/png"), 422, "image_broken")
+    assert_problem(explanation(address, b""), 400, "empty_body")
 
 
 def test_what_the_front_end_answers_by_itself_keeps_its_shape(server: Server, cat: bytes) -> None:
-    unknown = post(server, "no_such_model", cat)
+    unknown = post(torchserve(server), "no_such_model", cat)
     assert unknown.status_code == 404
     assert unknown.json()["type"] == "ModelNotFoundException"
-    too_large = post(server, LITE0, bytes(21 * 1024 * 1024))
+    too_large = post(torchserve(server), LITE0, bytes(21 * 1024 * 1024))
     assert too_large.status_code == 413
 
 
@@ -202,8 +239,6 @@ def rotated(picture: Image.Image, orientation: int) -> bytes:
 
 def reference_top5(data: bytes) -> list[str]:
     """Top-5 class names by Pillow, torchvision's transforms and the package's own EfficientNet-Lite0."""
-    import io
-
     import numpy as np
     from torchvision.models import VGG16_Weights
 
@@ -254,8 +289,8 @@ def odd_pictures() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("kind", "data"), odd_pictures().items(), ids=list(odd_pictures()))
-def test_pictures_of_every_kind_get_the_reference_transforms_top5(server: Server, kind: str, data: bytes) -> None:
-    response = post(server, LITE0, data)
+def test_pictures_of_every_kind_get_the_reference_transforms_top5(address: str, kind: str, data: bytes) -> None:
+    response = post(address, LITE0, data)
     assert response.status_code == 200, (kind, response.text)
     assert [item["class_name"] for item in response.json()["predictions"]] == reference_top5(data)
 
@@ -277,7 +312,7 @@ def test_three_bad_requests_in_a_batch_of_eight_change_nothing_for_the_other_fiv
         ThreadPoolExecutor(8) as pool,
     ):
         before = batches(tmp_path / "state")
-        responses = list(pool.map(lambda body: post(server, LITE0, body), bodies))
+        responses = list(pool.map(lambda body: post(torchserve(server), LITE0, body), bodies))
         assert batches(tmp_path / "state") == before + 1
     assert [response.status_code for response in responses] == [200, 400, 200, 415, 200, 422, 200, 200]
     for index, code in ((1, "empty_body"), (3, "not_an_image"), (5, "image_broken")):
@@ -285,6 +320,33 @@ def test_three_bad_requests_in_a_batch_of_eight_change_nothing_for_the_other_fiv
     classes = [response.json()["class"] for response in responses if response.ok]
     cat_class, coffee_class = "n02124075 Egyptian cat", "n07920052 espresso"
     assert classes == [cat_class, coffee_class, cat_class, coffee_class, cat_class]
+
+
+def test_predictions_and_explanations_in_one_batch_each_get_their_own_kind_of_answer(
+    tmp_path: Path, cat: bytes, coffee: bytes
+) -> None:
+    recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
+    recipe["serving"] |= {"batch_size": 8, "max_batch_delay_ms": 5000}
+    (tmp_path / "batching.yaml").write_text(yaml.safe_dump(recipe))
+    build(Options(recipe=tmp_path / "batching.yaml", store=tmp_path / "store", cache=tmp_path / "cache"))
+
+    def ask(index: int) -> requests.Response:
+        kind = ("predictions", "explanations")[index % 2]
+        body = (cat, coffee)[index // 2 % 2]
+        return requests.post(f"{torchserve(server)}/{kind}/{LITE0}", data=body, timeout=TIMEOUT_S)
+
+    with (
+        serving(tmp_path / "state", LITE0, store=tmp_path / "store", log_config=None) as server,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        before = batches(tmp_path / "state")
+        responses = list(pool.map(ask, range(16)))
+        assert batches(tmp_path / "state") == before + 2
+    for index, response in enumerate(responses):
+        assert response.status_code == 200, response.text
+        assert response.json()["class"] == ("n02124075 Egyptian cat", "n07920052 espresso")[index // 2 % 2]
+        assert ("heatmap" in response.json()) == bool(index % 2)
+        assert ("predictions" in response.json()) != bool(index % 2)
 
 
 def batches(state: Path) -> int:

@@ -1,0 +1,129 @@
+"""The Flask application: HTTP to the core's requests and back."""
+
+import threading
+from http import HTTPStatus
+from typing import Any, Final
+
+import flask
+import msgspec
+from classifier.pipeline import Classifier
+from classifier.problems import MEDIA_TYPE
+from classifier.service import Request, Response, answer, answer_explanation, describe
+from werkzeug.exceptions import HTTPException
+
+MAX_BODY: Final = 20 * 1024 * 1024  # bytes; as max_request_size in config.properties
+
+_PICTURE_FIELDS: Final = ("data", "file")
+_HEADERS: Final = {"X-Top-K": "top_k", "X-Target": "target", "X-Method": "method"}  # as on TorchServe
+# The page loads nothing from elsewhere, and nothing that it shows can run.
+_POLICY: Final = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(classifier: Classifier) -> flask.Flask:
+    """The application that serves one loaded model, one request at a time: runtimes are not made for more."""
+    app = flask.Flask("devserver")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
+    model = classifier.identity.model
+    one_at_a_time = threading.Lock()
+
+    def check(name: str, version: str) -> None:
+        if (name, version) not in ((model.name, model.version), (model.name, "")):
+            flask.abort(HTTPStatus.NOT_FOUND, f"this server has {model.name} {model.version} only")
+
+    @app.get("/")
+    def page() -> str:
+        return flask.render_template("page.html", model=model, formats="JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+
+    @app.get("/ping")
+    def ping() -> dict[str, str]:
+        return {"status": "Healthy"}
+
+    @app.get("/models/<name>")
+    def models(name: str) -> flask.Response:
+        check(name, "")
+        return _flask(describe(classifier))
+
+    @app.post("/predict")
+    def predict() -> flask.Response:
+        with one_at_a_time:
+            (response,) = answer(classifier, [_request()])
+        return _flask(_flattened(response))
+
+    @app.post("/predictions/<name>", defaults={"version": ""})
+    @app.post("/predictions/<name>/<version>")
+    def predictions(name: str, version: str) -> flask.Response:
+        check(name, version)
+        with one_at_a_time:
+            (response,) = answer(classifier, [_request()])
+        return _flask(response)
+
+    @app.post("/explanations/<name>", defaults={"version": ""})
+    @app.post("/explanations/<name>/<version>")
+    def explanations(name: str, version: str) -> flask.Response:
+        check(name, version)
+        with one_at_a_time:
+            return _flask(answer_explanation(classifier, _request()))
+
+    app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_secure)
+    return app
+
+
+def _http_error(error: HTTPException) -> flask.Response:
+    """What Flask answers by itself, an unknown path say, as a problem too."""
+    return _problem(error.code or HTTPStatus.INTERNAL_SERVER_ERROR, error.description or "")
+
+
+def _secure(response: flask.Response) -> flask.Response:
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _request() -> Request:
+    """The request that Flask is answering, as the core wants it."""
+    got = flask.request
+    form = got.mimetype == "multipart/form-data"
+    parameters = {**got.args.to_dict(), **(got.form.to_dict() if form else {})}
+    for header, name in _HEADERS.items():
+        if header in got.headers:
+            parameters.setdefault(name, got.headers[header])
+    part = next((got.files[field] for field in _PICTURE_FIELDS if field in got.files), None) if form else None
+    body = got.get_data() if not form else part and part.read()
+    return Request(
+        body=body, content_type=got.content_type or "", accept=got.headers.get("Accept", ""), parameters=parameters
+    )
+
+
+def _flattened(response: Response) -> Response:
+    """The answer to one picture with the likeliest class's `class_id` and `class_name` beside the contract's fields."""
+    if response.status != HTTPStatus.OK:
+        return response
+    content: dict[str, Any] = msgspec.json.decode(response.body)
+    if "predictions" not in content:
+        return response
+    best = content["predictions"][0]
+    return msgspec.structs.replace(
+        response,
+        body=msgspec.json.encode({"class_id": best["class_id"], "class_name": best["class_name"], **content}),
+    )
+
+
+def _flask(response: Response) -> flask.Response:
+    return flask.Response(response.body, response.status, content_type=response.content_type)
+
+
+def _problem(status: int, detail: str) -> flask.Response:
+    """A problem of HTTP itself: without a type of its own (RFC 9457, about:blank)."""
+    phrase = HTTPStatus(status).phrase
+    content = {
+        "type": "about:blank",
+        "title": phrase,
+        "status": int(status),
+        "code": phrase.lower().replace(" ", "_"),
+        "detail": detail,
+    }
+    return flask.Response(msgspec.json.encode(content), status, content_type=MEDIA_TYPE)
