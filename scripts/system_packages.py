@@ -6,16 +6,34 @@ As root on Debian it installs what is missing; elsewhere it says what to install
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Final
 
 from scripts.console import UserError, done, err, run, step
 
-PACKAGES: Final = {"prometheus": "prometheus", "wrk": "wrk"}  # program: Debian package
+# Program, or header of a library: Debian package.
+PACKAGES: Final = {
+    "prometheus": "prometheus",
+    "wrk": "wrk",
+    "chromium": "chromium",
+    "cmake": "cmake",
+    "pkg-config": "pkg-config",
+    "jpeglib.h": "libjpeg-dev",
+    "png.h": "libpng-dev",
+    "libexif/exif-data.h": "libexif-dev",
+    "nlohmann/json.hpp": "nlohmann-json3-dev",
+}
 
 
 def missing() -> dict[str, str]:
-    """The programs that are not there, with the package of each."""
-    return {program: package for program, package in PACKAGES.items() if shutil.which(program) is None}
+    """What is not there, with the package of each."""
+    return {name: package for name, package in PACKAGES.items() if not _is_there(name)}
+
+
+def _is_there(name: str) -> bool:
+    if name.endswith((".h", ".hpp")):
+        return Path("/usr/include", name).exists()
+    return shutil.which(name) is not None
 
 
 def main() -> None:
