@@ -23,6 +23,10 @@ P99_MS      ?=
 TRIALS      ?=
 LABELS      ?=
 WORKERS     ?=
+TARGET      ?=
+METHOD      ?=
+OUTPUT      ?= explanation.png
+PORT        ?= 5000
 STORE       ?= model_store
 STATE       ?= .torchserve
 CONFIG      ?= config.properties
@@ -116,12 +120,43 @@ predict: $(READY) ## classify a picture (IMAGE=<path> MODEL= VERSION= TOP_K= GRP
 	@$(call needs,IMAGE)$(RUN) scripts.predict '$(IMAGE)' --state $(STATE) --model $(MODEL) $(if $(VERSION),--version $(VERSION)) \
 	  $(if $(TOP_K),--top-k $(TOP_K)) $(if $(GRPC),--grpc)
 
+.PHONY: classify
+classify: $(READY) ## classify a picture without any server (IMAGE=<path> ARCHIVE=efficientnet_lite0-openvino TOP_K=)
+	@$(call needs,IMAGE)$(RUN) scripts.classify '$(IMAGE)' --store $(STORE) --archive '$(or $(ARCHIVE),$(MODEL))' $(if $(TOP_K),--top-k $(TOP_K))
+
+.PHONY: explain
+explain: $(READY) ## a picture of what speaks for a class (IMAGE=<path> ARCHIVE= TARGET=<class id> METHOD= OUTPUT=explanation.png)
+	@$(call needs,IMAGE)$(RUN) scripts.explain '$(IMAGE)' --store $(STORE) --archive '$(or $(ARCHIVE),$(MODEL))' --output '$(OUTPUT)' \
+	  $(if $(TARGET),--target '$(TARGET)') $(if $(METHOD),--method $(METHOD))
+
+.PHONY: devserver
+devserver: $(READY) ## a page to try pictures on, for development (ARCHIVE=efficientnet_lite0-eager PORT=5000)
+	@$(RUN) devserver --store $(STORE) --archive '$(or $(ARCHIVE),$(MODEL))' --port $(PORT)
+
 .PHONY: demo
 demo: $(READY) ## from nothing to a photograph classified by both models
 	@$(MAKE) --no-print-directory archive MODEL=vgg16 RUNTIME=eager
 	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=eager
 	@$(MAKE) --no-print-directory serve MODELS='vgg16 efficientnet_lite0'
 	@$(RUN) scripts.demo --state $(STATE)
+
+##@ Elsewhere
+
+.PHONY: onnx
+onnx: $(READY) ## the model as a checked ONNX file with its printed graph, in onnx/ (MODEL=)
+	@$(MAKE) --no-print-directory archive RUNTIME='eager onnxruntime'
+	@$(RUN) scripts.onnx_file $(MODEL) --store $(STORE)
+
+.PHONY: bundle
+bundle: $(READY) ## what programs in other languages need: TorchScript, constants, labels, golden vectors, in bundles/ (MODEL=)
+	@$(MAKE) --no-print-directory archive RUNTIME=torchscript
+	@$(RUN) scripts.bundle $(MODEL) --store $(STORE) --output bundles/$(MODEL)
+
+.PHONY: cpp
+cpp: bundle ## the C++ program, edge/cpp/build/classify, and what it needs (MODEL=)
+	@cmake -S edge/cpp -B edge/cpp/build -DTORCH=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])') >/dev/null
+	@cmake --build edge/cpp/build --parallel 2 >/dev/null
+	@echo 'edge/cpp/build/classify bundles/$(MODEL) <picture>...'
 
 ##@ Managing versions
 
@@ -199,7 +234,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(STORE) weights tuned $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(STORE) weights tuned onnx bundles edge/cpp/build $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

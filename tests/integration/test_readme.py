@@ -5,11 +5,13 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from mktestdocs.__main__ import grab_code_blocks
 
 from scripts.config import Addresses, addresses, read_config, with_free_ports, write_config
+from scripts.golden import photograph
 from scripts.server import find
-from tests.integration.conftest import CHECKOUT
+from tests.integration.conftest import CHECKOUT, make
 
 README = CHECKOUT / "README.md"
 DEADLINE_S = 900
@@ -60,6 +62,16 @@ def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) ->
     assert "vgg16 2.0 is READY" in said
     assert '"openapi"' in said
     assert "ts_inference_requests_total" in said
+
+
+def test_the_readmes_python_does_what_it_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert make("archive", "MODEL=efficientnet_lite0", "RUNTIME=openvino").returncode == 0
+    monkeypatch.chdir(CHECKOUT)
+    (block,) = [code for code in grab_code_blocks(README.read_text(), lang="python") if "load(" in code]
+    exec(block.replace("cat.jpg", str(photograph("chelsea.png"))), {})  # noqa: S102 - the README's own code
+    assert capsys.readouterr().out == "Egyptian cat\n"
 
 
 def test_the_readme_names_every_target_and_no_other() -> None:
