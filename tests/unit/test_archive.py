@@ -26,7 +26,7 @@ from scripts.golden import golden_set
 from scripts.packing import Format
 from scripts.parity import Report, exported_logits, golden_pixels
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
-from tests.unit.conftest import contents
+from tests.unit.conftest import command, contents, start
 
 FORMATS: tuple[Format, ...] = ("zip-store", "tgz", "no-archive")
 EVERYWHERE = {  # what the archives of all runtimes hold, the core's modules apart
@@ -46,21 +46,6 @@ def changed_recipe(folder: Path, **changes: object) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(TINY_RECIPE.read_text()) | changes))
     return path
-
-
-def command(options: Options, *more: str) -> list[str]:
-    """The build as a command line."""
-    given = {"--recipe": options.recipe, "--golden": options.golden, "--store": options.store, "--cache": options.cache}
-    flags = [f"{flag}={value}" for flag, value in given.items()]
-    return [sys.executable, "-m", "scripts.archive", *flags, "--weights", options.weights, *more]
-
-
-def start(arguments: list[str], hash_seed: str) -> subprocess.Popen[str]:
-    """Start a build in a process of its own, as `make archive` does. A hash seed of 0 spares it a second start."""
-    environment = os.environ | {"PYTHONPATH": str(THIRD_MODEL), "PYTHONHASHSEED": hash_seed}
-    return subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
 
 
 @pytest.mark.parametrize(
@@ -127,88 +112,6 @@ def test_weights_that_nobody_trained_are_called_so(
     path, _ = build(replace(options, recipe=recipe, weights="auto"))
     assert json.loads(contents(path)["identity.json"])["model"]["weights"] == UNTRAINED
     assert "UNTRAINED WEIGHTS" in capsys.readouterr().err
-
-
-def twice(options: Options) -> list[Options]:
-    """The same build from a cache and into a store of its own each time."""
-    return [replace(options, store=options.store / name, cache=options.cache / name) for name in ("one", "another")]
-
-
-def assert_no_trace(path: Path, folder: Path) -> None:
-    for name, data in contents(path).items():
-        for place in (Path.cwd(), folder, Path(sys.prefix), Path.home()):
-            assert len(place.parts) < 3 or str(place).encode() not in data, f"{place} is in {name}"
-
-
-@pytest.mark.parametrize("archive_format", FORMATS)
-def test_two_builds_of_the_same_are_the_same_and_tell_nothing_of_this_machine(
-    archive_format: Format, options: Options, tmp_path: Path
-) -> None:
-    one, another = (build(item)[0] for item in twice(replace(options, archive_format=archive_format)))
-    if archive_format == "no-archive":
-        assert contents(one) == contents(another)
-    else:
-        assert one.read_bytes() == another.read_bytes()
-    assert_no_trace(one, tmp_path)
-
-
-# torch numbers the classes that it traces in one process, so here each build has a process of its own, as with make
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "archive_format", "hash_seeds"), [("trace", "tgz", ("0", "0")), ("script", "zip-store", ("1", "2"))]
-)
-def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
-    method: str, archive_format: Format, hash_seeds: tuple[str, str], options: Options, tmp_path: Path
-) -> None:
-    builds = twice(options)
-    flags = ("--runtime", "torchscript", "--torchscript", method, "--format", archive_format)
-    running = [start(command(item, *flags), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
-    for process in running:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-    one, another = (item.store / archive_name("tiny", "torchscript", "float32", archive_format) for item in builds)
-    assert one.read_bytes() == another.read_bytes()
-    assert_no_trace(one, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("runtime", "precision"),
-    [("eager", "float16"), ("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "int8")],
-)
-def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_machine(
-    runtime: str, precision: str, options: Options, tmp_path: Path
-) -> None:
-    builds = twice(options)
-    running = [start(command(item, "--runtime", runtime, "--precision", precision), "0") for item in builds]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    one, another = (item.store / archive_name("tiny", runtime, precision, "zip-store") for item in builds)
-    different = [name for name, data in contents(one).items() if contents(another)[name] != data]
-    assert different == []
-    assert one.read_bytes() == another.read_bytes()
-    assert_no_trace(one, tmp_path)
-
-
-@pytest.mark.slow
-def test_two_builds_of_aotinductor_are_the_same(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "compiled"  # emptied in between, or the second build would find what the first compiled
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
-    built = []
-    for item in twice(options):
-        process = start(command(item, "--runtime", "aotinductor"), "0")
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-        built.append(item.store / archive_name("tiny", "aotinductor", "float32", "zip-store"))
-        assert any(cache.rglob("*.so"))
-        shutil.rmtree(cache)
-    one, another = built
-    different = [name for name, data in contents(one).items() if contents(another)[name] != data]
-    assert different == []
-    assert one.read_bytes() == another.read_bytes()
 
 
 def test_int8_chooses_its_scales_on_views_of_the_golden_set(options: Options, golden: Path) -> None:
