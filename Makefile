@@ -234,7 +234,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(STORE) weights tuned onnx bundles edge/cpp/build $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(STORE) weights tuned onnx bundles edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

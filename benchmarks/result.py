@@ -116,7 +116,6 @@ class Result(msgspec.Struct, kw_only=True):
     variants: list[Variant] = []
     starts: dict[str, list[Start]] = {}
     stock_further_worker_mb: dict[str, float] = {}
-    stock_cpu_ms: dict[str, float] = {}
     decode: list[Decode] = []
     agreement: dict[str, dict[str, float]] = {}  # model, archive: share of 200 views with the float32 eager top-1
 

@@ -6,15 +6,22 @@ from typing import Any, Final
 
 import flask
 import msgspec
+from classifier.decode import FORMATS
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
-from classifier.service import Request, Response, answer, answer_explanation, describe
+from classifier.service import (
+    PARAMETER_HEADERS,
+    PICTURE_FIELDS,
+    Request,
+    Response,
+    answer,
+    answer_explanation,
+    describe,
+)
 from werkzeug.exceptions import HTTPException
 
 MAX_BODY: Final = 20 * 1024 * 1024  # bytes; as max_request_size in config.properties
 
-_PICTURE_FIELDS: Final = ("data", "file")
-_HEADERS: Final = {"X-Top-K": "top_k", "X-Target": "target", "X-Method": "method"}  # as on TorchServe
 # The page loads nothing from elsewhere, and nothing that it shows can run.
 _POLICY: Final = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -35,7 +42,7 @@ def create_app(classifier: Classifier) -> flask.Flask:
 
     @app.get("/")
     def page() -> str:
-        return flask.render_template("page.html", model=model, formats="JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+        return flask.render_template("page.html", model=model, formats=", ".join(FORMATS))
 
     @app.get("/ping")
     def ping() -> dict[str, str]:
@@ -88,10 +95,10 @@ def _request() -> Request:
     got = flask.request
     form = got.mimetype == "multipart/form-data"
     parameters = {**got.args.to_dict(), **(got.form.to_dict() if form else {})}
-    for header, name in _HEADERS.items():
+    for header, name in PARAMETER_HEADERS.items():
         if header in got.headers:
             parameters.setdefault(name, got.headers[header])
-    part = next((got.files[field] for field in _PICTURE_FIELDS if field in got.files), None) if form else None
+    part = next((got.files[field] for field in PICTURE_FIELDS if field in got.files), None) if form else None
     body = got.get_data() if not form else part and part.read()
     return Request(
         body=body, content_type=got.content_type or "", accept=got.headers.get("Accept", ""), parameters=parameters

@@ -14,13 +14,19 @@ import torch
 from classifier.allocator import keep_memory
 from classifier.digests import verify
 from classifier.pipeline import Classifier
-from classifier.service import Request, Response, answer, answer_explanation, describe
+from classifier.service import (
+    PARAMETER_HEADERS,
+    PICTURE_FIELDS,
+    Request,
+    Response,
+    answer,
+    answer_explanation,
+    describe,
+)
 
 logger = logging.getLogger(__name__)
 
-_PICTURE_KEYS = ("body", "data", "file")  # the raw body, or the form field that carries the picture
-# The front end drops the query of /predictions and /explanations, so there the parameters come as headers.
-_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method"}
+_PICTURE_KEYS = ("body", *PICTURE_FIELDS)  # the raw body, or the form field that carries the picture
 
 
 class ImageClassifierHandler:
@@ -96,7 +102,7 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
     """A row holds the body, or the form fields, and on some paths the query's parameters, all by name."""
     body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
-    for header, name in _HEADERS.items():
+    for header, name in PARAMETER_HEADERS.items():
         if header in headers:
             parameters.setdefault(name, str(headers[header]))
     return Request(

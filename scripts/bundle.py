@@ -16,13 +16,13 @@ from classifier.pipeline import Classifier, load_pixels
 from classifier.preprocess import NORMALIZATIONS, normalize
 from classifier.problems import Problem
 from classifier.rank import top_k
+from classifier.service import checked_top_k
 
 from scripts.console import UserError, done, run
 from scripts.golden import labelled
 from scripts.store import find_archive
 from scripts.unpack import loaded
 
-_TOP: Final = 5
 MODEL_FILE: Final = "model.pt"
 BUNDLE_FILE: Final = "bundle.json"
 
@@ -58,8 +58,9 @@ def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
     floats = normalize(torch.from_numpy(pixels[None]), classifier.recipe.input.normalization)
     np.save(folder / f"{path.stem}.npy", floats[0].contiguous().numpy())
     logits = classifier.logits(pixels[None])
+    probabilities, labels = classifier.probabilities(pixels[None])[0], classifier.labels
     answer = {
-        "predictions": top_k(classifier.probabilities(pixels[None])[0], classifier.labels, _TOP),
+        "predictions": top_k(probabilities, labels, checked_top_k(None, len(labels))),
         "logits": logits[0].tolist(),
     }
     (folder / f"{path.stem}.json").write_bytes(msgspec.json.encode(answer))

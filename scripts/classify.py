@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("--archive", default="vgg16", help="name or path of an archive of the store")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--top-k", type=int, default=5)
+    parser.add_argument("--top-k", type=int)
     arguments = parser.parse_args()
     with loaded(find_archive(arguments.archive, arguments.store).path) as core:
         try:

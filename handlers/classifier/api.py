@@ -17,11 +17,11 @@ from classifier.errors import UnusableError
 from classifier.identity import Identity, Model
 from classifier.labels import load_labels
 from classifier.pipeline import Classifier
-from classifier.problems import BadParameter, Problem
+from classifier.problems import Problem
 from classifier.rank import Prediction
 from classifier.recipe import read_recipe
 from classifier.runtimes import Source, load_runtime
-from classifier.service import DEFAULT_TOP_K
+from classifier.service import checked_top_k
 from classifier.unpack import unpack
 
 # A path, the bytes of a file, a Pillow picture, or pixels: uint8 [H,W,3] in RGB, or [H,W] in grey.
@@ -41,19 +41,19 @@ class ImageClassifier:
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a sequence of strs
-        self, pictures: str | os.PathLike[str] | bytes | Image.Image, top_k: int = DEFAULT_TOP_K
+        self, pictures: str | os.PathLike[str] | bytes | Image.Image, top_k: int | None = None
     ) -> list[Prediction]: ...
     @overload
-    def __call__(self, pictures: Sequence[Picture], top_k: int = DEFAULT_TOP_K) -> list[list[Prediction] | Problem]: ...
+    def __call__(self, pictures: Sequence[Picture], top_k: int | None = None) -> list[list[Prediction] | Problem]: ...
     @overload
-    def __call__(self, pictures: NDArray[np.uint8], top_k: int = DEFAULT_TOP_K) -> Any: ...
-    def __call__(self, pictures: Picture | Sequence[Picture], top_k: int = DEFAULT_TOP_K) -> Any:
+    def __call__(self, pictures: NDArray[np.uint8], top_k: int | None = None) -> Any: ...
+    def __call__(self, pictures: Picture | Sequence[Picture], top_k: int | None = None) -> Any:
         """Classify one picture, or many in as few forward passes as the recipe's batch size allows.
 
         Args:
             pictures: a path, the bytes of a file, a Pillow picture, or an array uint8 [H,W,3] (RGB) or [H,W] (grey);
                 or many: a list of any of these, or an array uint8 [N,H,W,3].
-            top_k: how many classes to return, 1 … number of classes.
+            top_k: how many classes to return, 1 … number of classes; five, or as many as there are, unless told.
 
         Returns:
             For one picture its predictions, likeliest first. For many a list: of each its predictions, or the `Problem`
@@ -64,14 +64,12 @@ class ImageClassifier:
             OSError: a path cannot be read.
             TypeError, ValueError: an array that is no picture; the message says what is expected.
         """
-        classes = len(self.core.labels)
-        if not 1 <= top_k <= classes:
-            raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
+        top_k = checked_top_k(top_k, len(self.core.labels))
         if many := _is_batch(pictures):
             given: Sequence[Any] = pictures  # type: ignore[assignment] # an array is a sequence of its rows
         else:
             given = [pictures]
-        found = self.core.classify([_picture(item) for item in given], [min(top_k, classes)] * len(given))
+        found = self.core.classify([_picture(item) for item in given], [top_k] * len(given))
         if many:
             return found
         (only,) = found

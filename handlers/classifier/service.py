@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOP_K = 5
 JSON = "application/json"
+PICTURE_FIELDS = ("data", "file")  # of a form, one of which carries the picture
+# Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
+PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method"}
 _PNG = "image/png"
 
 _OBJECT = re.compile(rb"\s*\{")  # no picture format begins like a JSON object, so clients need not name the type
@@ -201,12 +204,21 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
 
 def _parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
     text = parameters.get("top_k")
-    if text is None:
-        return min(DEFAULT_TOP_K, classes)
     # more than nine digits are more than any number of classes, and int() of a long string is slow
-    if text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= classes:
-        return int(text)
-    raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
+    whole = text is not None and text.isascii() and text.isdigit() and len(text) <= 9
+    return checked_top_k(None if text is None else int(text) if whole else 0, classes)
+
+
+def checked_top_k(asked: int | None, classes: int) -> int:
+    """How many classes to return: five, or as many as there are, unless asked otherwise.
+
+    Raises:
+        BadParameter: out of range.
+    """
+    top_k = min(DEFAULT_TOP_K, classes) if asked is None else asked
+    if not 1 <= top_k <= classes:
+        raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
+    return top_k
 
 
 def _decode_json(body: bytes | bytearray) -> object:

