@@ -23,12 +23,13 @@ from benchmarks.measure import (
     serving_stock,
 )
 from benchmarks.pictures import Kind, make_pictures
-from benchmarks.report import markdown, plot, replace_block
+from benchmarks.report import markdown, plot
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
 from scripts.archive import archive_name
 from scripts.compare import compare_archives
 from scripts.console import UserError, done, out, run, step
+from scripts.pages import replace_block
 from scripts.server import Server
 from scripts.store import Archive, find_archive
 
@@ -135,7 +136,9 @@ def _write(result: Result, options: Options) -> None:
     pictures = "".join(f"\n![{path.stem}]({path.name})\n" for path in plots)
     (options.output / f"{stem}.md").write_text(f"# {stem}\n\n{text}{pictures}")
     if not result.quick:
-        replace_block(Path("README.md"), f"{text}\nPlots and all figures: [{stem}.md]({options.output}/{stem}.md)")
+        replace_block(
+            Path("README.md"), "bench", f"{text}\nPlots and all figures: [{stem}.md]({options.output}/{stem}.md)"
+        )
     out.print(text, markup=False)
     done(f"{options.output / stem}.md")
 

@@ -21,7 +21,7 @@ from benchmarks.stock import stock_config
 from scripts.client import Client
 from scripts.config import CONFIG_FILE, Addresses, read_config, with_free_ports
 from scripts.console import UserError
-from scripts.server import Server, find, start, stop, wait_ready
+from scripts.server import LOG_CONFIG, Server, find, serving, start, stop
 from scripts.store import Archive
 
 _WARM_UP_S: Final = 2
@@ -61,14 +61,11 @@ def serving_stock(archive: Archive) -> Iterator[Server]:
 
 @contextmanager
 def _serving(archive: Archive, config: dict[str, str], *, ours: bool) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        state = Path(folder)
-        try:
-            server = start(config, [archive], state) if ours else start(config, [archive], state, log_config=None)
-            wait_ready(server, state)
-            yield server
-        finally:
-            stop(state)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        serving(config, [archive], Path(folder), LOG_CONFIG if ours else None) as server,
+    ):
+        yield server
 
 
 def url(server: Server) -> str:

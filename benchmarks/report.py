@@ -13,7 +13,6 @@ from benchmarks.result import LIGHT_CLIENTS, Result, Variant
 mpl.use("agg")
 from matplotlib import pyplot as plt  # after the choice of a backend that needs no display
 
-_BEGIN, _END = "<!-- bench: written by `make bench` -->", "<!-- /bench -->"
 _FLOAT: Final = "float32"
 
 
@@ -210,12 +209,3 @@ def _plot_open_loop(model: str, variants: list[Variant], path: Path) -> Path:
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path
-
-
-def replace_block(page: Path, text: str) -> None:
-    """Put a text between the marks of a page."""
-    before, begin, rest = page.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no marks {_BEGIN} … {_END}")
-    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -152,6 +154,19 @@ def wait_ready(server: Server, state: Path) -> None:
         client.wait_ready(server.models, _READY_DEADLINE_S, check)
     except TimeoutError as error:
         raise UserError(f"{error}; see {log}") from error
+
+
+@contextmanager
+def serving(
+    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG
+) -> Iterator[Server]:
+    """A server that is ready, and is stopped in the end; arguments and errors as of `start` and `wait_ready`."""
+    try:
+        server = start(config, archives, state, log_config)
+        wait_ready(server, state)
+        yield server
+    finally:
+        stop(state)
 
 
 def stop(state: Path) -> bool:

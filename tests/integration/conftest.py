@@ -16,7 +16,8 @@ import requests
 
 from scripts.client import Client
 from scripts.config import read_config, with_free_ports
-from scripts.server import LOG_CONFIG, Server, start, stop, wait_ready
+from scripts.server import LOG_CONFIG, Server
+from scripts.server import serving as start_and_stop
 from scripts.store import find_archive
 
 CHECKOUT = Path(__file__).parents[2]
@@ -54,12 +55,8 @@ def serving(
     """A TorchServe with these archives, ready; stopped in the end."""
     config = with_free_ports(read_config(CHECKOUT / "config.properties"))
     config |= {"model_store": str(store)} | settings
-    try:
-        server = start(config, [find_archive(name, store) for name in archives], state, log_config)
-        wait_ready(server, state)
+    with start_and_stop(config, [find_archive(name, store) for name in archives], state, log_config) as server:
         yield server
-    finally:
-        stop(state)
 
 
 @pytest.fixture(scope="session", autouse=True)

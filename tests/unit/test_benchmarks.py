@@ -8,7 +8,7 @@ from PIL import Image
 from benchmarks.__main__ import measure_agreement
 from benchmarks.load import Load
 from benchmarks.pictures import make_pictures, mixed
-from benchmarks.report import markdown, plot, replace_block, targets
+from benchmarks.report import markdown, plot, targets
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Decode, Lone, Open, Result, Round, Start, Variant, new_result
 from scripts.store import find_archive
 
@@ -101,16 +101,6 @@ def test_plots_are_pictures(result: Result, tmp_path: Path) -> None:
     for path in paths:
         with Image.open(path) as image:
             assert min(image.size) > 100
-
-
-def test_a_page_keeps_what_is_around_the_block(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- bench: written by `make bench` -->\nold\n<!-- /bench -->\nafter\n")
-    replace_block(page, "new")
-    assert page.read_text() == "before\n<!-- bench: written by `make bench` -->\nnew\n<!-- /bench -->\nafter\n"
-    page.write_text("no marks")
-    with pytest.raises(ValueError, match="marks"):
-        replace_block(page, "new")
 
 
 def test_the_request_set_has_the_sizes_it_says(tmp_path: Path) -> None:

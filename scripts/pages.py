@@ -1,0 +1,17 @@
+"""Pages of the documentation that a program writes a part of, between two marks."""
+
+from pathlib import Path
+
+
+def replace_block(page: Path, target: str, text: str) -> None:
+    """Put a text between `<!-- <target>: written by `make <target>` -->` and `<!-- /<target> -->`.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    begin_mark, end_mark = f"<!-- {target}: written by `make {target}` -->", f"<!-- /{target} -->"
+    before, begin, rest = page.read_text().partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
+    if not (begin and end):
+        raise ValueError(f"{page} has no marks {begin_mark} … {end_mark}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
