@@ -97,7 +97,7 @@ private fun Screen() {
         Row(horizontalArrangement = Arrangement.spacedBy(8.dp)) {
             Button({ choose.launch(PickVisualMediaRequest(PickVisualMedia.ImageOnly)) }) { Text("Choose a picture") }
             if (context.packageManager.hasSystemFeature(PackageManager.FEATURE_CAMERA_ANY)) {
-                Button({ photograph = context.newPhotograph()?.also(take::launch) }) { Text("Take one") }
+                Button({ photograph = context.newPhotograph()?.also { take.launch(it) } }) { Text("Take one") }
             }
         }
         thumbnail?.let { Image(it.asImageBitmap(), "the picture", Modifier.fillMaxWidth().heightIn(max = 320.dp)) }
