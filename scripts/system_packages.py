@@ -11,7 +11,9 @@ from typing import Final
 
 from scripts.console import UserError, done, err, run, step
 
-# Program, or header of a library: Debian package.
+JARS: Final = Path("/usr/share/java")
+
+# Program, header of a library, or Java archive: Debian package.
 PACKAGES: Final = {
     "prometheus": "prometheus",
     "wrk": "wrk",
@@ -22,6 +24,8 @@ PACKAGES: Final = {
     "png.h": "libpng-dev",
     "libexif/exif-data.h": "libexif-dev",
     "nlohmann/json.hpp": "nlohmann-json3-dev",
+    "junit4.jar": "junit4",
+    "json-android.jar": "libandroid-json-org-java",
 }
 
 
@@ -33,6 +37,8 @@ def missing() -> dict[str, str]:
 def _is_there(name: str) -> bool:
     if name.endswith((".h", ".hpp")):
         return Path("/usr/include", name).exists()
+    if name.endswith(".jar"):
+        return (JARS / name).exists()
     return shutil.which(name) is not None
 
 
