@@ -26,6 +26,7 @@ WORKERS     ?=
 TARGET      ?=
 METHOD      ?=
 OUTPUT      ?= explanation.png
+PAGE        ?=
 PORT        ?= 5000
 STORE       ?= model_store
 STATE       ?= .torchserve
@@ -157,6 +158,18 @@ cpp: bundle ## the C++ program, edge/cpp/build/classify, and what it needs (MODE
 	@cmake -S edge/cpp -B edge/cpp/build -DTORCH=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])') >/dev/null
 	@cmake --build edge/cpp/build --parallel 2 >/dev/null
 	@echo 'edge/cpp/build/classify bundles/$(MODEL) <picture>...'
+
+.PHONY: mobile
+mobile: $(READY) ## programs for phones with their app's golden vectors, in bundles/<model>-mobile/ (MODEL= GOLDEN=<folder> CALIBRATION=<folder>)
+	@$(MAKE) --no-print-directory archive RUNTIME=eager PRECISION=float32
+	@$(MAKE) --no-print-directory bundles/$(MODEL)-mobile/bundle.json
+
+bundles/$(MODEL)-mobile/bundle.json: $(STORE)/$(MODEL)-eager.mar $(addprefix scripts/,mobile.py bundle.py) | $(READY)
+	@$(RUN) scripts.mobile $(MODEL) --store $(STORE) --output $(@D) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)')
+
+.PHONY: everywhere
+everywhere: archives onnx cpp mobile ## every home of a model asked about the same photographs: same answers? how big, how fast? (MODEL= PAGE=<page to write the table into>)
+	@$(RUN) scripts.everywhere $(MODEL) --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
 
 ##@ Managing versions
 

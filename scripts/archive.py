@@ -138,7 +138,7 @@ def _stage(
     step(f"exporting {recipe.name} for {variant.runtime} in {variant.precision}, weights: {weights.name}")
     module = load_module(recipe.architecture, weights.path)
     pictures = golden_set(options.golden)
-    calibration = calibration_pixels(options, recipe, pictures) if variant.precision == "int8" else None
+    calibration = calibration_pixels(options.calibration, recipe, pictures) if variant.precision == "int8" else None
     serialized = workdir / f"{recipe.name}{SERIALIZED_SUFFIX[variant.runtime]}"
     beside = export(
         Export(
@@ -184,14 +184,14 @@ def _stage(
     ), report
 
 
-def calibration_pixels(options: Options, recipe: Recipe, golden: list[Path]) -> NDArray[np.uint8]:
+def calibration_pixels(folder: Path | None, recipe: Recipe, golden: list[Path]) -> NDArray[np.uint8]:
     """Pictures for int8 to choose its scales on, uint8 [N,H,W,3]: the user's folder, or views of the golden set.
 
     Raises:
         UserError: the folder has no pictures, or one cannot be used.
     """
-    if options.calibration is not None:
-        return golden_pixels(pictures_in(options.calibration, "CALIBRATION"), recipe)
+    if folder is not None:
+        return golden_pixels(pictures_in(folder, "CALIBRATION"), recipe)
     spec = recipe.input
     return np.stack(
         [

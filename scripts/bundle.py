@@ -29,8 +29,14 @@ BUNDLE_FILE: Final = "bundle.json"
 
 def write_bundle(classifier: Classifier, folder: Path) -> None:
     """Write the bundle of a loaded TorchScript archive."""
-    (folder / "golden").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(classifier.source.path, folder / MODEL_FILE)
+    write_facts(classifier, folder)
+
+
+def write_facts(classifier: Classifier, folder: Path) -> None:
+    """Write what is true of a model in any language: `bundle.json` and the golden vectors."""
+    (folder / "golden").mkdir(exist_ok=True)
     (folder / BUNDLE_FILE).write_bytes(
         msgspec.json.format(msgspec.json.encode(constants(classifier)), indent=1) + b"\n"
     )

@@ -5,6 +5,7 @@
 
 #include <torch/script.h>
 
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -37,6 +38,7 @@ torch::Tensor normalize(std::vector<std::uint8_t>& pixels, const ordered_json& i
 }
 
 ordered_json classify(torch::jit::Module& model, const ordered_json& bundle, const std::filesystem::path& path, bool all) {
+  const auto begin = std::chrono::steady_clock::now();
   const auto& input = bundle.at("input");
   const Picture picture = decode(read(path), input.at("max_pixels"), kDecodeMargin * input.at("resize").get<int>());
   auto pixels = resize_and_crop(picture, input.at("resize"), input.at("crop"), input.at("interpolation"));
@@ -51,6 +53,7 @@ ordered_json classify(torch::jit::Module& model, const ordered_json& bundle, con
     predictions.push_back({{"class_id", label.at("class_id")}, {"class_name", label.at("class_name")}, {"probability", best[i].item<float>()}});
   }
   ordered_json answer{{"picture", path.string()}, {"predictions", predictions}, {"model", bundle.at("model")}};
+  answer["milliseconds"] = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   if (all) answer["logits"] = std::vector<float>(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.size(0));
   return answer;
 }

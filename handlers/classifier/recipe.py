@@ -95,6 +95,12 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError("float32_layers is for openvino in bfloat16 and int8")
 
 
+class Mobile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the int8 program for phones needs."""
+
+    float32_layers: list[str] = []  # that stay so: blocks by their names in the architecture
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model. `recipes/README.md` explains every field."""
 
@@ -105,6 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     input: Input
     serving: Serving
     archives: Annotated[list[Variant], Meta(min_length=1)]
+    mobile: Mobile = Mobile()
 
     def __post_init__(self) -> None:
         """Refuse archives that could not be told apart, by file name or by version."""
