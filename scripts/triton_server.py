@@ -158,7 +158,7 @@ def running(
     """A server on loopback ports for HTTP, gRPC and metrics. Without a log it writes to the terminal.
 
     Raises:
-        UserError: it does not start, or a port is taken.
+        UserError: it does not start, a port is taken, or a model is for a backend that it does not carry.
     """
     check_ports(dict(zip(Addresses._fields, ports, strict=True)), "or use PORTS=free")
     if not repository.is_dir():
@@ -167,6 +167,7 @@ def running(
     installed = (packages / "pytriton" / "tritonserver").resolve()
     if not installed.is_dir():
         raise UserError(f"there is no Triton in {environment}; `make triton-serve` installs it")
+    _check_backends(repository, installed)
     with tempfile.TemporaryDirectory(prefix="triton-") as name:
         temporary = Path(name)
         server = _start(installed, repository, environment, temporary, ports, log)
@@ -177,6 +178,17 @@ def running(
             _stop(server)
             for region in _SHARED_MEMORY.glob(f"{temporary.name}*"):  # of a Python model that was killed
                 region.unlink()
+
+
+def _check_backends(repository: Path, installed: Path) -> None:
+    carried = {path.name for path in (installed / "backends").iterdir()}
+    for config in sorted(repository.glob("*/config.pbtxt")):
+        for backend in re.findall(r'^backend: "(\w+)"', config.read_text(), re.MULTILINE):
+            if backend not in carried:
+                raise UserError(
+                    f"{config.parent.name} is for the backend {backend}, which NVIDIA's container has and this Triton "
+                    "has not; `make triton BACKEND=python` writes what it can serve"
+                )
 
 
 def _start(

@@ -1,6 +1,7 @@
 """What needs no Triton: what is said when it cannot start, and what its answers become."""
 
 import struct
+import sys
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def test_the_reason_is_each_model_that_failed_or_else_the_end_of_the_log(tmp_pat
         f'E1 model_lifecycle.cc:642] "{failed}\\n\\nAt:\\n  model.py(3)\\n"\nI1 "failed to load \'tiny_rank\'"\n'
     )
     assert _reason(log) == failed
+
+
+def test_a_backend_that_this_triton_has_not_is_one_clear_line(tmp_path: Path) -> None:
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    installed = tmp_path / "environment" / "lib" / python / "site-packages" / "pytriton" / "tritonserver"
+    (installed / "backends" / "python").mkdir(parents=True)
+    (tmp_path / "repository" / "tiny_network").mkdir(parents=True)
+    (tmp_path / "repository" / "tiny_network" / "config.pbtxt").write_text('name: "a"\nbackend: "onnxruntime"\n')
+    with (
+        pytest.raises(UserError, match=r"tiny_network is for the backend onnxruntime.*`make triton BACKEND=python`"),
+        serving(tmp_path / "repository", tmp_path / "environment"),
+    ):
+        pass
