@@ -65,10 +65,14 @@ def write_repository(archives: Sequence[Archive], backend: Backend, repository: 
     names = [model, *(f"{model}_{name}" for name in STEPS)]
     with tempfile.TemporaryDirectory(dir=repository.parent, prefix=".triton-") as temporary:
         written = Path(temporary)
+        tensors = set()
         for archive in archives:
             with unpacked(archive.path) as folder:
                 version = _version(archive, folder)
+                tensors.add((version.recipe.input.crop, version.classes))
                 _write_version(version, backend, written)
+        if len(tensors) > 1:  # versions share a configuration
+            raise UserError("the archives differ in crop or in the number of labels; build all from the same recipe")
         (written / model / str(version.number)).mkdir(
             parents=True
         )  # Triton wants it, though there is nothing to put in

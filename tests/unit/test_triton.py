@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from scripts.archive import Options, build
 from scripts.console import UserError
 from scripts.store import Archive, find_archive
 from scripts.triton import STEPS, Backend, Version, settings, version_number, write_repository
-from tests.conftest import TINY_RECIPE
+from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
 Find = Callable[..., Archive]
 
@@ -178,6 +179,15 @@ def test_archives_that_do_not_go_together_are_refused(find: Find, options: Optio
     twin, _ = build(msgspec.structs.replace(options, runtime="torchscript", version="1.0"))
     with pytest.raises(UserError, match="the same version"):
         write_repository([eager, find_archive(twin.name, twin.parent)], "python", tmp_path / "repository")
+
+
+def test_archives_with_other_sizes_of_pictures_are_refused(find: Find, options: Options, tmp_path: Path) -> None:
+    shutil.copy(THIRD_MODEL / "labels.json", tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY_RECIPE.read_text().replace("crop: 32", "crop: 36"))
+    larger, _ = build(msgspec.structs.replace(options, recipe=tmp_path / "tiny.yaml", runtime="torchscript"))
+    with pytest.raises(UserError, match="differ in crop"):
+        write_repository([find("eager"), find_archive(larger.name, larger.parent)], "python", tmp_path / "repository")
+    assert list((tmp_path / "repository").iterdir()) == []
 
 
 def test_a_broken_archive_leaves_what_was_there(find: Find, tmp_path: Path) -> None:
