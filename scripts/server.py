@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -102,7 +102,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
     """
     refuse_a_second(state)
     listening = addresses(config)
-    _check_ports(listening)
+    check_ports(listening.ports(), "change config.properties, or use PORTS=free")
     java_home = find_java_home()
     _clean(state)
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
@@ -209,16 +209,24 @@ def _clean(state: Path) -> None:
         path.unlink()
 
 
-def _check_ports(listening: Addresses) -> None:
-    for name, port in listening.ports().items():
+def check_ports(ports: Mapping[str, int], otherwise: str) -> None:
+    """Refuse ports that are taken already.
+
+    Args:
+        ports: of loopback, by what they are for.
+        otherwise: what the user can do besides stopping the program that has one.
+
+    Raises:
+        UserError: one is taken; the message says by whom.
+    """
+    for name, port in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise UserError(
-                    f"port {port} ({name}) is taken{_owner(port)}; "
-                    "stop that program, change config.properties, or use PORTS=free"
+                    f"port {port} ({name}) is taken{_owner(port)}; stop that program, {otherwise}"
                 ) from error
 
 

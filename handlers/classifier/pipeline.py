@@ -101,8 +101,8 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         try:
             rows = self.probabilities(np.stack(pixels))
         except Exception as error:
-            return [_internal(error) for _ in pixels]
-        return [row if _finite(row) else _internal(ValueError("the logits are not finite")) for row in rows]
+            return [internal_problem(error) for _ in pixels]
+        return [row if finite(row) else internal_problem(ValueError("the logits are not finite")) for row in rows]
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pixels [N,H,W,3] to probabilities [N,classes].
@@ -129,7 +129,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         """
         side = self.recipe.input.crop
         for size in {1, self.recipe.serving.batch_size}:
-            if not _finite(self.probabilities(np.zeros((size, side, side, 3), np.uint8))):
+            if not finite(self.probabilities(np.zeros((size, side, side, 3), np.uint8))):
                 raise ValueError("the logits of a black picture are not finite")
 
 
@@ -143,14 +143,15 @@ def load_pixels(image: Picture, spec: Input) -> NDArray[np.uint8] | Problem:
     except Problem as problem:
         return problem
     except Exception as error:  # out of memory, say: still only this picture's trouble
-        return _internal(error)
+        return internal_problem(error)
 
 
-def _finite(values: NDArray[np.float32]) -> bool:
+def finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value is infinite or nan."""
     return bool(np.isfinite(values).all())
 
 
-def _internal(cause: Exception) -> Internal:
+def internal_problem(cause: Exception) -> Internal:
     """What to tell a client of our own failure. The cause goes along for the log: only the caller knows whose it is."""
     problem = Internal("the classifier failed; the server's log has the reason, under the id of this request")
     problem.__cause__ = cause

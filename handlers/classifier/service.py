@@ -168,11 +168,12 @@ def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction]
         instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in own]
         return _json_response({"instances": instances, "model": model})
     (result,) = own
-    return (
-        problem_response(result)
-        if isinstance(result, Problem)
-        else _json_response({**_prediction(result), "model": model})
-    )
+    return problem_response(result) if isinstance(result, Problem) else prediction_response(result, model)
+
+
+def prediction_response(predictions: list[Prediction], model: Model) -> Response:
+    """The answer to one picture."""
+    return _json_response({**_prediction(predictions), "model": model})
 
 
 def _prediction(predictions: list[Prediction]) -> dict[str, object]:
@@ -186,7 +187,7 @@ def _prediction(predictions: list[Prediction]) -> dict[str, object]:
 
 def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
     try:
-        top_k = _parse_top_k(request.parameters, len(classifier.labels))
+        top_k = parse_top_k(request.parameters, len(classifier.labels))
         body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
         if body is None or body == b"":
             raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
@@ -202,7 +203,12 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
         return Internal("the request could not be read; the server's log has the reason, under the id of this request")
 
 
-def _parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
+def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
+    """How many classes a request asks for, in its parameter `top_k`.
+
+    Raises:
+        BadParameter: out of range, or no whole number.
+    """
     text = parameters.get("top_k")
     # more than nine digits are more than any number of classes, and int() of a long string is slow
     whole = text is not None and text.isascii() and text.isdigit() and len(text) <= 9

@@ -31,6 +31,8 @@ _OURS = (
     "prometheus",
     "-m devserver",
     "chromium",
+    "tritonserver",
+    "triton_python_backend_stub",
 )
 
 
@@ -111,7 +113,7 @@ def _wait_for_ping(address: str, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
-    """After all tests: no process, no listening port, no temporary folder that was not there before."""
+    """After all tests: no process, listening port, temporary folder or shared memory that was not there before."""
     processes, ports, folders = _processes(), _listening(), _temporary()
     yield
     assert _processes() - processes == set()
@@ -137,4 +139,5 @@ def _listening() -> set[int]:
 
 
 def _temporary() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("torchserve-*")}
+    folders = (Path(tempfile.gettempdir()), Path("/dev/shm"))  # noqa: S108 - where Triton's Python backend puts its own
+    return {str(path) for folder in folders for kind in ("torchserve", "triton") for path in folder.glob(f"{kind}-*")}
