@@ -186,7 +186,7 @@ $(TRITON)/.complete: pyproject.toml | $(READY)
 	@touch $@
 
 .PHONY: everywhere
-everywhere: archives onnx cpp mobile ## every home of a model asked about the same photographs: same answers? how big, how fast? (MODEL= PAGE=<page to write the table into>)
+everywhere: archives onnx cpp mobile triton $(TRITON)/.complete ## every home of a model asked about the same photographs: same answers? how big, how fast? (MODEL= PAGE=<page to write the table into>)
 	@$(RUN) scripts.everywhere $(MODEL) --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
 
 ##@ Managing versions

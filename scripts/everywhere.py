@@ -21,7 +21,7 @@ from scripts.store import find_archive
 from scripts.unpack import loaded
 
 _PICTURES: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
-_ROUNDS: Final = 5
+_WARM_UP, _ROUNDS = 5, 5  # rounds that are not timed, because servers compile while they answer; and that are
 # How far any class's probability may be from the reference's. `make parity` and `make mobile` measure on more pictures
 # what lower precisions change.
 _ALLOWED: Final = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.05, "int8": 0.15}
@@ -41,7 +41,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def visit(home: Home, pictures: list[Path], reference: NDArray[np.float32], labels: list[Label]) -> Row:
     """Ask a home about pictures, and compare its answers with the reference's probabilities [pictures,classes]."""
-    rounds = [[home.ask(picture) for picture in pictures] for _ in range(_ROUNDS)]
+    rounds = [[home.ask(picture) for picture in pictures] for _ in range(_WARM_UP + _ROUNDS)]
     found = np.stack([answer.probabilities for answer in rounds[-1]])
     difference, allowed = float(np.abs(found - reference).max()), _ALLOWED[home.precision]
     # of a near tie either class may come first
@@ -53,7 +53,7 @@ def visit(home: Home, pictures: list[Path], reference: NDArray[np.float32], labe
         difference=difference,
         same=difference <= allowed and bool((behind <= allowed).all()),
         megabytes=home.size / 1e6,
-        milliseconds=median(answer.milliseconds for answers in rounds[1:] for answer in answers),
+        milliseconds=median(answer.milliseconds for answers in rounds[_WARM_UP:] for answer in answers),
     )
 
 

@@ -1,6 +1,7 @@
 """The homes of a model: each is asked for the probabilities of all classes in one picture, in its own way."""
 
 import json
+import logging
 import subprocess
 import tempfile
 import threading
@@ -25,6 +26,9 @@ from scripts.grpc_client import GrpcClient
 from scripts.mobile import Forward, load_program
 from scripts.server import serving
 from scripts.store import Archive, archives_of, find_archive
+from scripts.triton import REPOSITORY
+from scripts.triton_server import Client as TritonClient
+from scripts.triton_server import serving as triton_serving
 from scripts.unpack import loaded
 
 PROGRAM: Final = Path("edge/cpp/build/classify")
@@ -105,11 +109,11 @@ def torchserve_homes(model: Model) -> Iterator[Home]:
     ):
         apis: dict[str, Client | GrpcClient] = {"REST": Client(server.addresses), "gRPC": grpc}
         for name, client in apis.items():
-            ask = timed(partial(_ask_torchserve, model, client))
+            ask = timed(partial(_ask_server, model, client))
             yield Home(name=f"TorchServe, {name}", precision="float32", size=archive.path.stat().st_size, ask=ask)
 
 
-def _ask_torchserve(model: Model, client: Client | GrpcClient, picture: Path) -> NDArray[np.float32]:
+def _ask_server(model: Model, client: Client | GrpcClient | TritonClient, picture: Path) -> NDArray[np.float32]:
     answer = client.predict(picture.read_bytes(), model.name, top_k=len(model.reference.labels))
     return model.ranked(answer["predictions"])
 
@@ -124,6 +128,7 @@ def flask_homes(model: Model) -> Iterator[Home]:
     with loaded(archive.path) as classifier:
         server = make_server("127.0.0.1", 0, create_app(classifier), threaded=True)
         thread = threading.Thread(target=server.serve_forever)
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request
         thread.start()
         session = requests.Session()
         session.trust_env = False
@@ -149,8 +154,8 @@ def cpp_homes(model: Model) -> Iterator[Home]:
     bundle = Path("bundles") / model.name
 
     def ask(picture: Path) -> Answer:
-        # the first picture of a process pays for its start
-        command: list[str | Path] = [PROGRAM, bundle, picture, picture, "--logits"]
+        # TorchScript compiles while it runs for the first times, so the last of a few counts
+        command: list[str | Path] = [PROGRAM, bundle, *[picture] * 4, "--logits"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if result.returncode:
             raise UserError(f"{PROGRAM}: {result.stderr or result.stdout}")
@@ -194,13 +199,22 @@ def _ask_mobile(model: Model, forward: Forward, picture: Path) -> NDArray[np.flo
     return row
 
 
+def triton_homes(model: Model) -> Iterator[Home]:
+    """The ONNX Runtime archive on NVIDIA's Triton, over HTTP."""
+    network = _built(REPOSITORY / f"{model.name}_network", "triton")
+    size = sum(path.stat().st_size for path in network.rglob("*") if path.is_file())
+    with triton_serving() as client:
+        ask = timed(partial(_ask_server, model, client))
+        yield Home(name="Triton, HTTP", precision="float32", size=size, ask=ask)
+
+
 def _built(path: Path, target: str) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}; `make {target}` writes it")
     return path
 
 
-HOMES: Final = (python_homes, torchserve_homes, flask_homes, cpp_homes, onnx_homes, mobile_homes)
+HOMES: Final = (python_homes, torchserve_homes, flask_homes, cpp_homes, onnx_homes, mobile_homes, triton_homes)
 
 
 def all_homes(model: Model) -> Generator[Home]:

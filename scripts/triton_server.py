@@ -22,7 +22,6 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 import requests
-from classifier.rank import Prediction
 
 from scripts.client import RequestFailedError, failure_of
 from scripts.config import free_port
@@ -55,13 +54,6 @@ class Server(NamedTuple):
 
     process: subprocess.Popen[bytes]
     addresses: Addresses
-
-
-class Answer(NamedTuple):
-    """What came back for a picture."""
-
-    predictions: list[Prediction]
-    milliseconds: float  # from sending the picture to having the answer
 
 
 class Client:
@@ -98,40 +90,6 @@ class Client:
     def metrics(self) -> str:
         """The metrics page, in Prometheus' text format."""
         return self._session.get(f"http://{self.addresses.metrics}/metrics", timeout=_TIMEOUT_S).text
-
-
-def answer(
-    pictures: Sequence[Path],
-    model: str,
-    repository: Path = REPOSITORY,
-    environment: Path = ENVIRONMENT,
-    top_k: int | None = None,
-) -> list[Answer]:
-    """Start a server, classify pictures one after the other, end it.
-
-    Args:
-        pictures: files.
-        model: its name in the repository.
-        repository: what `make triton` wrote.
-        environment: where the server is installed.
-        top_k: how many classes to return of each; all of them give all probabilities.
-
-    Raises:
-        UserError: the server does not start.
-        RequestFailedError: a picture cannot be classified.
-    """
-    with serving(repository, environment) as client:
-        contents = [path.read_bytes() for path in pictures]
-        for content in contents[:1]:  # it pays for what is only made when it is first needed
-            client.predict(content, model)
-        return [_timed(client, content, model, top_k) for content in contents]
-
-
-def _timed(client: Client, picture: bytes, model: str, top_k: int | None) -> Answer:
-    start = time.perf_counter()
-    answered = client.predict(picture, model, top_k)
-    milliseconds = 1000 * (time.perf_counter() - start)
-    return Answer(msgspec.convert(answered["predictions"], list[Prediction]), milliseconds)
 
 
 @contextmanager

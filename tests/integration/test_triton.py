@@ -18,7 +18,6 @@ import tritonclient.grpc
 import tritonclient.http
 from classifier.digests import DIGESTS_FILE, write_digests
 from classifier.pipeline import Classifier
-from classifier.rank import Prediction
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
@@ -28,7 +27,7 @@ from scripts.console import UserError
 from scripts.golden import labelled, photograph
 from scripts.store import find_archive
 from scripts.triton import REPOSITORY, write_repository
-from scripts.triton_server import ENVIRONMENT, Addresses, Client, answer, serving
+from scripts.triton_server import ENVIRONMENT, Addresses, Client, serving
 from scripts.unpack import loaded
 from tests.conftest import THIRD_MODEL
 from tests.integration.conftest import CHECKOUT, STORE, make
@@ -172,16 +171,6 @@ def test_metadata_and_configuration_tell_a_client_what_to_send(triton: Client) -
     assert metadata["inputs"] == [{"name": "IMAGE", "datatype": "UINT8", "shape": ["-1", "-1"]}]
     assert metadata["outputs"] == [{"name": "PREDICTIONS", "datatype": "BYTES", "shape": ["-1", "1"]}]
     assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (8, 1000)
-
-
-def test_the_function_for_other_programs_answers_as_python_does(
-    environment: Path, repository: Path, expected: list[dict[str, float]]
-) -> None:
-    answers = answer(labelled(), LITE0, repository, environment, top_k=CLASSES)
-    assert all(isinstance(item.predictions[0], Prediction) for item in answers)
-    for found, probabilities in zip(answers, expected, strict=True):
-        assert by_class(found.predictions) == pytest.approx(probabilities, abs=1e-4)
-        assert found.milliseconds > 0
 
 
 class Tiny(NamedTuple):
