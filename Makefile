@@ -27,6 +27,7 @@ TARGET      ?=
 METHOD      ?=
 OUTPUT      ?= explanation.png
 PAGE        ?=
+SPARSITY    ?=
 PORT        ?= 5000
 BACKEND     ?= python
 STORE       ?= model_store
@@ -233,6 +234,11 @@ tune: setup-system ## find the best archive, workers, threads, batch for this ma
 parity: $(READY) ## all archives of a model side by side: same answers? how big, how fast? (MODEL=)
 	@$(RUN) scripts.compare $(MODEL) --store $(STORE)
 
+.PHONY: prune
+prune: $(READY) ## what is left of a model with its smallest weights set to zero, in pruned/: table, plot, state_dicts (MODEL= SPARSITY="0.3 0.5" GOLDEN=<folder>)
+	@$(MAKE) --no-print-directory archive RUNTIME=eager PRECISION=float32
+	@$(RUN) scripts.prune $(MODEL) --store $(STORE) $(if $(SPARSITY),--sparsity $(SPARSITY)) $(if $(GOLDEN),--golden '$(GOLDEN)')
+
 .PHONY: evaluate
 evaluate: $(READY) ## top-1 and top-5 on labelled pictures (DATA=<folder of a folder a class> LABELS=<file> MODEL= ARCHIVE="a.mar b.mar")
 	@$(call needs,DATA)$(RUN) scripts.evaluate '$(DATA)' $(if $(LABELS),--labels '$(LABELS)') --model $(MODEL) --archives '$(ARCHIVE)' --store $(STORE)
@@ -265,7 +271,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(TRITON) $(STORE) weights tuned onnx bundles triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

@@ -12,7 +12,7 @@ from classifier.pipeline import Classifier
 from classifier.preprocess import resize_and_crop
 from classifier.recipe import PILLOW_LIMIT, Input
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.table import Column, Table
 
 from scripts.console import out, progress, run
 from scripts.golden import golden_set, labelled, views
@@ -94,7 +94,7 @@ def _rate(classifier: Classifier) -> float:
 def table(found: list[Comparison], pictures: int) -> Table:
     """Comparisons as people read them."""
     result = Table(
-        "archive",
+        Column("archive", no_wrap=True),
         "MB",
         f"top-1 as the first, {pictures} views",
         "… golden set",
