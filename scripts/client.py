@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -44,9 +45,19 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
 class Client:
     """One server's REST APIs. Retries a refused connection only: nothing is ever sent twice."""
 
-    def __init__(self, addresses: Addresses, timeout_s: float = 130, connect_retries: int = 3) -> None:
-        """Args: timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts."""
+    def __init__(
+        self, addresses: Addresses, timeout_s: float = 130, connect_retries: int = 3, key_file: Path | None = None
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            addresses: of the server.
+            timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts.
+            connect_retries: how often to try again when a connection is refused.
+            key_file: where TorchServe writes its tokens, if it asks for them.
+        """
         self.addresses = addresses
+        self._key_file = key_file
         self._timeouts = (_CONNECT_TIMEOUT_S, timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False  # the server is on this machine or in the cluster, never behind a proxy
@@ -180,9 +191,18 @@ class Client:
         except requests.JSONDecodeError as error:
             raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
 
+    def _authorization(self, url: str) -> dict[str, str]:
+        """The token for an API, read anew each time, because a server that was restarted has others."""
+        if self._key_file is None or not self._key_file.exists():
+            return {}
+        kind = "management" if url.startswith(self.addresses.management) else "inference"
+        return {"Authorization": f"Bearer {msgspec.json.decode(self._key_file.read_bytes())[kind]['key']}"}
+
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+        options = {"timeout": self._timeouts} | options
+        options["headers"] = options.get("headers", {}) | self._authorization(url)
         try:
-            response = self._session.request(method, url, **{"timeout": self._timeouts} | options)
+            response = self._session.request(method, url, **options)
         except requests.ConnectTimeout as error:
             raise RequestFailedError(0, "unreachable", f"no connection to {url} in {_CONNECT_TIMEOUT_S} s") from error
         except requests.Timeout as error:

@@ -30,7 +30,7 @@ def main() -> None:
     """Show the table for every model that the server has."""
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__)
     parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
-    client = Client(running(parser.parse_args().state).addresses)
+    client = running(parser.parse_args().state).client()
     path = photograph(PICTURE)
     try:
         models = sorted({version.name for version in client.versions()})

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Do what the command line says."""
     arguments = _parser().parse_args()
-    client = Client(running(arguments.state).addresses)
+    client = running(arguments.state).client()
     try:
         if arguments.command == "register":
             archive = _in_store(arguments.archive, arguments.state)

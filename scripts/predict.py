@@ -6,20 +6,19 @@ from typing import Any
 
 from rich.table import Table
 
-from scripts.client import Client, RequestFailedError
-from scripts.config import Addresses
+from scripts.client import RequestFailedError
 from scripts.console import UserError, out, run
 from scripts.grpc_client import GrpcClient
-from scripts.server import STATE_FOLDER, running
+from scripts.server import STATE_FOLDER, Server, running
 
 
 def predict(
-    addresses: Addresses, image: bytes, model: str, version: str | None, top_k: int | None, grpc: bool
+    server: Server, image: bytes, model: str, version: str | None, top_k: int | None, grpc: bool
 ) -> dict[str, Any]:
     """Classify a picture over REST or gRPC: the answer as the contract has it."""
     if not grpc:
-        return Client(addresses).predict(image, model, version, top_k)
-    with GrpcClient(addresses) as client:
+        return server.client().predict(image, model, version, top_k)
+    with GrpcClient(server.addresses) as client:
         return client.predict(image, model, version, top_k)
 
 
@@ -47,9 +46,9 @@ def main() -> None:
         image = arguments.image.read_bytes()
     except OSError as error:
         raise UserError(f"{arguments.image}: {error.strerror}") from error
-    addresses = running(arguments.state).addresses
+    server = running(arguments.state)
     try:
-        answer = predict(addresses, image, arguments.model, arguments.version or None, arguments.top_k, arguments.grpc)
+        answer = predict(server, image, arguments.model, arguments.version or None, arguments.top_k, arguments.grpc)
     except RequestFailedError as error:
         raise UserError(str(error)) from error
     out.print(answer_table(answer), soft_wrap=False)

@@ -8,7 +8,6 @@ from typing import Final
 
 from classifier.identity import UNTRAINED
 
-from scripts.client import Client
 from scripts.config import CONFIG_FILE, read_config, saved_models, with_free_ports
 from scripts.console import UserError, done, out, run, step, warn_untrained
 from scripts.server import (
@@ -110,7 +109,7 @@ def status(state: Path) -> None:
     """Where the server listens, and every version of every model with its workers."""
     server = running(state)
     _show(server)
-    for version in Client(server.addresses).versions():
+    for version in server.client().versions():
         workers = ", ".join(version.workers) or "no workers"
         out.print(f"  {version.name} {version.version}  {version.archive}  {workers}")
 

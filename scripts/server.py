@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -32,6 +32,7 @@ SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchSer
 LOG_CONFIG: Final = Path(__file__).parents[1] / "log4j2.xml"
 JIT_CONFIG: Final = Path(__file__).parents[1] / "jit.json"  # config.properties names it
 CONSOLE_LOG: Final = Path("logs/console.log")
+_KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started in
 
 _READY_DEADLINE_S: Final = 300
 _STOP_DEADLINE_S: Final = 20
@@ -59,6 +60,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Addresses
     temporary: str  # folder
     models: list[tuple[str, str]]  # name and version of what it was started with
+    key_file: str | None = None  # where it writes its tokens, if it asks for them
+
+    def client(self, **options: Any) -> Client:
+        """A client of it; options as of `Client`."""
+        return Client(self.addresses, key_file=None if self.key_file is None else Path(self.key_file), **options)
 
 
 def find(state: Path) -> Server | None:
@@ -108,6 +114,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
     write_config(config, state / "config.properties")
     shutil.copy(JIT_CONFIG, state)
+    (state / _KEY_FILE).unlink(missing_ok=True)  # of the last one
     temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
     models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]
@@ -117,7 +124,8 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
         command += ["--models", *(f"{a.identity.model.name}={a.path.name}" for a in archives)]
     environment = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}
     environment |= {"JAVA_HOME": str(java_home), "TMPDIR": str(temporary), "TEMP": str(temporary)}
-    with (state / CONSOLE_LOG).open("wb") as log:
+    (state / CONSOLE_LOG).unlink(missing_ok=True)
+    with (state / CONSOLE_LOG).open("ab") as log:  # appending, so that it may be cut while it is written
         process = subprocess.Popen(
             command,
             cwd=state,
@@ -129,7 +137,15 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
         )
     _children[process.pid] = process
     created = psutil.Process(process.pid).create_time()
-    server = Server(pid=process.pid, created=created, addresses=listening, temporary=str(temporary), models=models)
+    key_file = None if config.get("disable_token_authorization") == "true" else str(state.resolve() / _KEY_FILE)
+    server = Server(
+        pid=process.pid,
+        created=created,
+        addresses=listening,
+        temporary=str(temporary),
+        models=models,
+        key_file=key_file,
+    )
     (state / "server.json").write_bytes(msgspec.json.format(msgspec.json.encode(server)))
     return server
 
@@ -149,7 +165,7 @@ def wait_ready(server: Server, state: Path) -> None:
             time.sleep(_LOG_GRACE_S)
             raise UserError(f"{failure(log.read_text(errors='replace'))}\nThe whole log: {log}")
 
-    client = Client(server.addresses, connect_retries=0)
+    client = server.client(connect_retries=0)
     try:
         client.wait_ready(server.models, _READY_DEADLINE_S, check)
     except TimeoutError as error:

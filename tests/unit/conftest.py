@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scripts.archive import Options
 from scripts.config import Addresses
 from scripts.golden import photograph
+from scripts.server import Server
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
 StartServer = Callable[[type[BaseHTTPRequestHandler]], str]
@@ -139,6 +140,11 @@ class FakeTorchServe:
             grpc_inference=grpc,
             grpc_management=grpc,
         )
+
+    @property
+    def server(self) -> Server:
+        """As its state folder would describe it."""
+        return Server(pid=0, created=0, addresses=self.addresses, temporary="", models=[])
 
     def questions(self) -> list[str]:
         """The method and path of every request so far."""

@@ -1,6 +1,8 @@
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,3 +246,18 @@ def test_waiting_ends_when_the_check_has_seen_enough(client: Client) -> None:
 
     with pytest.raises(RuntimeError, match="died"):
         client.wait_ready([("a", "1.0")], 30, check)
+
+
+def test_each_api_gets_its_own_token_read_anew_each_time(torchserve: FakeTorchServe, tmp_path: Path) -> None:
+    torchserve.answers["GET /ping"] = [Answer({"status": "Healthy"})]
+    key_file = tmp_path / "key_file.json"
+    addresses = replace(torchserve.addresses, management=f"{torchserve.address}/management")
+    client = Client(addresses, key_file=key_file)
+    client.ping()  # before the server has written any
+    for key in ("first", "second"):
+        key_file.write_text(json.dumps({"inference": {"key": key}, "management": {"key": f"{key}-managing"}}))
+        client.ping()
+        with pytest.raises(RequestFailedError):
+            client.set_default("tiny", "1.0")
+    sent = [asked.headers["Authorization"] for asked in torchserve.asked]
+    assert sent == [None, "Bearer first", "Bearer first-managing", "Bearer second", "Bearer second-managing"]

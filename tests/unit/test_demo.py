@@ -1,5 +1,4 @@
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -39,7 +38,7 @@ def test_the_table_shows_what_each_model_sees_and_what_its_weights_are_worth(two
 
 def run_main(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the program against the fake server."""
-    monkeypatch.setattr(demo, "running", lambda _: SimpleNamespace(addresses=torchserve.addresses))
+    monkeypatch.setattr(demo, "running", lambda _: torchserve.server)
     monkeypatch.setattr(sys, "argv", ["demo"])
     demo.main()
 

@@ -1,7 +1,6 @@
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -130,7 +129,7 @@ def state(archive: Path, tmp_path: Path) -> Path:
 
 def run_main(arguments: str, torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the program against the fake server."""
-    monkeypatch.setattr(manage, "running", lambda _: SimpleNamespace(addresses=torchserve.addresses))
+    monkeypatch.setattr(manage, "running", lambda _: torchserve.server)
     monkeypatch.setattr(sys, "argv", ["manage", *arguments.split()])
     manage.main()
 

@@ -3,7 +3,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -13,9 +12,9 @@ from torchserve_grpc import inference_pb2, inference_pb2_grpc
 
 from scripts import predict as program
 from scripts.client import RequestFailedError
-from scripts.config import Addresses
 from scripts.console import UserError
 from scripts.predict import answer_table, predict
+from scripts.server import Server
 from tests.unit.conftest import Answer, FakeTorchServe, predicted
 
 PROBLEM = {"status": 415, "code": "not_an_image", "title": "No picture", "detail": "no format begins like this"}
@@ -48,16 +47,16 @@ def grpc_server() -> Iterator[tuple[GrpcServer, str]]:
 
 
 @pytest.fixture
-def addresses(torchserve: FakeTorchServe, grpc_server: tuple[GrpcServer, str]) -> Addresses:
-    return replace(torchserve.addresses, grpc_inference=grpc_server[1])
+def server(torchserve: FakeTorchServe, grpc_server: tuple[GrpcServer, str]) -> Server:
+    return replace(torchserve.server, addresses=replace(torchserve.addresses, grpc_inference=grpc_server[1]))
 
 
 def test_rest_and_grpc_ask_the_same_and_give_the_same_answer(
-    torchserve: FakeTorchServe, grpc_server: tuple[GrpcServer, str], addresses: Addresses
+    torchserve: FakeTorchServe, grpc_server: tuple[GrpcServer, str], server: Server
 ) -> None:
     torchserve.answers["POST /predictions/tiny/2.0"] = [Answer(predicted())]
-    over_rest = predict(addresses, b"picture", "tiny", "2.0", 2, grpc=False)
-    over_grpc = predict(addresses, b"picture", "tiny", "2.0", 2, grpc=True)
+    over_rest = predict(server, b"picture", "tiny", "2.0", 2, grpc=False)
+    over_grpc = predict(server, b"picture", "tiny", "2.0", 2, grpc=True)
     assert over_rest == over_grpc == predicted()
     (rest,), (request,) = torchserve.asked, grpc_server[0].asked
     assert (rest.body, rest.headers["X-Top-K"]) == (b"picture", "2")
@@ -65,29 +64,29 @@ def test_rest_and_grpc_ask_the_same_and_give_the_same_answer(
     assert dict(request.input) == {"data": b"picture", "top_k": b"2"}
 
 
-def test_grpc_leaves_out_what_was_not_asked_for(grpc_server: tuple[GrpcServer, str], addresses: Addresses) -> None:
-    predict(addresses, b"picture", "tiny", None, None, grpc=True)
+def test_grpc_leaves_out_what_was_not_asked_for(grpc_server: tuple[GrpcServer, str], server: Server) -> None:
+    predict(server, b"picture", "tiny", None, None, grpc=True)
     (request,) = grpc_server[0].asked
     assert (request.model_version, dict(request.input)) == ("", {"data": b"picture"})
 
 
 @pytest.mark.parametrize("over_grpc", [False, True])
 def test_a_problem_is_the_same_error_over_both(
-    over_grpc: bool, torchserve: FakeTorchServe, grpc_server: tuple[GrpcServer, str], addresses: Addresses
+    over_grpc: bool, torchserve: FakeTorchServe, grpc_server: tuple[GrpcServer, str], server: Server
 ) -> None:
     torchserve.answers["POST /predictions/tiny"] = [Answer(PROBLEM, 415, "application/problem+json")]
     grpc_server[0].answer = PROBLEM
     with pytest.raises(RequestFailedError, match="no format begins like this") as caught:
-        predict(addresses, b"?", "tiny", None, None, grpc=over_grpc)
+        predict(server, b"?", "tiny", None, None, grpc=over_grpc)
     assert (caught.value.status, caught.value.code) == (415, "not_an_image")
 
 
 def test_what_the_front_end_refuses_over_grpc_has_grpcs_code(
-    grpc_server: tuple[GrpcServer, str], addresses: Addresses
+    grpc_server: tuple[GrpcServer, str], server: Server
 ) -> None:
     grpc_server[0].answer = None
     with pytest.raises(RequestFailedError, match=r"Model not found \(gRPC INTERNAL\)") as caught:
-        predict(addresses, b"?", "tiny", None, None, grpc=True)
+        predict(server, b"?", "tiny", None, None, grpc=True)
     assert caught.value.code == "INTERNAL"
 
 
@@ -99,7 +98,7 @@ def test_the_table_has_a_row_for_each_class_and_names_the_model_and_its_weights(
 
 def run_main(arguments: list[str], torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the program against the fake server."""
-    monkeypatch.setattr(program, "running", lambda _: SimpleNamespace(addresses=torchserve.addresses))
+    monkeypatch.setattr(program, "running", lambda _: torchserve.server)
     monkeypatch.setattr(sys, "argv", ["predict", *arguments])
     program.main()
 
