@@ -16,6 +16,7 @@ FOREGROUND  ?=
 IMAGE       ?=
 TOP_K       ?=
 GRPC        ?=
+GPU         ?=
 ARCHIVE     ?=
 QUICK       ?=
 DATA        ?=
@@ -189,6 +190,12 @@ $(TRITON)/.complete: pyproject.toml | $(READY)
 .PHONY: everywhere
 everywhere: archives onnx cpp mobile triton $(TRITON)/.complete ## every home of a model asked about the same photographs: same answers? how big, how fast? (MODEL= PAGE=<page to write the table into>)
 	@$(RUN) scripts.everywhere $(MODEL) --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
+
+##@ Shipping
+
+.PHONY: image
+image: $(READY) ## the container image, for processors or GPUs (GPU=1 ARCHIVE="<to bake in>" TORCH_INDEX=<url>)
+	@$(RUN) scripts.image --store $(STORE) $(if $(ARCHIVE),--archives '$(ARCHIVE)') $(if $(GPU),--gpu) $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 
 ##@ Managing versions
 

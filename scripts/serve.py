@@ -26,23 +26,20 @@ from scripts.server_log import tail
 from scripts.store import Archive, find_archive
 
 _DEFAULT_MODELS: Final = "vgg16"
+_KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in front
 
 
-def serve(config_file: Path, store: Path, state: Path, models: str | None, free_ports: bool, foreground: bool) -> None:
+def serve(config: dict[str, str], state: Path, models: str | None, foreground: bool) -> None:
     """Start a server, wait until it is ready, say how to reach it.
 
     Args:
-        config_file: the configuration.
-        store: the folder of archives.
+        config: the configuration; its model_store is absolute.
         state: the folder for all that the server writes.
         models: what to load, separated by spaces; without it what the last server had, or else the default.
-        free_ports: take any free ports instead of the configuration's.
         foreground: stay until the server ends or somebody interrupts.
     """
     refuse_a_second(state)
-    config = read_config(config_file) | {"model_store": str(store.resolve())}
-    if free_ports:
-        config = with_free_ports(config)
+    store = Path(config["model_store"])
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
     if models is None and (saved := saved_models(snapshots)) is not None:
         config["model_snapshot"] = saved
@@ -96,11 +93,14 @@ def _show(server: Server) -> None:
 
 
 def _follow(server: Server, state: Path) -> None:
-    """Show the log as it grows, until the server ends or somebody interrupts."""
-    with (state / CONSOLE_LOG).open(errors="replace") as log:
+    """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever."""
+    with (state / CONSOLE_LOG).open("r+", errors="replace") as log:
         while find(state) is not None:
-            for line in log:
+            for line in iter(log.readline, ""):
                 out.out(line, end="")
+            if log.tell() > _KEPT_LOG:
+                log.seek(0)
+                log.truncate()
             time.sleep(0.2)
     raise UserError(f"TorchServe ended by itself; see {state / CONSOLE_LOG}")
 
@@ -139,8 +139,10 @@ def main() -> None:
     arguments = parser.parse_args()
     state: Path = arguments.state
     if arguments.command == "start":
-        free = arguments.ports == "free"
-        serve(arguments.config, arguments.store, state, arguments.models or None, free, arguments.foreground)
+        config = read_config(arguments.config) | {"model_store": str(arguments.store.resolve())}
+        if arguments.ports == "free":
+            config = with_free_ports(config)
+        serve(config, state, arguments.models or None, arguments.foreground)
     elif arguments.command == "stop":
         done("stopped" if stop(state) else "no server was running")
     elif arguments.command == "status":

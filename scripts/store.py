@@ -37,6 +37,11 @@ def find_archive(name: str, store: Path) -> Archive:
     return Archive(path, read_archive_identity(path))
 
 
+def archives_in(store: Path) -> list[Path]:
+    """Every archive of a folder that is one file."""
+    return sorted(path for path in store.glob("*") if path.name.endswith(_SUFFIXES[:2]) and path.is_file())
+
+
 def archives_of(model: str, store: Path) -> list[Archive]:
     """All archives of a model, its float32 eager one first, because the others are measured against it.
 

@@ -1,0 +1,132 @@
+"""Build the container image: `make image`, with docker, podman or buildah, whichever is there."""
+
+import argparse
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from scripts.console import UserError, done, run, step
+from scripts.store import find_archive
+
+NAME: Final = "torchserve-image-classifier"
+CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, whose torch has no CUDA in it
+
+_ROOT: Final = Path(__file__).parents[1]
+_WHEEL: Final = ("pyproject.toml", "log4j2.xml", "jit.json", "handlers/classifier", "scripts")
+_ENGINES: Final = {
+    "docker": ("docker", "build"),
+    "podman": ("podman", "build", "--format", "docker"),  # HEALTHCHECK is docker's
+    "buildah": ("buildah", "build", "--format", "docker"),
+}
+
+
+def version() -> str:
+    """The project's."""
+    project: dict[str, str] = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    return project["version"]
+
+
+def tag(gpu: bool) -> str:
+    """The image's name and tag."""
+    return f"{NAME}:{version()}{'-gpu' if gpu else ''}"
+
+
+def write_context(folder: Path, archives: Sequence[Path]) -> None:
+    """Put together what the Dockerfile copies, and nothing else of the checkout.
+
+    Args:
+        folder: to write into.
+        archives: to bake in.
+    """
+    docker = _ROOT / "docker"
+    for name in ("Dockerfile", "config.properties"):
+        shutil.copy(docker / name, folder)
+    shutil.copytree(docker / "bin", folder / "bin")
+    for name in _WHEEL:
+        _copy(_ROOT / name, folder / "wheel" / name)
+    (folder / "archives").mkdir()
+    for archive in archives:
+        _copy(archive, folder / "archives" / archive.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+def build_arguments(gpu: bool, torch_index: str | None) -> dict[str, str]:
+    """What the Dockerfile is told."""
+    index = torch_index if torch_index is not None else "" if gpu else CPU_INDEX
+    return {"VERSION": version(), "REVISION": _revision(), "TORCH_INDEX": index}
+
+
+def _revision() -> str:
+    result = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def engine() -> tuple[str, ...]:
+    """The command that builds images here.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name, command in _ENGINES.items():
+        if shutil.which(name):
+            return command
+    raise UserError(f"there is none of {', '.join(_ENGINES)}; install one to build images")
+
+
+def build(archives: Sequence[Path], gpu: bool, torch_index: str | None) -> str:
+    """Build the image; returns its name and tag.
+
+    Raises:
+        UserError: there is no engine, or it failed.
+    """
+    name = tag(gpu)
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        write_context(Path(folder), archives)
+        arguments = [f"--build-arg={key}={value}" for key, value in build_arguments(gpu, torch_index).items()]
+        step(f"building {name}")
+        if subprocess.run([*engine(), "--tag", name, *arguments, folder], check=False).returncode:
+            raise UserError(f"{name} could not be built; see above")
+    return name
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.image", description=__doc__)
+    parser.add_argument(
+        "--archives", default="", help="to bake in, separated by spaces; without any, mount them at /models"
+    )
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--gpu", action="store_true", help="with CUDA")
+    parser.add_argument(
+        "--torch-index", help=f"where torch comes from besides PyPI; default: {CPU_INDEX}, none with --gpu"
+    )
+    parser.add_argument("--context", type=Path, help="write the build context into this folder, and build nothing")
+    given = parser.parse_args()
+    archives = [find_archive(name, given.store).path for name in given.archives.split()]
+    if given.context:
+        given.context.mkdir(parents=True)
+        write_context(given.context, archives)
+        return
+    name = build(archives, given.gpu, given.torch_index)
+    done(f"{name}; docker/README.md says how to run it")
+
+
+if __name__ == "__main__":
+    run(main)
