@@ -57,6 +57,8 @@ def models(store: Path, environment: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Serve what the environment says."""
+    if not os.access(STATE, os.W_OK):
+        raise UserError(f"{STATE} cannot be written to by user {os.getuid()}; mount a tmpfs or an emptyDir there")
     config = settings(read_config(CONFIG), os.environ)
     serve(config, STATE, models(Path(config["model_store"]), os.environ), foreground=True)
 

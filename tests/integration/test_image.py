@@ -1,0 +1,286 @@
+"""The container image: built from its Dockerfile, run as hard as it promises, asked, told to stop, and searched."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.golden import photograph
+from scripts.image import NAME, version, write_context
+from tests.integration.conftest import CHECKOUT, STORE, make
+from tests.integration.contract import LITE0
+
+# Builds and runs images where there is neither an engine nor a registry, with Debian's buildah and podman.
+ENGINE = CHECKOUT.parent / "shared" / "tools" / "container-image"
+ARCHIVE = f"{LITE0}-openvino-int8"
+READY_DEADLINE_S = 120
+
+Podman = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def workdir() -> Iterator[Path]:
+    """Images and containers of these tests; outside the checkout, because it is gigabytes, and removed in the end."""
+    if not ENGINE.exists() or os.geteuid() != 0:
+        pytest.skip("building an image here takes root and Debian's buildah and podman")
+    folder = Path(tempfile.mkdtemp(prefix="image-", dir="/var/tmp"))
+    yield folder
+    subprocess.run([ENGINE, "podman", folder, "rm", "--all", "--force"], capture_output=True, check=False)
+    subprocess.run([ENGINE, "podman", folder, "rmi", "--all", "--force"], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def podman(workdir: Path) -> Podman:
+    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        command = [str(ENGINE), "podman", str(workdir), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def image(workdir: Path, podman: Podman) -> str:
+    """The image with one archive in it."""
+    result = make("archive", f"MODEL={LITE0}", "RUNTIME=openvino", "PRECISION=int8")
+    assert result.returncode == 0, result.stderr
+    name, context = f"{NAME}:{version()}", workdir / "context"
+    context.mkdir()
+    write_context(context, [STORE / f"{ARCHIVE}.mar"])
+    arguments = [f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested"]
+    for command in (["setup", str(workdir)], ["build", str(workdir), name, str(context), *arguments]):
+        built = subprocess.run([str(ENGINE), *command], capture_output=True, text=True, timeout=2400, check=False)
+        assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    return name
+
+
+class Container:
+    """A running container, as hardened as the README says."""
+
+    def __init__(self, podman: Podman, image: str, *options: str, command: tuple[str, ...] = ()) -> None:
+        hardened = ["--read-only", "--tmpfs=/run/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
+        hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
+        hardened += [f"--volume={photograph('chelsea.png').parent}:/pictures:ro"]
+        started = podman("run", "--detach", *hardened, *options, image, *command)
+        assert started.returncode == 0, started.stderr
+        self.name, self._podman = started.stdout.strip(), podman
+
+    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return self._podman("exec", self.name, *command)
+
+    def python(self, program: str) -> Any:
+        """Run a program inside, with the image's own Python; what it prints, as JSON."""
+        result = self.exec("/usr/bin/python3", "-c", program)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def inspect(self, template: str) -> str:
+        return self._podman("inspect", "--format", template, self.name).stdout.strip()
+
+    def logs(self) -> str:
+        result = self._podman("logs", self.name)
+        return result.stdout + result.stderr
+
+    def wait_healthy(self) -> None:
+        deadline = time.monotonic() + READY_DEADLINE_S
+        while self._podman("healthcheck", "run", self.name).returncode != 0:
+            assert self.inspect("{{.State.Status}}") == "running", self.logs()
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.5)
+
+    def wait_ended(self) -> int:
+        return int(self._podman("wait", self.name).stdout)
+
+    def remove(self) -> None:
+        self._podman("rm", "--force", "--time=0", self.name)
+
+
+@pytest.fixture
+def start(podman: Podman, image: str) -> Iterator[Callable[..., Container]]:
+    """Start a container; removed with the test."""
+    started: list[Container] = []
+
+    def run(*options: str, command: tuple[str, ...] = ()) -> Container:
+        started.append(Container(podman, image, *options, command=command))
+        return started[-1]
+
+    yield run
+    for container in started:
+        container.remove()
+
+
+@pytest.fixture(scope="module")
+def container(podman: Podman, image: str) -> Iterator[Container]:
+    """One that is healthy, without tokens, for tests that change nothing in it."""
+    running = Container(podman, image, "--env=TOKENS=off")
+    running.wait_healthy()
+    yield running
+    running.remove()
+
+
+ASK = """
+import json, sys, urllib.error, urllib.request
+def ask(url, headers={}, data=None):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+cat = open("/pictures/chelsea.png", "rb").read()
+predictions = "http://127.0.0.1:8080/predictions/efficientnet_lite0"
+octets = {"Content-Type": "application/octet-stream"}
+"""
+
+
+def test_a_photograph_is_classified_inside(container: Container) -> None:
+    status, body = container.python(f"{ASK}\nprint(json.dumps(ask(predictions, octets, cat)))")
+    answer = json.loads(body)
+    assert status == 200
+    assert answer["class"] == "n02124075 Egyptian cat"
+    assert answer["model"]["precision"] == "int8"
+
+
+def test_a_bad_picture_is_a_problem_there_too(container: Container) -> None:
+    status, body = container.python(f"{ASK}\nprint(json.dumps(ask(predictions, octets, cat[:3000])))")
+    assert (status, json.loads(body)["code"]) == (422, "image_broken")
+
+
+def test_it_runs_without_rights_and_writes_nowhere_else(container: Container) -> None:
+    status = container.exec("cat", "/proc/self/status").stdout
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["10001"] * 4
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    for folder in ("/", "/opt/classifier/bin", "/models", "/etc/classifier", "/usr/bin"):
+        assert "Read-only file system" in container.exec("touch", f"{folder}/x").stderr
+
+
+def test_management_listens_on_loopback_and_the_others_do_not(container: Container) -> None:
+    listening = container.python(
+        """
+import json
+lines = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]]
+print(json.dumps([line[1].split(":") for line in lines if line[3] == "0A"]))"""
+    )
+    addresses = {int(port, 16): address for address, port in listening}
+    for port in (8081, 7071):
+        assert addresses[port][-8:] == "0100007F", port
+    for port in (8080, 8082, 7070):
+        assert int(addresses[port], 16) == 0, port
+
+
+def test_its_metrics_are_there_for_prometheus(container: Container) -> None:
+    status, body = container.python(f"{ASK}\nprint(json.dumps(ask('http://127.0.0.1:8082/metrics')))")
+    assert status == 200
+    assert "# TYPE" in body
+
+
+def test_the_memory_limit_holds(container: Container) -> None:
+    """Eight at a time, for a while: nothing is killed, and what was used at most is below the limit."""
+    found = container.python(
+        f"""{ASK}
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(8) as pool:
+    statuses = [status for status, _ in pool.map(lambda _: ask(predictions, octets, cat), range(100))]
+print(json.dumps(sorted(set(statuses))))"""
+    )
+    assert found == [200]
+    assert container.inspect("{{.HostConfig.Memory}}") == str(3 * 1024**3)
+    assert container.inspect("{{.State.OOMKilled}}") == "false"
+    used = container.exec("sh", "-c", "cat /sys/fs/cgroup/memory.peak /sys/fs/cgroup/memory/memory.max_usage_in_bytes")
+    peaks = [int(line) for line in used.stdout.split()]
+    assert peaks, used.stderr
+    assert max(peaks) < 3 * 1024**3
+
+
+def test_tokens_are_on_unless_told_otherwise(start: Callable[..., Container]) -> None:
+    container = start()
+    container.wait_healthy()  # so the health check has the token
+    refused, accepted = container.python(
+        f"""{ASK}
+token = json.load(open("/run/classifier/key_file.json"))["inference"]["key"]
+with_token = octets | {{"Authorization": f"Bearer {{token}}"}}
+print(json.dumps([ask(predictions, headers, cat)[0] for headers in (octets, with_token)]))"""
+    )
+    assert refused >= 400
+    assert accepted == 200
+
+
+def test_sigterm_under_load_ends_it_by_itself(start: Callable[..., Container], podman: Podman) -> None:
+    container = start("--env=TOKENS=off")
+    container.wait_healthy()
+    load = f"{ASK}\nwhile True: ask(predictions, octets, cat)"
+    assert podman("exec", "--detach", container.name, "/usr/bin/python3", "-c", load).returncode == 0
+    podman("stop", "--time=60", container.name)  # then it would be killed, and the code 137
+    assert container.wait_ended() == 143
+
+
+def test_a_dead_server_ends_the_container(start: Callable[..., Container]) -> None:
+    container = start("--env=TOKENS=off")
+    container.wait_healthy()
+    killed = container.python(
+        """
+import json, os, pathlib, signal
+java = [int(path.parent.name) for path in pathlib.Path("/proc").glob("[0-9]*/comm") if path.read_text() == "java\\n"]
+for pid in java:
+    os.kill(pid, signal.SIGKILL)
+print(json.dumps(len(java)))"""
+    )
+    assert killed == 1
+    assert container.wait_ended() == 1
+    assert "TorchServe ended by itself" in container.logs()
+
+
+def test_what_cannot_be_served_is_said_in_one_line(start: Callable[..., Container]) -> None:
+    for variable, said in (
+        ("MODELS=no_such_model", "no archive no_such_model in /models"),
+        ("TOKENS=maybe", "TOKENS=maybe: expected on or off"),
+        ("MANAGEMENT=open", ""),
+    ):
+        container = start(f"--env={variable}", "--env=TOKENS=off") if not said else start(f"--env={variable}")
+        assert container.wait_ended() == 1
+        assert (said or "MANAGEMENT=open needs TOKENS=on") in container.logs()
+        assert "Traceback" not in container.logs()
+
+
+def test_the_archives_in_it_are_verified(container: Container) -> None:
+    verified = container.exec("/opt/classifier/bin/verify", "/models")
+    assert (verified.returncode, f"{ARCHIVE}.mar is what was built" in verified.stdout) == (0, True)
+
+
+def test_it_has_no_compiler_no_installer_and_nothing_of_the_checkout(podman: Podman, image: str) -> None:
+    programs = "for name in gcc cc g++ c++ clang ld as make pip pip3 git apt-key; do command -v $name; done; true"
+    found = podman("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", programs).stdout.split()
+    assert found == []
+    listed = podman("run", "--rm", "--network=none", "--entrypoint=ls", image, "/opt/classifier/app").stdout.split()
+    ours = {name for name in listed if not name.endswith(".dist-info")}
+    assert ours == {"classifier", "jit.json", "log4j2.xml", "scripts"}
+
+
+def test_its_labels_say_what_it_is(podman: Podman, image: str) -> None:
+    labels = json.loads(podman("inspect", "--format", "{{json .Config.Labels}}", image).stdout)
+    assert labels["org.opencontainers.image.version"] == version()
+    assert labels["org.opencontainers.image.revision"] == "tested"
+
+
+def test_nothing_of_the_machine_that_built_it_is_in_it(podman: Podman, image: str) -> None:
+    settings = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+    values = [word for line in settings.splitlines() for word in line.partition("=")[2].split()]
+    needles = {str(CHECKOUT), socket.gethostname()} | {word.removeprefix("file://").strip("'\"/") for word in values}
+    needles = {needle for needle in needles if len(needle) > 7}  # shorter ones are words
+    assert str(CHECKOUT) in needles
+    mounted = podman("image", "mount", image)
+    assert mounted.returncode == 0, mounted.stderr
+    patterns = [argument for needle in sorted(needles) for argument in ("-e", needle)]
+    command = ["grep", "-rlF", *patterns, mounted.stdout.strip()]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    podman("image", "unmount", image)
+    assert (found.returncode, found.stdout) == (1, ""), found.stdout[:2000]
