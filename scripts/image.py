@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scripts.console import UserError, done, run, step
 from scripts.store import find_archive
@@ -16,7 +16,8 @@ NAME: Final = "torchserve-image-classifier"
 CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, whose torch has no CUDA in it
 
 _ROOT: Final = Path(__file__).parents[1]
-_WHEEL: Final = ("pyproject.toml", "log4j2.xml", "jit.json", "handlers/classifier", "scripts")
+_APP: Final = ("handlers/classifier", "scripts", "log4j2.xml", "jit.json")
+_EXTRAS: Final = ("serve", "onnxruntime", "openvino", "explain")  # of the project's dependencies
 _ENGINES: Final = {
     "docker": ("docker", "build"),
     "podman": ("podman", "build", "--format", "docker"),  # HEALTHCHECK is docker's
@@ -24,10 +25,21 @@ _ENGINES: Final = {
 }
 
 
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    return project
+
+
 def version() -> str:
     """The project's."""
-    project: dict[str, str] = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    return project["version"]
+    return str(_project()["version"])
+
+
+def requirements() -> list[str]:
+    """What the programs in the image import, and what workers of every runtime do."""
+    project = _project()
+    extras = [item for extra in _EXTRAS for item in project["optional-dependencies"][extra]]
+    return sorted({*project["dependencies"], *extras})
 
 
 def tag(gpu: bool) -> str:
@@ -46,8 +58,9 @@ def write_context(folder: Path, archives: Sequence[Path]) -> None:
     for name in ("Dockerfile", "config.properties"):
         shutil.copy(docker / name, folder)
     shutil.copytree(docker / "bin", folder / "bin")
-    for name in _WHEEL:
-        _copy(_ROOT / name, folder / "wheel" / name)
+    (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n")
+    for name in _APP:
+        _copy(_ROOT / name, folder / "app" / Path(name).name)
     (folder / "archives").mkdir()
     for archive in archives:
         _copy(archive, folder / "archives" / archive.name)

@@ -1,106 +1,15 @@
 """The container image: built from its Dockerfile, run as hard as it promises, asked, told to stop, and searched."""
 
 import json
-import os
-import shutil
 import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scripts.golden import photograph
-from scripts.image import NAME, version, write_context
-from tests.integration.conftest import CHECKOUT, STORE, make
-from tests.integration.contract import LITE0
-
-# Builds and runs images where there is neither an engine nor a registry, with Debian's buildah and podman.
-ENGINE = CHECKOUT.parent / "shared" / "tools" / "container-image"
-ARCHIVE = f"{LITE0}-openvino-int8"
-READY_DEADLINE_S = 120
-
-Podman = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def workdir() -> Iterator[Path]:
-    """Images and containers of these tests; outside the checkout, because it is gigabytes, and removed in the end."""
-    if not ENGINE.exists() or os.geteuid() != 0:
-        pytest.skip("building an image here takes root and Debian's buildah and podman")
-    folder = Path(tempfile.mkdtemp(prefix="image-", dir="/var/tmp"))
-    yield folder
-    subprocess.run([ENGINE, "podman", folder, "rm", "--all", "--force"], capture_output=True, check=False)
-    subprocess.run([ENGINE, "podman", folder, "rmi", "--all", "--force"], capture_output=True, check=False)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def podman(workdir: Path) -> Podman:
-    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        command = [str(ENGINE), "podman", str(workdir), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def image(workdir: Path, podman: Podman) -> str:
-    """The image with one archive in it."""
-    result = make("archive", f"MODEL={LITE0}", "RUNTIME=openvino", "PRECISION=int8")
-    assert result.returncode == 0, result.stderr
-    name, context = f"{NAME}:{version()}", workdir / "context"
-    context.mkdir()
-    write_context(context, [STORE / f"{ARCHIVE}.mar"])
-    arguments = [f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested"]
-    for command in (["setup", str(workdir)], ["build", str(workdir), name, str(context), *arguments]):
-        built = subprocess.run([str(ENGINE), *command], capture_output=True, text=True, timeout=2400, check=False)
-        assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    return name
-
-
-class Container:
-    """A running container, as hardened as the README says."""
-
-    def __init__(self, podman: Podman, image: str, *options: str, command: tuple[str, ...] = ()) -> None:
-        hardened = ["--read-only", "--tmpfs=/run/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
-        hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
-        hardened += [f"--volume={photograph('chelsea.png').parent}:/pictures:ro"]
-        started = podman("run", "--detach", *hardened, *options, image, *command)
-        assert started.returncode == 0, started.stderr
-        self.name, self._podman = started.stdout.strip(), podman
-
-    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return self._podman("exec", self.name, *command)
-
-    def python(self, program: str) -> Any:
-        """Run a program inside, with the image's own Python; what it prints, as JSON."""
-        result = self.exec("/usr/bin/python3", "-c", program)
-        assert result.returncode == 0, result.stderr
-        return json.loads(result.stdout)
-
-    def inspect(self, template: str) -> str:
-        return self._podman("inspect", "--format", template, self.name).stdout.strip()
-
-    def logs(self) -> str:
-        result = self._podman("logs", self.name)
-        return result.stdout + result.stderr
-
-    def wait_healthy(self) -> None:
-        deadline = time.monotonic() + READY_DEADLINE_S
-        while self._podman("healthcheck", "run", self.name).returncode != 0:
-            assert self.inspect("{{.State.Status}}") == "running", self.logs()
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.5)
-
-    def wait_ended(self) -> int:
-        return int(self._podman("wait", self.name).stdout)
-
-    def remove(self) -> None:
-        self._podman("rm", "--force", "--time=0", self.name)
+from scripts.image import version
+from tests.integration.conftest import CHECKOUT
+from tests.integration.container import ARCHIVE, Container, Podman
 
 
 @pytest.fixture
@@ -261,8 +170,7 @@ def test_it_has_no_compiler_no_installer_and_nothing_of_the_checkout(podman: Pod
     found = podman("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", programs).stdout.split()
     assert found == []
     listed = podman("run", "--rm", "--network=none", "--entrypoint=ls", image, "/opt/classifier/app").stdout.split()
-    ours = {name for name in listed if not name.endswith(".dist-info")}
-    assert ours == {"classifier", "jit.json", "log4j2.xml", "scripts"}
+    assert set(listed) == {"classifier", "jit.json", "log4j2.xml", "scripts"}
 
 
 def test_its_labels_say_what_it_is(podman: Podman, image: str) -> None:

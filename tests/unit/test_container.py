@@ -82,7 +82,9 @@ def test_the_build_context_has_the_archives_and_nothing_that_is_not_copied(
 ) -> None:
     archive = tiny_archive("eager")
     write_context(tmp_path, [archive])
-    assert {path.name for path in tmp_path.iterdir()} == {"Dockerfile", "config.properties", "bin", "wheel", "archives"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "Dockerfile", "config.properties", "requirements.txt", "bin", "app", "archives"
+    }  # fmt: skip
     assert [path.name for path in (tmp_path / "archives").iterdir()] == [archive.name]
     assert not list(tmp_path.rglob("__pycache__"))
     assert {path.name for path in (tmp_path / "bin").iterdir() if os.access(path, os.X_OK)} == {"ready", "verify"}
