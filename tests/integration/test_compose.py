@@ -19,6 +19,7 @@ from tests.integration.conftest import CHECKOUT, STORE
 from tests.integration.container import ARCHIVE, ENGINE, Podman
 from tests.integration.contract import LITE0, TIMEOUT_S
 
+pytestmark = pytest.mark.timeout(3000)  # the first test builds the image
 COMPOSE = CHECKOUT / "docker" / "compose.yaml"
 PROMETHEUS = """\
 FROM debian:bookworm-slim

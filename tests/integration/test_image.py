@@ -11,6 +11,8 @@ from scripts.image import version
 from tests.integration.conftest import CHECKOUT
 from tests.integration.container import ARCHIVE, Container, Podman
 
+pytestmark = pytest.mark.timeout(3000)  # the first test builds the image
+
 
 @pytest.fixture
 def start(podman: Podman, image: str) -> Iterator[Callable[..., Container]]:
