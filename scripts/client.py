@@ -192,11 +192,15 @@ class Client:
             raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
 
     def _authorization(self, url: str) -> dict[str, str]:
-        """The token for an API, read anew each time, because a server that was restarted has others."""
-        if self._key_file is None or not self._key_file.exists():
+        """The token for an API, read anew each time: a server that was restarted has others, one that starts has none."""
+        if self._key_file is None:
+            return {}
+        try:
+            keys = msgspec.json.decode(self._key_file.read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):  # not written yet, or not to its end
             return {}
         kind = "management" if url.startswith(self.addresses.management) else "inference"
-        return {"Authorization": f"Bearer {msgspec.json.decode(self._key_file.read_bytes())[kind]['key']}"}
+        return {"Authorization": f"Bearer {keys[kind]['key']}"}
 
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         options = {"timeout": self._timeouts} | options

@@ -14,7 +14,7 @@ from scripts.serve import serve
 from scripts.store import archives_in
 
 CONFIG: Final = Path("/etc/classifier/config.properties")
-STATE: Final = Path("/run/classifier")  # the one place, beside the temp folder, that it writes to
+STATE: Final = Path("/var/lib/classifier")  # the one place, beside the temp folder, that it writes to
 
 _TOKENS: Final = {"on": "false", "off": "true"}
 _MANAGEMENT: Final = ("loopback", "open")

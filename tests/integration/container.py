@@ -22,7 +22,7 @@ class Container:
     """A running container, as hardened as the README says."""
 
     def __init__(self, podman: Podman, image: str, *options: str, command: tuple[str, ...] = ()) -> None:
-        hardened = ["--read-only", "--tmpfs=/run/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
+        hardened = ["--read-only", "--tmpfs=/var/lib/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
         hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
         hardened += [f"--volume={photograph('chelsea.png').parent}:/pictures:ro"]
         started = podman("run", "--detach", *hardened, *options, image, *command)

@@ -117,7 +117,7 @@ def test_tokens_are_on_unless_told_otherwise(start: Callable[..., Container]) ->
     container.wait_healthy()  # so the health check has the token
     refused, accepted = container.python(
         f"""{ASK}
-token = json.load(open("/run/classifier/key_file.json"))["inference"]["key"]
+token = json.load(open("/var/lib/classifier/key_file.json"))["inference"]["key"]
 with_token = octets | {{"Authorization": f"Bearer {{token}}"}}
 print(json.dumps([ask(predictions, headers, cat)[0] for headers in (octets, with_token)]))"""
     )
@@ -168,7 +168,7 @@ def test_the_archives_in_it_are_verified(container: Container) -> None:
 
 
 def test_it_has_no_compiler_no_installer_and_nothing_of_the_checkout(podman: Podman, image: str) -> None:
-    programs = "for name in gcc cc g++ c++ clang ld as make pip pip3 git apt-key; do command -v $name; done; true"
+    programs = "for name in gcc cc g++ c++ clang ld as make pip pip3 git; do command -v $name; done; true"
     found = podman("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", programs).stdout.split()
     assert found == []
     listed = podman("run", "--rm", "--network=none", "--entrypoint=ls", image, "/opt/classifier/app").stdout.split()
@@ -185,7 +185,8 @@ def test_nothing_of_the_machine_that_built_it_is_in_it(podman: Podman, image: st
     settings = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
     values = [word for line in settings.splitlines() for word in line.partition("=")[2].split()]
     needles = {str(CHECKOUT), socket.gethostname()} | {word.removeprefix("file://").strip("'\"/") for word in values}
-    needles = {needle for needle in needles if len(needle) > 7}  # shorter ones are words
+    # shorter ones are words, and every Debian has its certificates there
+    needles = {needle for needle in needles if len(needle) > 7 and not needle.startswith("etc/ssl/")}
     assert str(CHECKOUT) in needles
     mounted = podman("image", "mount", image)
     assert mounted.returncode == 0, mounted.stderr

@@ -254,10 +254,12 @@ def test_each_api_gets_its_own_token_read_anew_each_time(torchserve: FakeTorchSe
     addresses = replace(torchserve.addresses, management=f"{torchserve.address}/management")
     client = Client(addresses, key_file=key_file)
     client.ping()  # before the server has written any
+    key_file.write_text('{"inference": {"key')
+    client.ping()  # while it writes them
     for key in ("first", "second"):
         key_file.write_text(json.dumps({"inference": {"key": key}, "management": {"key": f"{key}-managing"}}))
         client.ping()
         with pytest.raises(RequestFailedError):
             client.set_default("tiny", "1.0")
     sent = [asked.headers["Authorization"] for asked in torchserve.asked]
-    assert sent == [None, "Bearer first", "Bearer first-managing", "Bearer second", "Bearer second-managing"]
+    assert sent == [None, None, "Bearer first", "Bearer first-managing", "Bearer second", "Bearer second-managing"]
