@@ -192,7 +192,7 @@ class Client:
             raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
 
     def _authorization(self, url: str) -> dict[str, str]:
-        """The token for an API, read anew each time: a server that was restarted has others, one that starts has none."""
+        """The token for an API, read anew each time: a restarted server has others, and one that starts has none."""
         if self._key_file is None:
             return {}
         try:

@@ -17,6 +17,7 @@ JARS: Final = Path("/usr/share/java")
 PACKAGES: Final = {
     "prometheus": "prometheus",
     "wrk": "wrk",
+    "iptables": "iptables",  # containers' networks
     "chromium": "chromium",
     "cmake": "cmake",
     "pkg-config": "pkg-config",

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from scripts.packing import Format
 
 THIRD_MODEL = Path(__file__).parent / "third_model"
 TINY_RECIPE = THIRD_MODEL / "tiny.yaml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_arrive() -> None:
+    """Programs that tests start and interrupt inherit what is ignored, and a shell's background job ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
