@@ -47,6 +47,7 @@ RUN   := $(BIN)/python -m
 READY := $(VENV)/.complete
 
 TRITON := .triton# an environment that lies over the other
+SHIP   := .ship# one beside it
 
 quiet := $(if $(MAKE_TERMOUT),,--quiet) # progress bars on a terminal, silence elsewhere
 needs  = $(if $($(1)),,$(error $(1)=… is missing; see `make help`))
@@ -190,6 +191,17 @@ $(TRITON)/.complete: pyproject.toml | $(READY)
 everywhere: archives onnx cpp mobile triton $(TRITON)/.complete ## every home of a model asked about the same photographs: same answers? how big, how fast? (MODEL= PAGE=<page to write the table into>)
 	@$(RUN) scripts.everywhere $(MODEL) --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
 
+##@ Shipping
+
+.PHONY: ship-validate
+ship-validate: setup-system $(SHIP)/.complete ## hold manifests, Dockerfiles and compose files to every validator there is for them
+	@$(RUN) scripts.ship_validate
+
+$(SHIP)/.complete: pyproject.toml | $(READY)
+	@$(RUN) venv --clear --without-pip $(SHIP)
+	@$(RUN) pip --python $(SHIP) install $(quiet) --disable-pip-version-check --group ship
+	@touch $@
+
 ##@ Managing versions
 
 manage = $(RUN) scripts.manage --state $(STATE)
@@ -271,7 +283,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(TRITON) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list
