@@ -13,7 +13,7 @@ import kserve.models
 import kubernetes.client
 import yaml
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 KINDS: Final = {
     ("serving.kserve.io/v1alpha1", "ServingRuntime"): "V1alpha1ServingRuntime",
@@ -28,12 +28,12 @@ def faults(document: dict[str, Any]) -> list[str]:
     if kind is not None:
         return list(_openapi(document, kind, document["kind"]))
     if (document["apiVersion"], document["kind"]) == ("monitoring.coreos.com/v1", "ServiceMonitor"):
-        return list(_pydantic(document))
+        return list(_pydantic(document, ServiceMonitor, document["kind"]))
     return []
 
 
 def _openapi(value: Any, kind: str, where: str) -> Iterator[str]:
-    """Walk a value of a type of a generated client, which itself ignores what it does not know."""
+    """Walk a value of a type of KServe's SDK, which itself ignores what it does not know."""
     if item := re.fullmatch(r"list\[(.*)\]", kind):
         if not isinstance(value, list):
             yield f"{where}: is no list"
@@ -47,7 +47,8 @@ def _openapi(value: Any, kind: str, where: str) -> Iterator[str]:
         if not isinstance(value, _PRIMITIVES[kind]) or (isinstance(value, bool) and kind != "bool"):
             yield f"{where}: {value!r} is no {kind}"
     elif model := _model(kind):
-        yield from _fields(value, model, where)
+        walk = _pydantic if issubclass(model, BaseModel) else _fields
+        yield from walk(value, model, where)
 
 
 def _fields(value: Any, model: Any, where: str) -> Iterator[str]:
@@ -68,19 +69,19 @@ def _fields(value: Any, model: Any, where: str) -> Iterator[str]:
 
 @functools.cache
 def _model(kind: str) -> Any:
-    """A class of either client; None for quantities, times and what may be anything."""
+    """A class of KServe's SDK or of Kubernetes' client; None for quantities and what may be anything."""
     return getattr(kserve.models, kind, None) or getattr(kubernetes.client, kind, None)
 
 
-def _pydantic(document: dict[str, Any]) -> Iterator[str]:
-    """Validate, and compare with what was understood: unknown fields are dropped silently."""
+def _pydantic(value: Any, model: Any, where: str) -> Iterator[str]:
+    """Validate, and compare with what was understood: some models drop unknown fields silently."""
     try:
-        understood = ServiceMonitor.model_validate(document).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        understood = model.model_validate(value).model_dump(mode="json", by_alias=True, exclude_unset=True)
     except ValidationError as error:
         for fault in error.errors():
-            yield f"ServiceMonitor.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            yield f"{where}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
         return
-    yield from _dropped(document, understood, "ServiceMonitor")
+    yield from _dropped(value, understood, where)
 
 
 def _dropped(given: Any, understood: Any, where: str) -> Iterator[str]:

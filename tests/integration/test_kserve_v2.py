@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +75,35 @@ def test_version_1_of_the_protocol_carries_instances_too(server: Server, cat: by
     url = f"{torchserve(server)}/v1/models/{LITE0}:predict"
     response = requests.post(url, json={"instances": [{"b64": b64(cat)}]}, timeout=TIMEOUT_S)
     assert response.json()["instances"][0]["class"] == "n02124075 Egyptian cat"
+
+
+# With KServe's own client, whose types are in the environment of the validators.
+CLIENT = """
+import asyncio, sys
+from kserve import InferInput, InferRequest, InferenceRESTClient, RESTConfig
+
+async def main(address, model, picture):
+    tensor = InferInput("image", [1], "BYTES", [picture])
+    request = InferRequest(model, [tensor], request_id="7", parameters={"top_k": 1})
+    answer = await InferenceRESTClient(RESTConfig(protocol="v2")).infer(address, request, model_name=model)
+    print(answer.id, answer.model_name, answer.get_output_by_name("class_name").data)
+
+asyncio.run(main(*sys.argv[1:3], sys.stdin.read()))
+"""
+
+
+def test_kserves_own_client_is_answered(server: Server, ship: Path, cat: bytes) -> None:
+    result = subprocess.run(
+        [str(ship / "python"), "-W", "ignore", "-c", CLIENT, torchserve(server), LITE0],
+        input=b64(cat),
+        env={"NO_PROXY": "*"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"7 {LITE0} ['Egyptian cat']"
 
 
 @pytest.mark.parametrize(
