@@ -138,8 +138,8 @@ def _server(where: str, container: Document, pod: Document, facts: Facts) -> Ite
     if drain < 1 or pod.get("terminationGracePeriodSeconds", 30) < drain + _STOP_S:
         yield f"{where}: a drain of {drain} s and the {_STOP_S} s to stop do not fit into its grace period"
     writable = {mount["mountPath"] for mount in container.get("volumeMounts", []) if not mount.get("readOnly")}
-    if writable != {"/tmp", "/run/classifier"}:  # noqa: S108 - the server's own
-        yield f"{where}: {', '.join(sorted(writable))} are writable instead of /tmp and /run/classifier"
+    if writable != {"/tmp", "/var/lib/classifier"}:  # noqa: S108 - the server's own
+        yield f"{where}: {', '.join(sorted(writable))} are writable instead of /tmp and /var/lib/classifier"
 
 
 def _deployment(document: Document, documents: list[Document], facts: Facts) -> Iterator[str]:

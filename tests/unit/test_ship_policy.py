@@ -31,7 +31,7 @@ CONTAINER = {
     "volumeMounts": [
         {"name": "models", "mountPath": "/models", "readOnly": True},
         {"name": "temporary", "mountPath": "/tmp"},  # noqa: S108 - a manifest's
-        {"name": "state", "mountPath": "/run/classifier"},
+        {"name": "state", "mountPath": "/var/lib/classifier"},
     ],
 }
 POD = {
