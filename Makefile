@@ -48,6 +48,7 @@ RUN   := $(BIN)/python -m
 READY := $(VENV)/.complete
 
 TRITON := .triton# an environment that lies over the other
+SHIP   := .ship# one beside it
 
 quiet := $(if $(MAKE_TERMOUT),,--quiet) # progress bars on a terminal, silence elsewhere
 needs  = $(if $($(1)),,$(error $(1)=… is missing; see `make help`))
@@ -197,6 +198,15 @@ everywhere: archives onnx cpp mobile triton $(TRITON)/.complete ## every home of
 image: $(READY) ## the container image, for processors or GPUs (GPU=1 ARCHIVE="<to bake in>" TORCH_INDEX=<url>)
 	@$(RUN) scripts.image --store $(STORE) $(if $(ARCHIVE),--archives '$(ARCHIVE)') $(if $(GPU),--gpu) $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)')
 
+.PHONY: ship-validate
+ship-validate: setup-system $(SHIP)/.complete ## hold manifests, Dockerfiles and compose files to every validator there is for them
+	@$(RUN) scripts.ship_validate
+
+$(SHIP)/.complete: pyproject.toml | $(READY)
+	@$(RUN) venv --clear --without-pip $(SHIP)
+	@$(RUN) pip --python $(SHIP) install $(quiet) --disable-pip-version-check --group ship
+	@touch $@
+
 ##@ Managing versions
 
 manage = $(RUN) scripts.manage --state $(STATE)
@@ -278,7 +288,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(TRITON) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

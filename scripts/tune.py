@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 import optuna
+from classifier.cpu import usable_cores
 from classifier.digests import DIGESTS_FILE
 from classifier.identity import RECIPE_FILE
 from classifier.pipeline import threads_per_worker
@@ -198,7 +199,7 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
     if before:
         step(f"going on after {before} trials; remove {folder / model}.trials to begin anew")
     with tempfile.TemporaryDirectory(prefix="tune-") as name:
-        tuner = Tuner(archives, study, Path(name), len(os.sched_getaffinity(0)))
+        tuner = Tuner(archives, study, Path(name), usable_cores())
         tuner.enqueue_recipes()
         with progress(f"trials of {model}", max(0, trials - before)) as advance:
             while before < trials:

@@ -1,11 +1,11 @@
 """An archive of the store, loaded into this process without any server."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from classifier.cpu import usable_cores
 from classifier.digests import verify
 from classifier.errors import BrokenArchiveError, UnusableError
 from classifier.pipeline import Classifier
@@ -42,7 +42,7 @@ def loaded(archive: Path) -> Iterator[Classifier]:
     """
     with unpacked(archive) as folder:
         try:
-            classifier = Classifier.load(folder, threads=len(os.sched_getaffinity(0)))
+            classifier = Classifier.load(folder, threads=usable_cores())
         except UnusableError as error:
             raise UserError(f"{archive.name}: {error}") from error
         yield classifier

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from classifier.cpu import usable_cores
 from classifier.digests import digest, verify
 from classifier.errors import UnusableError
 from classifier.identity import Identity, Model
@@ -102,7 +103,7 @@ def load(
         OSError: a file is missing.
     """
     path = Path(source)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or usable_cores()
     if path.suffix in (".yaml", ".yml"):
         if weights is None:
             raise UnusableError(f"{path} is a recipe: say `weights=`, the path of a state_dict, or load an archive")

@@ -1,11 +1,14 @@
-"""What the processor can do, as far as archives depend on it."""
+"""What the processor can do, as far as archives depend on it, and how much of it is ours."""
 
 import functools
+import math
+import os
 from pathlib import Path
 
 from classifier.errors import UnusableError
 
 _CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")  # in a container its own group is the root of what it sees
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # Intel and AMD, Intel's matrix unit, ARM
 
 
@@ -30,3 +33,23 @@ def require_native_bfloat16() -> None:
             "this processor has no bfloat16 instructions (AVX512-BF16, AMX or ARM's BF16): "
             "serve the model's float32 archive here"
         )
+
+
+def usable_cores() -> int:
+    """How many cores this process can keep busy: those that it may run on, or fewer if its container's quota says so.
+
+    A CPU limit of Kubernetes or Docker is such a quota. More threads than it allows use up each period of 100 ms early,
+    and then all of them stand still until the next.
+    """
+    return math.ceil(min(len(os.sched_getaffinity(0)), _quota()))
+
+
+def _quota() -> float:
+    """How many cores' time the container may take; infinite without a limit."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # version 2 of cgroups, version 1
+        try:
+            quota, period = " ".join((_CGROUP / file).read_text() for file in files).split()
+        except OSError:
+            continue
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    return math.inf

@@ -1,6 +1,5 @@
 """The way of a picture: bytes -> decode -> crop -> batch -> forward -> probabilities -> ranked predictions."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from classifier.cpu import usable_cores
 from classifier.decode import decode_scaled, prepare
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
 from classifier.labels import Label, read_labels
@@ -160,7 +160,7 @@ def internal_problem(cause: Exception) -> Internal:
 
 def threads_per_worker(serving: Serving) -> int:
     """How many threads one worker computes with: as the recipe says, all usable cores, or its share of them."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if serving.threads == "all":
         return cores
     if serving.threads == "share":

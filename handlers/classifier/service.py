@@ -4,11 +4,13 @@ import base64
 import io
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from classifier import v2
 from classifier.decode import FORMATS
 from classifier.errors import DECODE_ERRORS
 from classifier.identity import Model
@@ -64,10 +66,15 @@ class _Instances(msgspec.Struct, frozen=True):
     instances: list[_Instance]
 
 
+_Results = list[list[Prediction] | Problem]
+
+
 class _Parsed(msgspec.Struct, frozen=True):
     images: list[bytes | Problem]
     top_k: int
-    many: bool  # came as `instances`, so goes back as `instances`
+    # Puts the results of its pictures into the shape that they came in. None for a picture that is the body itself:
+    # what is wrong with that one is wrong with the request.
+    content: Callable[[_Results, Model], dict[str, object]] | None = None
 
 
 def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
@@ -164,9 +171,8 @@ def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction]
     for result in own:
         if isinstance(result, Internal) and result.__cause__ is not None:
             logger.error("request %s: the classifier failed", request.request_id, exc_info=result.__cause__)
-    if item.many:
-        instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in own]
-        return _json_response({"instances": instances, "model": model})
+    if item.content is not None:
+        return _json_response(item.content(own, model))
     (result,) = own
     return problem_response(result) if isinstance(result, Problem) else prediction_response(result, model)
 
@@ -174,6 +180,11 @@ def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction]
 def prediction_response(predictions: list[Prediction], model: Model) -> Response:
     """The answer to one picture."""
     return _json_response({**_prediction(predictions), "model": model})
+
+
+def _instances(results: _Results, model: Model) -> dict[str, object]:
+    instances = [result.as_dict() if isinstance(result, Problem) else _prediction(result) for result in results]
+    return {"instances": instances, "model": model}
 
 
 def _prediction(predictions: list[Prediction]) -> dict[str, object]:
@@ -193,9 +204,15 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
             raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
         if isinstance(body, bytes | bytearray):
             if not (request.content_type.lower().startswith(JSON) or _OBJECT.match(body)):
-                return _Parsed([bytes(body)], top_k, many=False)
+                return _Parsed([bytes(body)], top_k)
             body = _decode_json(body)
-        return _Parsed(_parse_instances(body, classifier.recipe.serving.max_instances), top_k, many=True)
+        limit = classifier.recipe.serving.max_instances
+        if not v2.is_v2(body):
+            return _Parsed(_pictures(_parse_instances(body), limit), top_k, _instances)
+        asked = v2.read(body)
+        if "top_k" in asked.parameters:
+            top_k = parse_top_k({"top_k": str(asked.parameters["top_k"])}, len(classifier.labels))
+        return _Parsed(_pictures(asked.pictures, limit), top_k, partial(v2.content, asked, top_k))
     except Problem as problem:
         return problem
     except Exception:  # whatever it is, it is the trouble of this request alone
@@ -234,20 +251,24 @@ def _decode_json(body: bytes | bytearray) -> object:
         raise BadJson(f"{error}; {_EXPECTED}") from error
 
 
-def _parse_instances(body: object, limit: int) -> list[bytes | Problem]:
+def _parse_instances(body: object) -> list[str]:
     try:
-        instances = msgspec.convert(body, _Instances).instances
+        return [instance.b64 for instance in msgspec.convert(body, _Instances).instances]
     except DECODE_ERRORS as error:
         raise BadJson(f"{error}; {_EXPECTED}") from error
-    if not instances:
-        raise EmptyBody("`instances` is empty; send at least one picture")
-    if len(instances) > limit:
-        raise TooManyInstances(f"{len(instances)} instances are more than the limit of {limit}")
-    return [_decode_base64(instance.b64) for instance in instances]
+
+
+def _pictures(texts: list[str], limit: int) -> list[bytes | Problem]:
+    """Pictures in base64 to their bytes, or what is wrong with one."""
+    if not texts:
+        raise EmptyBody("the list of pictures is empty; send at least one")
+    if len(texts) > limit:
+        raise TooManyInstances(f"{len(texts)} pictures are more than the limit of {limit}")
+    return [_decode_base64(text) for text in texts]
 
 
 def _decode_base64(text: str) -> bytes | Problem:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        return BadBase64(f"`b64` cannot be decoded: {error}")
+        return BadBase64(f"the picture is not base64: {error}")

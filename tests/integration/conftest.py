@@ -74,6 +74,14 @@ def archives() -> None:
 
 
 @pytest.fixture(scope="session")
+def ship() -> Path:
+    """Where the validators of what is shipped are, KServe's SDK among them; installed if they are not."""
+    result = make(".ship/.complete")
+    assert result.returncode == 0, result.stderr
+    return CHECKOUT / ".ship" / "bin"
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with both models for tests that change nothing in it."""
     with serving(tmp_path_factory.mktemp("server"), "vgg16-eager", "efficientnet_lite0-eager") as running:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from classifier import cpu
-from classifier.cpu import cpu_flags, require_native_bfloat16
+from classifier.cpu import cpu_flags, require_native_bfloat16, usable_cores
 from classifier.errors import UnusableError
 from classifier.recipe import Precision, RuntimeName, read_recipe
 from classifier.runtimes import Source, load_runtime
@@ -148,3 +149,27 @@ def test_a_gpu_computes_in_bfloat16_whatever_the_processor_can(
     monkeypatch.setattr(torch.nn.Module, "to", move)
     load_runtime("eager", source(folder, "eager", "bfloat16", "cuda:0"))
     assert moved == [torch.bfloat16, "cuda:0", None]
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        pytest.param({"cpu.max": "200000 100000\n"}, 2, id="two"),
+        pytest.param({"cpu.max": "150000 100000\n"}, 2, id="one and a half"),
+        pytest.param({"cpu.max": "10000 100000\n"}, 1, id="a tenth"),
+        pytest.param({"cpu.max": "800000 100000\n"}, 4, id="more than there are"),
+        pytest.param({"cpu.max": "max 100000\n"}, 4, id="no limit"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3, id="version 1"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4, id="version 1, none"),
+        pytest.param({}, 4, id="no cgroups"),
+    ],
+)
+def test_a_containers_quota_limits_the_cores(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(cpu, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    assert usable_cores() == cores

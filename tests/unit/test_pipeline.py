@@ -1,5 +1,4 @@
 import io
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -190,7 +189,7 @@ def test_running_out_of_memory_over_one_picture_is_that_pictures_trouble(
 def test_a_worker_computes_with_the_threads_that_the_recipe_says(
     tiny: Classifier, monkeypatch: pytest.MonkeyPatch, threads: int | str, workers: int, cores: int, expected: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
     serving = msgspec.structs.replace(tiny.recipe.serving, threads=threads, workers=workers)
     assert threads_per_worker(serving) == expected
 

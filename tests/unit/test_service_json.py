@@ -71,7 +71,6 @@ BAD_JSON = [
     b'{"instances": [{"b64": 1}]}',
     b'{"instances": [{"b64": ["QUJD"]}]}',
     b'{"instances": [{"B64": "QUJD"}]}',
-    b'{"inputs": [{"b64": "QUJD"}]}',
     b'{"instances": [{"b64": "QUJD"}]} {}',
     b'{"instances": [{"b64": "\\ud800"}]}',
     b'{"instances": [{"b64": "\xff"}]}',
