@@ -17,6 +17,8 @@ JARS: Final = Path("/usr/share/java")
 PACKAGES: Final = {
     "prometheus": "prometheus",
     "wrk": "wrk",
+    "ip": "iproute2",
+    "tc": "iproute2",
     "chromium": "chromium",
     "cmake": "cmake",
     "pkg-config": "pkg-config",

@@ -33,6 +33,7 @@ _OURS = (
     "chromium",
     "tritonserver",
     "triton_python_backend_stub",
+    "envoy --config-path",
 )
 
 
