@@ -67,7 +67,7 @@ def cost_of_routing(folder: Path) -> Iterator[Routing]:
     store.mkdir()
     archive, picture = no_compute.build(store), [photograph("chelsea.png")]
     for number in _ROUTING_REPLICAS:
-        step(f"cost of routing, {number} replicas")
+        step(f"cost of routing, replicas: {number}")
         with fleet(number, archive, _recipe(), folder / f"routing-{number}") as running:
             ways = [Way("through Envoy", running.url)]
             if number == 1:
@@ -92,7 +92,7 @@ def _measure(way: Way, picture: list[Path]) -> tuple[Load, Load]:
 def happenings(old: Archive, new: Archive, folder: Path) -> Iterator[Outcome]:
     """All scenarios with the real model."""
     for number in _REPLICAS:
-        step(f"{number} replicas of {old.path.name}")
+        step(f"{old.path.name}, replicas: {number}")
         with fleet(number, old, _recipe(), folder / f"replicas-{number}") as running:
             yield from _scenarios(running, old, new)
 

@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def collect(torchserve: FakeTorchServe, *said: Said, number: int = 1) -> list[An
     torchserve.answers[f"POST {URL}"] = list(said)
     with clients(torchserve.address + URL, b"picture", number) as loop:
         while len(loop.answers()) < len(said):
-            pass
+            time.sleep(0.01)
     return loop.answers()
 
 
@@ -39,7 +40,7 @@ def test_answers_since_a_moment_are_those_of_requests_sent_after_it(torchserve: 
     assert answers == sorted(answers)
     with clients(torchserve.address + URL, b"picture", 1) as loop:
         while len(loop.answers()) < 2:
-            pass
+            time.sleep(0.01)
     assert loop.answers(since=loop.answers()[1].sent) == loop.answers()[1:]
 
 
