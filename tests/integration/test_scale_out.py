@@ -17,7 +17,7 @@ from scripts.config import read_config
 from scripts.console import UserError
 from scripts.fleet import Fleet, TorchServe, fleet
 from scripts.scale_out import MODEL, NEW, OLD
-from scripts.scenarios import Outcome, one_cut_off, one_killed, rolling_update
+from scripts.scenarios import Outcome, one_cut_off, one_killed, rolling_restart, rolling_update
 from scripts.store import Archive, find_archive
 from tests.integration.conftest import CHECKOUT, STORE, make
 from tests.integration.contract import TIMEOUT_S, post
@@ -108,6 +108,10 @@ def test_a_replica_that_is_cut_off_costs_no_request(running: Fleet) -> None:
 
 def test_a_replica_that_is_killed_costs_no_request(running: Fleet, old: Archive) -> None:
     assert_nothing_lost(one_killed(running, old), retried=True)
+
+
+def test_a_rolling_restart_costs_no_request(running: Fleet, old: Archive) -> None:
+    assert_nothing_lost(rolling_restart(running, old), retried=False)
 
 
 def test_a_rolling_update_costs_no_request_and_gives_no_wrong_answer(
