@@ -30,6 +30,8 @@ OUTPUT      ?= explanation.png
 PAGE        ?=
 SPARSITY    ?=
 PORT        ?= 5000
+REPLICAS    ?=
+LISTEN      ?= 127.0.0.1
 BACKEND     ?= python
 STORE       ?= model_store
 STATE       ?= .torchserve
@@ -121,6 +123,11 @@ status: $(READY) ## addresses, models, workers
 .PHONY: logs
 logs: $(READY) ## the end of the server's log
 	@$(RUN) scripts.serve --state $(STATE) logs
+
+.PHONY: gateway
+gateway: $(READY) ## Envoy in front of running replicas, until it is interrupted (REPLICAS="<host>:8080 <host>:8080" MODEL= LISTEN=0.0.0.0 PORT=10000)
+	@$(call needs,REPLICAS)$(RUN) scripts.gateway serve --replicas '$(REPLICAS)' --model $(MODEL) --listen $(LISTEN) \
+	  $(if $(filter command line,$(origin PORT)),--port $(PORT))
 
 .PHONY: predict
 predict: $(READY) ## classify a picture (IMAGE=<path> MODEL= VERSION= TOP_K= GRPC=1)
@@ -247,6 +254,12 @@ tune: setup-system ## find the best archive, workers, threads, batch for this ma
 	@$(RUN) scripts.tune $(MODEL) --store $(STORE) $(if $(P99_MS),--p99-ms $(P99_MS)) $(if $(TRIALS),--trials $(TRIALS)) \
 	  $(if $(filter command line,$(origin PRECISION)),--precision $(PRECISION))
 
+.PHONY: scale-out
+scale-out: setup-system ## 1, 2 and 4 replicas behind Envoy on one machine: cost of routing, failures, a rolling update (as root; PAGE=<page to write the tables into>)
+	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=openvino PRECISION=float32
+	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=openvino PRECISION=int8
+	@$(RUN) scripts.scale_out --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
+
 .PHONY: parity
 parity: $(READY) ## all archives of a model side by side: same answers? how big, how fast? (MODEL=)
 	@$(RUN) scripts.compare $(MODEL) --store $(STORE)
@@ -288,7 +301,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .gateway .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

@@ -15,7 +15,7 @@ from rich.table import Table
 from scripts.console import UserError, done, out, run, step
 from scripts.golden import photograph
 from scripts.homes import Home, Model, all_homes
-from scripts.pages import replace_block
+from scripts.pages import markdown, replace_block
 from scripts.store import find_archive
 from scripts.unpack import loaded
 
@@ -89,11 +89,6 @@ def cells(rows: list[Row]) -> list[list[str]]:
         ]
         for row in rows
     ]
-
-
-def markdown(lines: list[list[str]]) -> str:
-    """Lines of cells, the first one their head, as a table of a page."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
 
 
 def main() -> None:

@@ -15,3 +15,8 @@ def replace_block(page: Path, target: str, text: str) -> None:
     if not (begin and end):
         raise ValueError(f"{page} has no marks {begin_mark} … {end_mark}")
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """Lines of cells, the first one their head, as a table of a page."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])

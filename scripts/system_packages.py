@@ -18,6 +18,8 @@ PACKAGES: Final = {
     "prometheus": "prometheus",
     "wrk": "wrk",
     "iptables": "iptables",  # containers' networks
+    "ip": "iproute2",
+    "tc": "iproute2",
     "chromium": "chromium",
     "cmake": "cmake",
     "pkg-config": "pkg-config",

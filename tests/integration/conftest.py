@@ -37,6 +37,7 @@ _OURS = (
     "chromium",
     "tritonserver",
     "triton_python_backend_stub",
+    "envoy --config-path",
 )
 
 

@@ -6,8 +6,9 @@ import pytest
 from classifier.labels import Label
 from numpy.typing import NDArray
 
-from scripts.everywhere import cells, markdown, visit
+from scripts.everywhere import cells, visit
 from scripts.homes import Answer, Home, timed
+from scripts.pages import markdown
 
 LABELS = [Label(f"n{index}", name) for index, name in enumerate(("cat", "dog", "cup"))]
 REFERENCE = np.array([[0.7, 0.2, 0.1], [0.41, 0.4, 0.19]], np.float32)  # sure of the first picture, not of the second

@@ -14,7 +14,14 @@ from scripts.archive import Options, parse_arguments
 
 ROOT = Path(__file__).parents[2]
 PHONY = re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-NEEDED = {"DATA": "pictures", "IMAGE": "x.png", "ARCHIVE": "x.mar", "VERSION": "1.0", "WORKERS": "1"}
+NEEDED = {
+    "DATA": "pictures",
+    "IMAGE": "x.png",
+    "ARCHIVE": "x.mar",
+    "VERSION": "1.0",
+    "WORKERS": "1",
+    "REPLICAS": "127.0.0.1:8080",
+}
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -63,6 +70,7 @@ def test_every_target_exists_and_calls_programs_that_exist(target: str, make: Ma
         ("default", "VERSION"),
         ("unregister", "VERSION"),
         ("scale", "WORKERS"),
+        ("gateway", "REPLICAS"),
     ],
 )
 def test_a_missing_variable_is_one_clear_line(target: str, variable: str, make: Make) -> None:

@@ -1,0 +1,202 @@
+"""The replicas behind a running Envoy: which there are, what it knows of each, and how one is drained."""
+
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import requests
+import yaml
+
+from scripts.console import UserError
+
+ENDPOINTS: Final = "endpoints.yaml"  # in a gateway's folder; Envoy reads it again whenever it changes
+ADMIN: Final = "admin"  # beside it, the address of Envoy's admin port
+
+_DRAIN_DEADLINE_S: Final = 130  # outlasts the recipes' response timeouts
+_HEALTHY_DEADLINE_S: Final = 60
+_TIMEOUT_S: Final = 10
+_POLL_S: Final = 0.1
+# Between a look at a replica that has nothing in flight and the next, a request that Envoy held back may have begun.
+_QUIET_LOOKS: Final = 3
+
+
+class Replica(NamedTuple):
+    """Where a TorchServe answers predictions."""
+
+    address: str  # IPv4
+    port: int
+
+    def __str__(self) -> str:
+        """As Envoy writes it."""
+        return f"{self.address}:{self.port}"
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica as Envoy sees it."""
+
+    draining: bool
+    healthy: bool  # it would get the next request
+    active: int  # requests in flight
+    sent: int  # requests and connections that were tried, ever
+
+
+def parse_replicas(text: str) -> list[Replica]:
+    """`host:port host:port …`; errors as of `parse_replica`."""
+    return [parse_replica(word) for word in text.split()]
+
+
+def parse_replica(word: str) -> Replica:
+    """`host:port`. A name is looked up once, here: Envoy's endpoints are addresses.
+
+    Raises:
+        UserError: it is not of that form, or the name is not known.
+    """
+    host, _, port = word.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"{word} is not a replica: say REPLICAS='<host>:<port> …', as in REPLICAS=127.0.0.1:8080")
+    try:
+        return Replica(socket.gethostbyname(host), int(port))
+    except OSError as error:
+        raise UserError(f"nobody knows where the replica {host} is: {error.strerror}") from error
+
+
+def write_endpoints(folder: Path, replicas: dict[Replica, bool]) -> None:
+    """Say where the replicas are and whether each is draining. Envoy takes the file when it is moved into place."""
+    endpoints = [
+        {
+            "endpoint": {"address": {"socket_address": {"address": replica.address, "port_value": replica.port}}},
+            "health_status": "DRAINING" if draining else "HEALTHY",
+        }
+        for replica, draining in replicas.items()
+    ]
+    resource = {
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": "replicas",
+        "endpoints": [{"lb_endpoints": endpoints}],
+    }
+    written = folder / f".{ENDPOINTS}"
+    written.write_text(yaml.safe_dump({"resources": [resource]}, sort_keys=False))
+    written.replace(folder / ENDPOINTS)
+
+
+def read_endpoints(folder: Path) -> dict[Replica, bool]:
+    """Which replicas there are, and whether each is draining.
+
+    Raises:
+        UserError: no gateway was started from that folder.
+    """
+    try:
+        (resource,) = yaml.safe_load((folder / ENDPOINTS).read_text())["resources"]
+    except FileNotFoundError as error:
+        raise UserError(f"no gateway was started from {folder}; start one with `make gateway`") from error
+    found = {}
+    for entry in resource["endpoints"][0]["lb_endpoints"]:
+        where = entry["endpoint"]["address"]["socket_address"]
+        found[Replica(where["address"], where["port_value"])] = entry["health_status"] == "DRAINING"
+    return found
+
+
+class Gateway:
+    """A running Envoy, by its state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._session = requests.Session()
+        self._session.trust_env = False  # Envoy's admin port is on this machine, never behind a proxy
+
+    @property
+    def address(self) -> str:
+        """Where users reach it, as a URL."""
+        (listener,) = self._admin("listeners")["listener_statuses"]
+        where = listener["local_address"]["socket_address"]
+        return f"http://{where['address']}:{where['port_value']}"
+
+    def hosts(self) -> dict[Replica, Host]:
+        """Every replica."""
+        (cluster,) = self._admin("clusters")["cluster_statuses"]
+        return dict(_host(status) for status in cluster.get("host_statuses", ()))
+
+    def retries(self) -> int:
+        """How many requests it has sent another time, ever."""
+        (stat,) = self._admin("stats", filter=r"^cluster\.replicas\.upstream_rq_retry$")["stats"]
+        return int(stat["value"])
+
+    def drain(self, replica: Replica) -> None:
+        """Send nothing more to a replica, and wait until it has answered what it has.
+
+        Raises:
+            UserError: it is not one of this gateway's, no other one is healthy, or it does not come to an end.
+        """
+        others = [host for other, host in self.hosts().items() if other != replica and host.healthy]
+        if not others:
+            raise UserError(f"{replica} is the only healthy replica; whoever drains it loses every request")
+        self._set(replica, draining=True)
+        deadline, quiet = time.monotonic() + _DRAIN_DEADLINE_S, 0
+        while quiet < _QUIET_LOOKS:
+            if time.monotonic() > deadline:
+                raise UserError(f"{replica} still has requests in flight after {_DRAIN_DEADLINE_S} s")
+            time.sleep(_POLL_S)
+            host = self.hosts()[replica]
+            quiet = quiet + 1 if host.draining and not host.active else 0
+
+    def restore(self, replica: Replica) -> None:
+        """Send requests to a replica again, and wait until Envoy finds it healthy.
+
+        Raises:
+            UserError: it is not one of this gateway's, or does not become healthy.
+        """
+        self._set(replica, draining=False)
+        self.wait_healthy([replica])
+
+    def wait_healthy(self, replicas: Sequence[Replica]) -> None:
+        """Wait until Envoy would send requests to all of these.
+
+        Raises:
+            UserError: it does not, in time.
+        """
+        deadline = time.monotonic() + _HEALTHY_DEADLINE_S
+        while missing := [replica for replica in replicas if not self._is_healthy(replica)]:
+            if time.monotonic() > deadline:
+                names = ", ".join(map(str, missing))
+                raise UserError(
+                    f"{names}: not healthy after {_HEALTHY_DEADLINE_S} s; is its model READY? `make status`"
+                )
+            time.sleep(_POLL_S)
+
+    def _is_healthy(self, replica: Replica) -> bool:
+        host = self.hosts().get(replica)
+        return host is not None and host.healthy
+
+    def _set(self, replica: Replica, *, draining: bool) -> None:
+        replicas = read_endpoints(self.folder)
+        if replica not in replicas:
+            raise UserError(f"{replica} is none of the gateway's replicas: {', '.join(map(str, replicas))}")
+        write_endpoints(self.folder, replicas | {replica: draining})
+
+    def _admin(self, page: str, **parameters: str) -> Any:
+        try:
+            where = (self.folder / ADMIN).read_text()
+            answer = self._session.get(
+                f"http://{where}/{page}", params={"format": "json"} | parameters, timeout=_TIMEOUT_S
+            )
+        except (FileNotFoundError, requests.ConnectionError) as error:
+            raise UserError("no gateway is running; start one with `make gateway`") from error
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _host(status: dict[str, Any]) -> tuple[Replica, Host]:
+    """One entry of Envoy's list of hosts. Numbers that are 0 and states that are false are left out there."""
+    where = status["address"]["socket_address"]
+    stats = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}
+    health = dict(status["health_status"])
+    known = health.pop("eds_health_status", "UNKNOWN")
+    return Replica(where["address"], where["port_value"]), Host(
+        draining=known == "DRAINING",
+        healthy=known == "HEALTHY" and not any(value is True for value in health.values()),
+        active=stats["rq_active"],
+        sent=stats["rq_total"] + stats["cx_connect_fail"],
+    )
