@@ -98,9 +98,15 @@ def engine() -> tuple[str, ...]:
         UserError: there is none.
     """
     for name, command in _ENGINES.items():
-        if shutil.which(name):
+        if shutil.which(name) and _works(name):
             return command
-    raise UserError(f"there is none of {', '.join(_ENGINES)}; install one to build images")
+    raise UserError(f"none of {', '.join(_ENGINES)} works here; install or start one to build images")
+
+
+def _works(name: str) -> bool:
+    """Whether an engine is more than a client: docker's asks a daemon, which may not run."""
+    question = [name, "version", "--format", "{{.Server.Version}}"] if name == "docker" else [name, "--version"]
+    return subprocess.run(question, capture_output=True, check=False).returncode == 0
 
 
 def build(archives: Sequence[Path], gpu: bool, torch_index: str | None) -> str:

@@ -13,7 +13,7 @@ import pytest
 from scripts.config import addresses, read_config
 from scripts.console import UserError
 from scripts.container import models, settings
-from scripts.image import build_arguments, tag, write_context
+from scripts.image import build_arguments, engine, tag, write_context
 from scripts.verify import verify_store
 from tests.unit.conftest import Answer, FakeTorchServe
 
@@ -98,6 +98,23 @@ def test_torch_comes_with_cuda_for_gpus_only() -> None:
         "torchserve-image-classifier:0.1.0",
         "torchserve-image-classifier:0.1.0-gpu",
     )
+
+
+def fake(folder: Path, name: str, code: int) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    program.chmod(0o755)
+
+
+def test_an_engine_that_works_builds_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="none of docker, podman, buildah works here"):
+        engine()
+    fake(tmp_path, "docker", 1)  # the client, without a daemon
+    fake(tmp_path, "buildah", 0)
+    assert engine()[0] == "buildah"
+    fake(tmp_path, "docker", 0)
+    assert engine()[0] == "docker"
 
 
 def described(*workers: str, minimum: int = 1) -> Any:
