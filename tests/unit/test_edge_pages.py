@@ -77,13 +77,3 @@ def test_the_code_for_a_tpu_runs_where_there_is_none(tmp_path: Path, monkeypatch
     found: dict[str, torch.Tensor] = {}
     exec(text.replace("import torch_xla\n", "").replace('"xla"', '"cpu"'), found)  # noqa: S102
     assert found["logits"].shape == (8, 1000)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(EDGE)))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
-        linked = (page.parent / target).resolve() if target else page
-        assert linked.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, anchor
