@@ -15,8 +15,8 @@ from classifier.recipe import read_recipe
 
 from scripts.config import read_config
 from scripts.console import UserError
-from scripts.fleet import Fleet, TorchServe, fleet
 from scripts.scale_out import MODEL, NEW, OLD
+from scripts.fleet import Fleet, TorchServe, fleet
 from scripts.scenarios import Outcome, one_cut_off, one_killed, rolling_restart, rolling_update
 from scripts.store import Archive, find_archive
 from tests.integration.conftest import CHECKOUT, STORE, make
@@ -134,24 +134,28 @@ def assert_nothing_lost(outcome: Outcome, *, retried: bool) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_namespace_link_or_process(number: signal.Signals) -> None:
     program = """
-import subprocess, time
+import signal, subprocess
 from scripts.console import run
 from scripts.network import network
 def main():
     with network(2) as machines:
-        inside = subprocess.Popen(machines[0].command("sleep", "600"))
+        inside = subprocess.Popen(machines[0].command("sleep", "infinity"))
         print(inside.pid, flush=True)
-        time.sleep(600)
+        signal.pause()
 run(main)
 """
     before = links_and_namespaces()
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
     assert process.stdout is not None
-    with process.stdout as said:
-        inside = int(said.readline())
-        assert links_and_namespaces() != before
-        process.send_signal(number)
-        assert process.wait(DEADLINE_S) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    try:
+        with process.stdout as said:
+            inside = int(said.readline())
+            assert links_and_namespaces() != before
+            process.send_signal(number)
+            assert process.wait(DEADLINE_S) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    finally:
+        process.terminate()  # it waits for a signal as long as none comes
+        process.wait(DEADLINE_S)
     assert links_and_namespaces() == before
     assert not _is_running(inside)
 
