@@ -150,16 +150,18 @@ print(json.dumps(len(java)))"""
     assert "TorchServe ended by itself" in container.logs()
 
 
-def test_what_cannot_be_served_is_said_in_one_line(start: Callable[..., Container]) -> None:
-    for variable, said in (
-        ("MODELS=no_such_model", "no archive no_such_model in /models"),
-        ("TOKENS=maybe", "TOKENS=maybe: expected on or off"),
-        ("MANAGEMENT=open", ""),
-    ):
-        container = start(f"--env={variable}", "--env=TOKENS=off") if not said else start(f"--env={variable}")
-        assert container.wait_ended() == 1
-        assert (said or "MANAGEMENT=open needs TOKENS=on") in container.logs()
-        assert "Traceback" not in container.logs()
+@pytest.mark.parametrize(("variables", "said"), [
+    (["MODELS=no_such_model"], "no archive no_such_model in /models"),
+    (["TOKENS=maybe"], "TOKENS=maybe: expected on or off"),
+    (["MANAGEMENT=open", "TOKENS=off"], "MANAGEMENT=open needs TOKENS=on"),
+])  # fmt: skip
+def test_what_cannot_be_served_is_said_in_one_line(
+    variables: list[str], said: str, start: Callable[..., Container]
+) -> None:
+    container = start(*(f"--env={variable}" for variable in variables))
+    assert container.wait_ended() == 1
+    assert said in container.logs()
+    assert "Traceback" not in container.logs()
 
 
 def test_the_archives_in_it_are_verified(container: Container) -> None:
