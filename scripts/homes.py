@@ -17,13 +17,14 @@ import requests
 from classifier import ImageClassifier, load
 from classifier.pipeline import Classifier, load_pixels
 from classifier.rank import probabilities
+from classifier.runtimes import Forward
 from numpy.typing import NDArray
 
 from scripts.client import Client
 from scripts.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.console import UserError
 from scripts.grpc_client import GrpcClient
-from scripts.mobile import Forward, load_program
+from scripts.mobile import load_program
 from scripts.server import serving
 from scripts.store import Archive, archives_of, find_archive
 from scripts.triton import REPOSITORY
@@ -151,14 +152,14 @@ def flask_homes(model: Model) -> Iterator[Home]:
 
 def cpp_homes(model: Model) -> Iterator[Home]:
     """The C++ program with the model's bundle; it says itself how long a picture took."""
-    bundle = Path("bundles") / model.name
+    bundle, program = Path("bundles") / model.name, _built(PROGRAM, "cpp")
 
     def ask(picture: Path) -> Answer:
         # TorchScript compiles while it runs for the first times, so the last of a few counts
-        command: list[str | Path] = [PROGRAM, bundle, *[picture] * 4, "--logits"]
+        command: list[str | Path] = [program, bundle, *[picture] * 4, "--logits"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if result.returncode:
-            raise UserError(f"{PROGRAM}: {result.stderr or result.stdout}")
+            raise UserError(f"{program}: {result.stderr or result.stdout}")
         answer = json.loads(result.stdout.splitlines()[-1])
         return Answer(probabilities(np.array([answer["logits"]], np.float32))[0], answer["milliseconds"])
 

@@ -19,6 +19,7 @@ from classifier.identity import UNTRAINED
 from classifier.pipeline import Classifier
 from classifier.preprocess import normalize
 from classifier.recipe import Recipe
+from classifier.runtimes import Forward
 from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray
 from rich.table import Table
@@ -37,8 +38,6 @@ from scripts.unpack import loaded
 _TIMED: Final = 20  # forward passes
 _AGREEMENT: Final = {"float32": 1.0, "float16": 0.995, "int8": 0.97}  # share of pictures with the reference's top-1
 _ROUNDING: Final = 1e-4  # of a float32 program's logits
-
-Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
