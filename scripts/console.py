@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 _WIDTH_OF_FILES = 120  # columns, where there is no terminal to ask
@@ -55,6 +56,14 @@ def step(text: str) -> None:
 def done(text: str) -> None:
     """Say what was reached."""
     out.print(Text.assemble(("✓", "green"), f" {text}"))
+
+
+def show_table(lines: list[list[str]]) -> None:
+    """Lines of cells, the first one their head."""
+    table = Table(*lines[0])
+    for line in lines[1:]:
+        table.add_row(*line)
+    out.print(table, soft_wrap=False)
 
 
 def warn_untrained(model: str, why: str) -> None:

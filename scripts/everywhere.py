@@ -10,9 +10,8 @@ import numpy as np
 from classifier.labels import Label
 from classifier.rank import Prediction, top_k
 from numpy.typing import NDArray
-from rich.table import Table
 
-from scripts.console import UserError, done, out, run, step
+from scripts.console import UserError, done, run, show_table, step
 from scripts.golden import photograph
 from scripts.homes import Home, Model, all_homes
 from scripts.pages import markdown, replace_block
@@ -100,10 +99,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = compare_homes(given.model, given.store)
     lines = cells(rows)
-    table = Table(*lines[0])
-    for line in lines[1:]:
-        table.add_row(*line)
-    out.print(table, soft_wrap=False)
+    show_table(lines)
     if given.page:
         replace_block(given.page, "everywhere", markdown(lines))
     if odd := [f"{row.home}, {row.precision}" for row in rows if not row.same]:
