@@ -1,7 +1,7 @@
 """What this project asks of its manifests beyond what any schema knows: pure functions over rendered documents.
 
-They hold the manifests to the facts' homes: ports to config.properties, the image's tag to pyproject.toml, the time to
-start to the recipes, the autoscaler's metric to the adapter's rules.
+They hold the manifests to the facts' homes: ports to config.properties, the image's tag to pyproject.toml, its user and
+folder to the Dockerfile, the time to start to the recipes, the autoscaler's metric to the adapter's rules.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from scripts.image import NAME as IMAGE
+
 Document = dict[str, Any]
 
-IMAGE: Final = "torchserve-image-classifier"
-_USER: Final = 10001
 _READY: Final = ["/opt/classifier/bin/ready"]
 _STOP_S: Final = 20  # what TorchServe and its workers may take to end
 
@@ -24,6 +24,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ports: dict[str, int]  # by the names of scripts.config.Addresses
     startup_s: int  # how long a model may take to load
     metrics: frozenset[str]  # that the autoscaler can be told
+    user: int  # of the image
+    state: str  # the folder that the image writes to, besides /tmp
 
     @property
     def open_ports(self) -> dict[str, int]:
@@ -70,7 +72,7 @@ def _pod(name: str, pod: Document, facts: Facts) -> Iterator[str]:
     servers = [container for container in pod["containers"] if container.get("ports")]
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         where = f"{name}, container {container['name']}"
-        yield from _security(where, context | container.get("securityContext", {}))
+        yield from _security(where, context | container.get("securityContext", {}), facts)
         yield from _resources(where, container)
         yield from _image(where, container, facts)
     for container in servers:
@@ -80,9 +82,9 @@ def _pod(name: str, pod: Document, facts: Facts) -> Iterator[str]:
         yield f"{name}: no container has a port"
 
 
-def _security(where: str, context: Document) -> Iterator[str]:
-    if context.get("runAsNonRoot") is not True or context.get("runAsUser") != _USER:
-        yield f"{where}: may run as root, or not as user {_USER}"
+def _security(where: str, context: Document, facts: Facts) -> Iterator[str]:
+    if context.get("runAsNonRoot") is not True or context.get("runAsUser") != facts.user:
+        yield f"{where}: may run as root, or not as user {facts.user}"
     if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
         yield f"{where}: may gain privileges"
     if context.get("readOnlyRootFilesystem") is not True:
@@ -138,8 +140,8 @@ def _server(where: str, container: Document, pod: Document, facts: Facts) -> Ite
     if drain < 1 or pod.get("terminationGracePeriodSeconds", 30) < drain + _STOP_S:
         yield f"{where}: a drain of {drain} s and the {_STOP_S} s to stop do not fit into its grace period"
     writable = {mount["mountPath"] for mount in container.get("volumeMounts", []) if not mount.get("readOnly")}
-    if writable != {"/tmp", "/var/lib/classifier"}:  # noqa: S108 - the server's own
-        yield f"{where}: {', '.join(sorted(writable))} are writable instead of /tmp and /var/lib/classifier"
+    if writable != {"/tmp", facts.state}:  # noqa: S108 - the server's own
+        yield f"{where}: {', '.join(sorted(writable))} are writable instead of /tmp and {facts.state}"
 
 
 def _deployment(document: Document, documents: list[Document], facts: Facts) -> Iterator[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from scripts.config import addresses, read_config
 from scripts.console import UserError
-from scripts.container import models, settings
+from scripts.container import STATE, models, settings
 from scripts.image import build_arguments, engine, tag, write_context
 from scripts.verify import verify_store
 from tests.unit.conftest import Answer, FakeTorchServe
@@ -167,6 +168,15 @@ def test_not_ready_says_why(
     (state / "server.json").unlink()
     assert ready(state, monkeypatch) == 1
     assert "server.json" in capsys.readouterr().err
+
+
+def test_programs_and_compose_name_the_image_and_its_folder_as_they_are() -> None:
+    assert runpy.run_path(str(READY))["STATE"] == STATE
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    for service, gpu in (("classifier", False), ("classifier-gpu", True)):
+        name, _, default = compose[service]["image"].partition(":${TAG:-")
+        assert f"{name}:{default.removesuffix('}')}" == tag(gpu)
+        assert str(STATE) in compose[service]["tmpfs"]
 
 
 def test_ready_needs_pythons_own_library_only() -> None:

@@ -11,6 +11,8 @@ FACTS = Facts(
     ports={"inference": 80, "management": 81, "metrics": 82, "grpc_inference": 70, "grpc_management": 71},
     startup_s=300,
     metrics=frozenset({"waiting"}),
+    user=10001,
+    state="/var/lib/classifier",
 )
 LIMITS = {"cpu": "2", "memory": "1Gi", "ephemeral-storage": "1Gi"}
 READY = {"exec": {"command": ["/opt/classifier/bin/ready"]}}

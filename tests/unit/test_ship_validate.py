@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from scripts.config import addresses, read_config
+from scripts.container import STATE
 from scripts.ship_validate import AUTOSCALING, adapter_queries, facts
 
 ROOT = Path(__file__).parents[2]
@@ -27,3 +28,5 @@ def test_the_facts_come_from_their_homes() -> None:
     assert found.ports == addresses(read_config(ROOT / "config.properties")).ports()
     assert found.startup_s >= 300
     assert found.metrics == {"image_classifier_requests_waiting"}
+    assert f"--uid {found.user} " in (ROOT / "docker" / "Dockerfile").read_text()
+    assert found.state == str(STATE)
