@@ -18,7 +18,7 @@ from classifier.recipe import Recipe, read_recipe
 
 from scripts.config import CONFIG_FILE, read_config
 from scripts.console import UserError, done, run, step
-from scripts.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
+from scripts.gateway_endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
 from scripts.server import check_ports
 from scripts.server_log import tail
 

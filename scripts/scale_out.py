@@ -9,15 +9,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 from classifier.recipe import Recipe, read_recipe
-from rich.table import Table
 
 from benchmarks.load import Load, closed_loop
-from scripts import no_compute
-from scripts.console import UserError, done, out, run, step
-from scripts.fleet import Fleet, fleet
+from scripts import scale_out_no_compute as no_compute
+from scripts.console import UserError, done, run, show_table, step
 from scripts.golden import photograph
 from scripts.pages import markdown, replace_block
-from scripts.scenarios import (
+from scripts.scale_out_fleet import Fleet, fleet
+from scripts.scale_out_scenarios import (
     CLIENTS,
     Outcome,
     balance,
@@ -144,13 +143,6 @@ def outcome_cells(outcomes: list[Outcome]) -> list[list[str]]:
     ]
 
 
-def _show(lines: list[list[str]]) -> None:
-    table = Table(*lines[0])
-    for line in lines[1:]:
-        table.add_row(*line)
-    out.print(table, soft_wrap=False)
-
-
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m scripts.scale_out", description=__doc__)
@@ -160,13 +152,13 @@ def main() -> None:
     old, new = find_archive(OLD, given.store), find_archive(NEW, given.store)
     with tempfile.TemporaryDirectory(prefix="scale-out-") as folder:
         routing = routing_cells(list(cost_of_routing(Path(folder))))
-        _show(routing)
+        show_table(routing)
         outcomes = []
         for outcome in happenings(old, new, Path(folder)):
             step(f"{outcome.scenario}: {len(outcome.lost)} of {len(outcome.answers)} requests lost; {outcome.note}")
             outcomes.append(outcome)
     lines = outcome_cells(outcomes)
-    _show(lines)
+    show_table(lines)
     if given.page:
         replace_block(given.page, "scale-out", f"\n{markdown(routing)}\n\n{markdown(lines)}\n")
     if lost := [answer for outcome in outcomes for answer in outcome.lost]:

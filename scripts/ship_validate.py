@@ -7,10 +7,10 @@ Dockerfiles go through hadolint, compose files through Docker Compose. A tool th
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import tempfile
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ from classifier.recipe import read_recipe
 
 from scripts.config import addresses, read_config
 from scripts.console import UserError, done, err, run, step
+from scripts.image import version
 from scripts.ship_policy import Facts, violations
 
 TOOLS: Final = Path(".ship/bin")  # made by the Makefile, of the dependency group `ship`
@@ -27,8 +28,8 @@ OVERLAYS: Final = ("overlays/cpu", "overlays/gpu", "overlays/dev", "loader", "ks
 VERSIONS: Final = ("1.34", "1.35", "1.36", "1.37")  # of Kubernetes; preStop's `sleep` is stable since 1.34
 AUTOSCALING: Final = "components/autoscaling"
 
-_CUSTOM_TYPES: Final = Path(__file__).with_name("custom_types.py")
-_CUSTOM_KINDS: Final = ("ServiceMonitor", "ServingRuntime", "InferenceService")  # that custom_types.py knows
+_CUSTOM_TYPES: Final = Path(__file__).with_name("ship_types.py")
+_CUSTOM_KINDS: Final = ("ServiceMonitor", "ServingRuntime", "InferenceService")  # that ship_types.py knows
 # Debian's archive keeps one version of a package: pinned ones vanish, and the build with them.
 _HADOLINT_IGNORED: Final = ("DL3008",)
 
@@ -168,12 +169,16 @@ def check_compose(paths: list[Path]) -> list[Fault]:
 
 def facts(project: Path) -> Facts:
     """What the manifests must agree with, each from its home."""
+    dockerfile = (project / "docker" / "Dockerfile").read_text()
+    (user,), (state,) = (re.findall(rf"^{word} ([^\s:]+)", dockerfile, re.MULTILINE) for word in ("USER", "WORKDIR"))
     recipes = [read_recipe(path) for path in (project / "recipes").glob("*.yaml")]
     return Facts(
-        version=tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"],
+        version=version(),
         ports=addresses(read_config(project / "config.properties")).ports(),
         startup_s=max(recipe.serving.startup_timeout_s for recipe in recipes),
         metrics=frozenset(adapter_queries(project / "kubernetes")),
+        user=int(user),
+        state=state,
     )
 
 

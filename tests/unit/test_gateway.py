@@ -8,8 +8,8 @@ from classifier.recipe import read_recipe
 
 from scripts.config import read_config
 from scripts.console import UserError
-from scripts.endpoints import Gateway, Host, Replica, parse_replicas, read_endpoints, write_endpoints
 from scripts.gateway import configuration, envoy, running
+from scripts.gateway_endpoints import Gateway, Host, Replica, parse_replicas, read_endpoints, write_endpoints
 from tests.conftest import TINY_RECIPE
 
 FIRST, SECOND = Replica("127.0.0.1", 8080), Replica("127.0.0.2", 80)

@@ -7,12 +7,12 @@ import pytest
 from classifier.digests import verify
 
 from benchmarks.load import Load
-from scripts import no_compute
-from scripts.closed_loop import Answer, clients
+from scripts import scale_out_no_compute as no_compute
 from scripts.console import UserError
-from scripts.network import network
 from scripts.scale_out import Routing, outcome_cells, routing_cells
-from scripts.scenarios import Outcome
+from scripts.scale_out_clients import Answer, clients
+from scripts.scale_out_network import network
+from scripts.scale_out_scenarios import Outcome
 from tests.unit.conftest import HANG_UP, FakeTorchServe, predicted
 from tests.unit.conftest import Answer as Said
 

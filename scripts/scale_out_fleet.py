@@ -16,9 +16,9 @@ from classifier.recipe import Recipe
 
 from scripts.config import CONFIG_FILE, addresses, read_config, write_config
 from scripts.console import UserError
-from scripts.endpoints import Gateway, Replica
 from scripts.gateway import gateway
-from scripts.network import Machine, network
+from scripts.gateway_endpoints import Gateway, Replica
+from scripts.scale_out_network import Machine, network
 from scripts.server import CONSOLE_LOG, running, stop
 from scripts.store import Archive
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from scripts.closed_loop import Answer, ClosedLoop, clients
-from scripts.endpoints import Replica
-from scripts.fleet import Fleet, TorchServe
+from scripts.gateway_endpoints import Replica
 from scripts.golden import photograph
+from scripts.scale_out_clients import Answer, ClosedLoop, clients
+from scripts.scale_out_fleet import Fleet, TorchServe
 from scripts.store import Archive
 
 CLIENTS: Final = 8
