@@ -13,6 +13,10 @@ VERSION     ?=
 MODELS      ?=
 PORTS       ?= config
 FOREGROUND  ?=
+SECURE      ?=
+API         ?= inference
+RENEW       ?=
+PRODUCTION  ?=
 IMAGE       ?=
 TOP_K       ?=
 GRPC        ?=
@@ -109,8 +113,8 @@ archives: $(READY) ## build every archive that the recipe has (MODEL= and as abo
 ##@ Serving
 
 .PHONY: serve
-serve: $(READY) ## start TorchServe and wait until READY (MODELS="vgg16 efficientnet_lite0" PORTS=free FOREGROUND=1)
-	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --config $(CONFIG) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground)
+serve: $(READY) ## start TorchServe and wait until READY (MODELS="vgg16 efficientnet_lite0" PORTS=free FOREGROUND=1 SECURE=1 for tokens)
+	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --config $(CONFIG) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground) $(if $(SECURE),--secure)
 
 .PHONY: stop
 stop: $(READY) ## stop what `make serve` started
@@ -123,6 +127,14 @@ status: $(READY) ## addresses, models, workers
 .PHONY: logs
 logs: $(READY) ## the end of the server's log
 	@$(RUN) scripts.serve --state $(STATE) logs
+
+.PHONY: token
+token: $(READY) ## the token for an API of a server that asks for one (API=management RENEW=1 for a new one)
+	@$(RUN) scripts.tokens --state $(STATE) --api $(API) $(if $(RENEW),--renew)
+
+.PHONY: check-config
+check-config: $(READY) ## what is dangerous or slow in a config.properties (CONFIG=<path> PRODUCTION=1 to allow nothing that is for development)
+	@$(RUN) scripts.check_config $(CONFIG) $(if $(PRODUCTION),--production)
 
 .PHONY: gateway
 gateway: $(READY) ## Envoy in front of running replicas, until it is interrupted (REPLICAS="<host>:8080 <host>:8080" MODEL= LISTEN=0.0.0.0 PORT=10000)

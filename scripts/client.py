@@ -12,6 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from scripts.config import Addresses
+from scripts.tokens import REFUSED, Api, Tokens
 
 _CONNECT_TIMEOUT_S: Final = 5
 _LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
@@ -54,10 +55,10 @@ class Client:
             addresses: of the server.
             timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts.
             connect_retries: how often to try again when a connection is refused.
-            key_file: where TorchServe writes its tokens, if it asks for them.
+            key_file: where TorchServe writes its tokens, if it asks for them; the environment may have others.
         """
         self.addresses = addresses
-        self._key_file = key_file
+        self.tokens = Tokens(key_file)
         self._timeouts = (_CONNECT_TIMEOUT_S, timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False  # the server is on this machine or in the cluster, never behind a proxy
@@ -136,6 +137,7 @@ class Client:
 
         Raises:
             TimeoutError: they are not, in time.
+            RequestFailedError: the server refuses the environment's token.
         """
         deadline = time.monotonic() + deadline_s
         waiting = list(expected)
@@ -149,6 +151,11 @@ class Client:
                 raise TimeoutError(f"{names}: no READY worker after {deadline_s:.0f} s")
             time.sleep(_POLL_S)
 
+    def renew_token(self, api: Api) -> None:
+        """Have the server make a new token for an API and write it to its key file. The old one ends now."""
+        url, headers = f"{self.addresses.management}/token", self.tokens.renewal_headers()
+        self._send("GET", url, params={"type": api}, headers=headers)
+
     # ---- metrics
 
     def metrics(self) -> str:
@@ -160,7 +167,9 @@ class Client:
     def _is_ready(self, model: str, version: str) -> bool:
         try:
             return self.version(model, version).ready
-        except RequestFailedError:
+        except RequestFailedError as error:
+            if error.code == REFUSED and self.tokens.explicit("management"):
+                raise  # time will not mend it, as it does a key file that is not written yet
             return False
 
     def _names(self) -> list[str]:
@@ -191,20 +200,13 @@ class Client:
         except requests.JSONDecodeError as error:
             raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
 
-    def _authorization(self, url: str) -> dict[str, str]:
-        """The token for an API, read anew each time: a restarted server has others, and one that starts has none."""
-        if self._key_file is None:
-            return {}
-        try:
-            keys = msgspec.json.decode(self._key_file.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):  # not written yet, or not to its end
-            return {}
-        kind = "management" if url.startswith(self.addresses.management) else "inference"
-        return {"Authorization": f"Bearer {keys[kind]['key']}"}
+    def _api(self, url: str) -> Api:
+        return "management" if url.startswith(self.addresses.management) else "inference"
 
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         options = {"timeout": self._timeouts} | options
-        options["headers"] = options.get("headers", {}) | self._authorization(url)
+        api = self._api(url)
+        options["headers"] = self.tokens.headers(api) | options.get("headers", {})
         try:
             response = self._session.request(method, url, **options)
         except requests.ConnectTimeout as error:
@@ -217,9 +219,12 @@ class Client:
             ) from error
         except requests.RequestException as error:
             raise RequestFailedError(0, "broken", f"the answer of {url} broke off: {error}") from error
-        if not response.ok:
-            raise _failure(response)
-        return response
+        if response.ok:
+            return response
+        failure = _failure(response)
+        if failure.code == REFUSED:
+            raise RequestFailedError(failure.status, REFUSED, self.tokens.refusal(api))
+        raise failure
 
 
 def _failure(response: requests.Response) -> RequestFailedError:

@@ -13,6 +13,7 @@ import msgspec
 from scripts.console import UserError
 
 CONFIG_FILE: Final = Path("config.properties")
+SECURE: Final = {"disable_token_authorization": "false"}  # what makes any configuration ask for tokens
 
 _URLS: Final = ("inference_address", "management_address", "metrics_address")
 _GRPC: Final = ("grpc_inference", "grpc_management")

@@ -1,6 +1,7 @@
 """A client of TorchServe's gRPC APIs, with the stubs that `make setup` generates from TorchServe's own proto files."""
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -8,6 +9,7 @@ from torchserve_grpc import inference_pb2, inference_pb2_grpc, management_pb2, m
 
 from scripts.client import RequestFailedError, failure_of
 from scripts.config import Addresses
+from scripts.tokens import Api, Tokens
 
 _TIMEOUT_S: Final = 130
 
@@ -15,7 +17,9 @@ _TIMEOUT_S: Final = 130
 class GrpcClient:
     """One server's gRPC APIs. Use as a context manager: it holds two connections."""
 
-    def __init__(self, addresses: Addresses) -> None:
+    def __init__(self, addresses: Addresses, key_file: Path | None = None) -> None:
+        """Nothing is sent yet; arguments as of `Client`."""
+        self._tokens = Tokens(key_file)
         options = [("grpc.enable_http_proxy", 0)]  # the server is on this machine or in the cluster
         self._channels = [
             grpc.insecure_channel(address, options) for address in (addresses.grpc_inference, addresses.grpc_management)
@@ -40,7 +44,7 @@ class GrpcClient:
         request = inference_pb2.PredictionsRequest(
             model_name=model, model_version=version or "", input={"data": image, **parameters}
         )
-        content: dict[str, Any] = json.loads(self._call(self._inference.Predictions, request).prediction)
+        content: dict[str, Any] = json.loads(self._call("inference", self._inference.Predictions, request).prediction)
         if "detail" in content:  # gRPC has no place for the handler's status, so a problem arrives as a good answer
             raise failure_of(content["status"], content)
         return content
@@ -48,10 +52,13 @@ class GrpcClient:
     def describe(self, model: str) -> Any:
         """The registered default version of a model, as over REST."""
         request = management_pb2.DescribeModelRequest(model_name=model)
-        return json.loads(self._call(self._management.DescribeModel, request).msg)
+        return json.loads(self._call("management", self._management.DescribeModel, request).msg)
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, api: Api, method: Any, request: Any) -> Any:
+        metadata = [(name.lower(), value) for name, value in self._tokens.headers(api).items()]
         try:
-            return method(request, timeout=_TIMEOUT_S)
+            return method(request, timeout=_TIMEOUT_S, metadata=metadata)
         except grpc.RpcError as error:
-            raise RequestFailedError(0, error.code().name, f"{error.details()} (gRPC {error.code().name})") from error
+            refused = error.code() is grpc.StatusCode.PERMISSION_DENIED  # only tokens are a reason for that
+            message = self._tokens.refusal(api) if refused else error.details()
+            raise RequestFailedError(0, error.code().name, f"{message} (gRPC {error.code().name})") from error

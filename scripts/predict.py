@@ -18,7 +18,7 @@ def predict(
     """Classify a picture over REST or gRPC: the answer as the contract has it."""
     if not grpc:
         return server.client().predict(image, model, version, top_k)
-    with GrpcClient(server.addresses) as client:
+    with GrpcClient(server.addresses, server.key_path) as client:
         return client.predict(image, model, version, top_k)
 
 

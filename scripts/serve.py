@@ -8,7 +8,7 @@ from typing import Final
 
 from classifier.identity import UNTRAINED
 
-from scripts.config import CONFIG_FILE, read_config, saved_models, with_free_ports
+from scripts.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
 from scripts.console import UserError, done, out, run, step, warn_untrained
 from scripts.server import (
     CONSOLE_LOG,
@@ -89,7 +89,8 @@ def _show(server: Server) -> None:
     out.print(f"  management  {addresses.management}   gRPC {addresses.grpc_management}")
     out.print(f"  metrics     {addresses.metrics}/metrics")
     if server.models:
-        out.print(f"  try         curl {addresses.inference}/predictions/{server.models[0][0]} -T <picture>")
+        token = "" if server.key_file is None else ' -H "Authorization: Bearer $(make -s token)"'
+        out.print(f"  try         curl {addresses.inference}/predictions/{server.models[0][0]} -T <picture>{token}")
 
 
 def _follow(server: Server, state: Path) -> None:
@@ -133,6 +134,7 @@ def main() -> None:
     starting.add_argument("--models", help="archives, separated by spaces")
     starting.add_argument("--ports", choices=("config", "free"), default="config")
     starting.add_argument("--foreground", action="store_true", help="stay in front, show the log")
+    starting.add_argument("--secure", action="store_true", help="ask for tokens, whatever the configuration says")
     commands.add_parser("stop", help="stop it")
     commands.add_parser("status", help="addresses, models, workers")
     commands.add_parser("logs", help="the end of its log").add_argument("--lines", type=int, default=40)
@@ -142,6 +144,8 @@ def main() -> None:
         config = read_config(arguments.config) | {"model_store": str(arguments.store.resolve())}
         if arguments.ports == "free":
             config = with_free_ports(config)
+        if arguments.secure:
+            config |= SECURE
         serve(config, state, arguments.models or None, arguments.foreground)
     elif arguments.command == "stop":
         done("stopped" if stop(state) else "no server was running")

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from scripts.client import Client
+from scripts.client import Client, RequestFailedError
 from scripts.config import Addresses, addresses, write_config
 from scripts.console import UserError
 from scripts.java import find_java_home
@@ -60,11 +60,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Addresses
     temporary: str  # folder
     models: list[tuple[str, str]]  # name and version of what it was started with
-    key_file: str | None = None  # where it writes its tokens, if it asks for them
+    key_file: str | None = None  # see `key_path`
 
     def client(self, **options: Any) -> Client:
         """A client of it; options as of `Client`."""
-        return Client(self.addresses, key_file=None if self.key_file is None else Path(self.key_file), **options)
+        return Client(self.addresses, key_file=self.key_path, **options)
+
+    @property
+    def key_path(self) -> Path | None:
+        """Where it writes its tokens, if it asks for them."""
+        return None if self.key_file is None else Path(self.key_file)
 
 
 def find(state: Path) -> Server | None:
@@ -115,6 +120,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
     write_config(config, state / "config.properties")
     shutil.copy(JIT_CONFIG, state)
     (state / _KEY_FILE).unlink(missing_ok=True)  # of the last one
+    (state / _KEY_FILE).touch(0o600)  # TorchServe makes it readable by all, and mends that after it has written
     temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
     models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]
@@ -154,7 +160,8 @@ def wait_ready(server: Server, state: Path) -> None:
     """Wait until every worker of every model is READY.
 
     Raises:
-        UserError: the server ended, or a model cannot be loaded; the message has what the log says of it.
+        UserError: the server ended, refuses the environment's token, or a model cannot be loaded; the message has what
+            the log says of it.
     """
     log = state / CONSOLE_LOG
 
@@ -170,6 +177,8 @@ def wait_ready(server: Server, state: Path) -> None:
         client.wait_ready(server.models, _READY_DEADLINE_S, check)
     except TimeoutError as error:
         raise UserError(f"{error}; see {log}") from error
+    except RequestFailedError as error:
+        raise UserError(str(error)) from error
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Manifests are rendered as `kubectl apply -k` does it, then held to the schemas of each Kubernetes version, to the types
 of custom kinds, to checkov and to this project's own policy. Promtool computes the autoscaler's query on samples,
-Dockerfiles go through hadolint, compose files through Docker Compose. A tool that is missing is an error.
+Dockerfiles go through hadolint, compose files through Docker Compose, the image's TorchServe configuration through the
+check for production. A tool that is missing is an error.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import yaml
+from classifier.cpu import usable_cores
 from classifier.recipe import read_recipe
 
+from scripts import check_config
 from scripts.config import addresses, read_config
 from scripts.console import UserError, done, err, run, step
 from scripts.image import version
@@ -167,6 +170,16 @@ def check_compose(paths: list[Path]) -> list[Fault]:
     return found
 
 
+def check_configurations(paths: list[Path]) -> list[Fault]:
+    """`make check-config PRODUCTION=1`."""
+    return [
+        Fault("check-config", str(path), f"{finding.level}: {finding.setting}: {finding.text}")
+        for path in paths
+        for _, finding in check_config.check(path, usable_cores())
+        if check_config.verdict([finding], production=True)
+    ]
+
+
 def facts(project: Path) -> Facts:
     """What the manifests must agree with, each from its home."""
     dockerfile = (project / "docker" / "Dockerfile").read_text()
@@ -209,6 +222,7 @@ def validate(project: Path) -> list[Fault]:
         "promtool": lambda: check_queries(manifests),
         f"hadolint, {len(dockerfiles)} files": lambda: check_dockerfiles(dockerfiles),
         f"docker compose config, {len(compose)} files": lambda: check_compose(compose),
+        "check-config PRODUCTION=1": lambda: check_configurations([docker / "config.properties"]),
     }
     found = []
     for name, check in checks.items():

@@ -1,17 +1,21 @@
 """The model store: which archives are there, and what each one is."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from classifier.digests import DIGESTS_FILE, members, reading
 from classifier.errors import BrokenArchiveError
-from classifier.identity import IDENTITY_FILE, Identity
+from classifier.identity import IDENTITY_FILE, RECIPE_FILE, Identity
+from classifier.recipe import Recipe
 
 from scripts.console import UserError
 
 _SUFFIXES: Final = (".mar", ".tar.gz", "")
 _DEFAULT_RUNTIME: Final = "eager"
+
+_Content = TypeVar("_Content")
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -60,11 +64,20 @@ def read_archive_identity(path: Path) -> Identity:
     Raises:
         UserError: it is not whole, or was not built by `make archive`.
     """
+    return _read(path, IDENTITY_FILE, lambda content: msgspec.json.decode(content, type=Identity))
+
+
+def read_archive_recipe(path: Path) -> Recipe:
+    """Read the recipe in an archive; raises as `read_archive_identity`."""
+    return _read(path, RECIPE_FILE, lambda content: msgspec.yaml.decode(content, type=Recipe))
+
+
+def _read(path: Path, wanted: str, decode: Callable[[bytes], _Content]) -> _Content:
     try:
         with reading(path):
-            found = {name: stream.read() for name, stream in members(path) if name in (IDENTITY_FILE, DIGESTS_FILE)}
-            if found.keys() == {IDENTITY_FILE, DIGESTS_FILE}:
-                return msgspec.json.decode(found[IDENTITY_FILE], type=Identity)
+            found = {name: stream.read() for name, stream in members(path) if name in (wanted, DIGESTS_FILE)}
+            if found.keys() == {wanted, DIGESTS_FILE}:
+                return decode(found[wanted])
     except BrokenArchiveError as error:
         raise UserError(f"{path} is broken ({error}); build it again with `make archive`") from error
-    raise UserError(f"{path} was not built by `make archive`: it carries no identity and no digests")
+    raise UserError(f"{path} was not built by `make archive`: it carries no {wanted} and no digests")

@@ -18,6 +18,7 @@ from scripts.ship_validate import (
     Rendered,
     adapter_queries,
     check_compose,
+    check_configurations,
     check_custom_types,
     check_dockerfiles,
     check_policy,
@@ -190,6 +191,11 @@ def test_the_query_reads_series_that_a_real_server_has(client: Client, cat: byte
     assert post(client.addresses.inference, LITE0, cat).ok
     names = {name for query in adapter_queries(KUBERNETES).values() for name in re.findall(r"ts_\w+", query)}
     assert names == set(re.findall(r"^(ts_queue\w+)\{", client.metrics(), re.MULTILINE))
+
+
+def test_the_check_of_configurations_catches_what_only_development_may_have() -> None:
+    faults = check_configurations([CHECKOUT / "config.properties"])
+    assert {fault.what.split(": ")[1] for fault in faults} == {"disable_token_authorization", "enable_model_api"}
 
 
 def test_hadolint_and_compose_catch_what_is_wrong_with_their_files(ship: Path, tmp_path: Path) -> None:

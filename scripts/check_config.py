@@ -1,0 +1,99 @@
+"""Say what is dangerous or slow in a config.properties of TorchServe, and why: `make check-config CONFIG=…`.
+
+Exit code 1 if anything is, or, with --production, if anything is loosened that only development may have.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import javaproperties
+from classifier.cpu import usable_cores
+from rich.table import Table
+
+from scripts.config import CONFIG_FILE
+from scripts.config_rules import Finding, Settings, findings
+from scripts.console import UserError, done, out, run
+from scripts.store import archives_in, read_archive_recipe
+
+_STYLES: Final = {"danger": "bold red", "trouble": "yellow", "loosened": "cyan", "note": "dim"}
+
+
+def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:
+    """The findings about a file, each with the number of its line, or None where the file does not say the setting.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        content = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from error
+    lines: dict[str, int] = {}
+    said: dict[str, str] = {}
+    found: list[tuple[int | None, Finding]] = []
+    number = 1
+    for item in javaproperties.parse(content):
+        if isinstance(item, javaproperties.KeyValue):
+            if item.key in said:
+                text = f"said in line {lines[item.key]} already; TorchServe takes the last one"
+                found.append((number, Finding("trouble", item.key, text)))
+            said[item.key], lines[item.key] = item.value, number
+        number += item.source.count("\n")
+    found += [(lines.get(finding.setting), finding) for finding in findings(Settings(said, cores))]
+    return found + [
+        (lines.get("model_store"), finding) for finding in _archives(Path(said.get("model_store", "")), cores)
+    ]
+
+
+def _archives(store: Path, cores: int) -> Iterator[Finding]:
+    """Archives of the store that are not ours, or compute with more threads than there are cores: tuned elsewhere."""
+    for archive in archives_in(store) if store != Path() else []:
+        try:
+            serving = read_archive_recipe(archive).serving
+        except UserError as error:
+            yield Finding("trouble", "model_store", str(error))
+            continue
+        if not isinstance(serving.threads, str) and serving.workers * serving.threads > cores:
+            text = f"{archive.name}: {serving.workers} x {serving.threads} threads on {cores} cores; `make tune` here"
+            yield Finding("trouble", "model_store", text)
+
+
+def verdict(found: list[Finding], production: bool) -> str | None:
+    """Why a configuration with these findings is refused; None if it passes."""
+    count = Counter(finding.level for finding in found)
+    bad = [f"{count[level]} x {level}" for level in ("danger", "trouble") if count[level]]
+    if production and count["loosened"]:
+        bad.append(f"{count['loosened']} x loosened, which production must not have")
+    return ", ".join(bad) or None
+
+
+def _table(path: Path, found: list[tuple[int | None, Finding]]) -> Table:
+    table = Table("", "line", "setting", "why, and what else", title=str(path), title_justify="left")
+    for line, finding in found:
+        where = "not said" if line is None else str(line)
+        table.add_row(finding.level, where, finding.setting, finding.text, style=_STYLES[finding.level])
+    return table
+
+
+def main() -> None:
+    """Check the file of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.check_config", description=__doc__)
+    parser.add_argument("config", type=Path, nargs="?", default=CONFIG_FILE)
+    parser.add_argument("--production", action="store_true", help="allow nothing that is for development only")
+    parser.add_argument(
+        "--cores", type=int, default=usable_cores(), help="of the machine that it is for; default: here"
+    )
+    arguments = parser.parse_args()
+    found = check(arguments.config, arguments.cores)
+    if found:
+        out.print(_table(arguments.config, found), soft_wrap=False)
+    if reason := verdict([finding for _, finding in found], arguments.production):
+        raise UserError(f"{arguments.config}: {reason}")
+    done(f"{arguments.config} passes" + (" for production" if arguments.production else ""))
+
+
+if __name__ == "__main__":
+    run(main)

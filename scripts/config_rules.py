@@ -1,0 +1,327 @@
+"""What can be dangerous or slow in a config.properties of TorchServe 0.12.0, a rule each.
+
+Defaults are TorchServe's own, as its ConfigManager has them.
+"""
+
+import importlib.util
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+# danger: somebody can harm you. trouble: slow, blind, or not by the HTTP contract. loosened: for development, where
+# nothing but loopback reaches the server. note: to be known.
+Level = Literal["danger", "trouble", "loosened", "note"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a rule has found."""
+
+    level: Level
+    setting: str
+    text: str  # why, and what to write instead
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A configuration as rules see it: what is not said is as TorchServe has it."""
+
+    said: Mapping[str, str]
+    cores: int
+
+    def text(self, name: str) -> str:
+        """The value, or TorchServe's default; empty where it has none."""
+        return self.said.get(name, _DEFAULTS.get(name, "")).strip()
+
+    def number(self, name: str) -> int:
+        """The value as a number; the default instead of what is none, which is a finding of its own."""
+        text = self.text(name)
+        return int(text if _NUMBER.fullmatch(text) else _DEFAULTS[name])
+
+    def on(self, name: str) -> bool:
+        """Whether a switch is on, by Java's reading: only the word true."""
+        return self.text(name).lower() == "true"
+
+    def hosts(self, api: str) -> list[str]:
+        """The hosts that an API listens on, REST and gRPC."""
+        address = self.text(f"{api}_address")
+        rest = [] if address.startswith("unix:") else [urlsplit(address).hostname or ""]
+        return rest + [host for host in [self.text(f"grpc_{api}_address")] if host]
+
+    def open(self, api: str) -> bool:
+        """Whether an API can be reached from other machines."""
+        return not all(_loopback(host) for host in self.hosts(api))
+
+    @property
+    def tokens(self) -> bool:
+        """Whether requests need a token; those for metrics never do."""
+        return not self.on("disable_token_authorization")
+
+
+_NUMBER: Final = re.compile(r"-?[0-9]+")
+_APIS: Final = ("inference", "management", "metrics")
+_DEFAULTS: Final = {
+    "inference_address": "http://127.0.0.1:8080",
+    "management_address": "http://127.0.0.1:8081",
+    "metrics_address": "http://127.0.0.1:8082",
+    "grpc_inference_address": "127.0.0.1",
+    "grpc_management_address": "127.0.0.1",
+    "allowed_urls": "file://.*|http(s)?://.*",
+    "default_workers_per_model": "0",
+    "default_response_timeout": "120",
+    "decode_input_request": "true",
+    "enable_metrics_api": "true",
+    "job_queue_size": "100",
+    "limit_max_image_pixels": "true",
+    "max_request_size": "6553500",
+    "max_response_size": "6553500",
+    "metrics_mode": "log",
+    "netty_client_threads": "0",
+    "number_of_netty_threads": "0",
+    "token_expiration_min": "60",
+}
+
+# Where an archive from elsewhere would come from.
+_ELSEWHERE: Final = (
+    "http://example.com/a.mar",
+    "https://example.com/a.mar",
+    "https://bucket.s3.amazonaws.com/a.mar",
+    "file:///tmp/a.mar",
+    "file:///etc/passwd",
+)
+_LARGE_REQUEST: Final = 100_000_000  # bytes; 64 megapixels of an uncompressed file are 192, and nobody sends those
+_TINY_QUEUE: Final = 16  # requests: two batches of 8, so that one waits while another is computed
+_LONG_QUEUE: Final = 1000  # requests: at 100 pictures a second the last one waits ten seconds
+_LONG_TIMEOUT_S: Final = 300  # how long a hung worker may hold a batch
+_THREADS_PER_CORE: Final = 4  # of the front end; Netty's own default is two
+_ONE_WORD: Final = frozenset({"debug", "keystore", "models", "python", "version", "vmargs"})  # settings without a _
+_DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # ports by which whoever reaches them runs code in the front end
+
+
+def findings(settings: Settings) -> list[Finding]:
+    """All that is wrong with a configuration, the worst first."""
+    found = [finding for rule in RULES for finding in rule(settings)]
+    order = ("danger", "trouble", "loosened", "note")
+    return sorted(found, key=lambda finding: order.index(finding.level))
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# ---- who can reach it
+
+
+def _reach(settings: Settings) -> Iterator[Finding]:
+    for api in _APIS:
+        if not settings.open(api):
+            continue
+        setting = f"{api}_address"
+        if not settings.tokens:
+            what = {"management": "load code", "inference": "have pictures classified", "metrics": "read them"}[api]
+            yield Finding(
+                "danger", setting, f"other machines reach it without a token, and {what}; loopback, or tokens"
+            )
+        elif api == "management":
+            yield Finding("loosened", setting, "other machines reach it; its token has 48 bits and travels unencrypted")
+        elif api == "metrics":
+            yield Finding("note", setting, "metrics never ask for a token: let only Prometheus reach that port")
+        elif not settings.text(setting).startswith("https:"):
+            yield Finding("note", setting, "no TLS here: put a gateway or load balancer with TLS in front")
+    if urlsplit(settings.text("management_address")).netloc == urlsplit(settings.text("inference_address")).netloc:
+        yield Finding("danger", "management_address", "the same as of inference: whoever may ask may also manage")
+
+
+def _tokens(settings: Settings) -> Iterator[Finding]:
+    if not settings.tokens:
+        if not any(settings.open(api) for api in _APIS):
+            yield Finding("loosened", "disable_token_authorization", "every program of this machine may ask and manage")
+    elif settings.number("token_expiration_min") <= int(_DEFAULTS["token_expiration_min"]):
+        minutes = settings.number("token_expiration_min")
+        yield Finding("note", "token_expiration_min", f"clients need new tokens after {minutes} minutes: `make token`")
+    if settings.on("enable_model_api"):
+        yield Finding("loosened", "enable_model_api", "versions can be registered and removed while it runs")
+
+
+def _web_pages(settings: Settings) -> Iterator[Finding]:
+    if "*" in settings.text("cors_allowed_origin"):
+        text = (
+            "any web page may ask, and manage, by the browser of somebody who reaches the server; name your own pages"
+        )
+        yield Finding("danger", "cors_allowed_origin", text)
+
+
+def _keystore(settings: Settings) -> Iterator[Finding]:
+    if settings.text("keystore") and settings.text("keystore_pass") in ("", "changeit"):
+        yield Finding("danger", "keystore_pass", "the password is Java's well-known default, changeit")
+
+
+# ---- whose code it runs
+
+
+def _urls(settings: Settings) -> Iterator[Finding]:
+    patterns = [pattern for pattern in settings.text("allowed_urls").split(",") if pattern]
+    for url in _ELSEWHERE:
+        if any(_matches(pattern, url) for pattern in patterns):
+            text = f"archives, and with them code, may come from {url}; allowed_urls=none takes the model store's only"
+            yield Finding("danger", "allowed_urls", text)
+            return
+
+
+def _matches(pattern: str, url: str) -> bool:
+    try:
+        return re.fullmatch(pattern.strip(), url) is not None
+    except re.error:  # Java's syntax differs; what cannot be read is not trusted
+        return True
+
+
+def _code(settings: Settings) -> Iterator[Finding]:
+    if settings.on("install_py_dep_per_model"):
+        text = "an archive's requirements.txt is installed, from the network, before anything is checked"
+        yield Finding("danger", "install_py_dep_per_model", text)
+    if settings.text("load_models") == "all":
+        text = "whatever lies in the model store is run; name the archives"
+        yield Finding("loosened", "load_models", text)
+    if any(word in settings.text("vmargs") for word in _DEBUGGERS):
+        yield Finding("danger", "vmargs", "opens a port for debugging Java: whoever reaches it runs code")
+    for name in ("enable_envvars_config", "use_env_allowed_urls"):
+        if settings.on(name):
+            yield Finding("loosened", name, "variables TS_… change this configuration, so no check of it is worth much")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    text = settings.text("model_store")
+    if not text:
+        return
+    store = Path(text)
+    if store.parts[:2] == ("/", "tmp") or store.parts[:3] == ("/", "var", "tmp"):
+        yield Finding("danger", "model_store", "others may put archives, and with them code, below a temp folder")
+    elif store.is_dir() and store.stat().st_mode & 0o002:
+        yield Finding("danger", "model_store", "everybody may write to it, and what lies there is run: chmod o-w")
+
+
+# ---- what a client can do to others
+
+
+def _sizes(settings: Settings) -> Iterator[Finding]:
+    for name in ("max_request_size", "max_response_size"):
+        if settings.number(name) > _LARGE_REQUEST:
+            size = f"{settings.number(name) / 1e6:.0f} MB"
+            yield Finding(
+                "danger", name, f"each client may make the front end hold {size}; 20 MB are enough for pictures"
+            )
+    if settings.text("limit_max_image_pixels").lower() == "false":
+        yield Finding("danger", "limit_max_image_pixels", "a small file may unfold to gigabytes of pixels in a worker")
+
+
+def _queue(settings: Settings) -> Iterator[Finding]:
+    size = settings.number("job_queue_size")
+    if size < _TINY_QUEUE:
+        text = f"a burst of more than {size} requests is answered with 503; {_TINY_QUEUE} are two batches of 8"
+        yield Finding("trouble", "job_queue_size", text)
+    elif size > _LONG_QUEUE:
+        text = f"the last of {size} requests waits longer than its client will; a few seconds' worth is better"
+        yield Finding("trouble", "job_queue_size", text)
+    if settings.number("default_response_timeout") > _LONG_TIMEOUT_S:
+        seconds = settings.number("default_response_timeout")
+        yield Finding("trouble", "default_response_timeout", f"a worker that hangs is noticed after {seconds} s only")
+
+
+# ---- how fast it is, and whether anybody can see that
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    workers, name = settings.number("default_workers_per_model"), "default_workers_per_model"
+    if workers < 1:
+        text = f"{settings.cores} workers a model here, one a CPU, each with a copy of the weights; say how many, 1 say"
+        yield Finding("trouble", name, text)
+    elif workers > settings.cores:
+        text = f"{workers} workers a model on {settings.cores} cores take turns, each with a copy of the weights"
+        yield Finding("trouble", name, text)
+
+
+def _configured_workers(settings: Settings) -> Iterator[Finding]:
+    try:
+        models = msgspec.json.decode(settings.text("models") or "{}", type=dict[str, dict[str, dict[str, object]]])
+    except msgspec.DecodeError as error:
+        yield Finding("trouble", "models", f"TorchServe cannot read it: {error}")
+        return
+    workers = [version.get("minWorkers", 1) for versions in models.values() for version in versions.values()]
+    total = sum(number for number in workers if isinstance(number, int))
+    if total > settings.cores:
+        text = f"{total} workers on {settings.cores} cores: their threads take turns; fewer workers, larger batches"
+        yield Finding("trouble", "models", text)
+
+
+def _threads(settings: Settings) -> Iterator[Finding]:
+    for name in ("number_of_netty_threads", "netty_client_threads"):
+        if settings.number(name) > _THREADS_PER_CORE * settings.cores:
+            text = f"{settings.number(name)} threads of the front end on {settings.cores} cores, which the model needs"
+            yield Finding("trouble", name, text)
+
+
+def _sight(settings: Settings) -> Iterator[Finding]:
+    if settings.text("metrics_mode").lower() != "prometheus":
+        yield Finding("trouble", "metrics_mode", "the metrics port answers with an empty page; metrics_mode=prometheus")
+    if not settings.on("enable_metrics_api"):
+        yield Finding("trouble", "enable_metrics_api", "the metrics port does not answer")
+    if settings.on("debug"):
+        yield Finding("trouble", "debug", "one worker a model, and thousands of lines of log")
+
+
+def _bodies(settings: Settings) -> Iterator[Finding]:
+    if settings.on("decode_input_request"):
+        text = "a broken JSON body never reaches the handler, which knows its answer; decode_input_request=false"
+        yield Finding("trouble", "decode_input_request", text)
+
+
+# ---- whether TorchServe understands it
+
+
+def _numbers(settings: Settings) -> Iterator[Finding]:
+    for name, default in _DEFAULTS.items():
+        if _NUMBER.fullmatch(default) and not _NUMBER.fullmatch(settings.text(name)):
+            yield Finding("trouble", name, f"{settings.text(name)!r} is no number, so TorchServe does not start")
+
+
+def _unknown(settings: Settings) -> Iterator[Finding]:
+    for name in settings.said:
+        if name not in known_settings():
+            close = get_close_matches(name, known_settings(), 1)
+            text = "TorchServe does not know it, and says nothing" + (f"; {close[0]}?" if close else "")
+            yield Finding("trouble", name, text)
+
+
+@cache
+def known_settings() -> frozenset[str]:
+    """Every name that the installed TorchServe reads: its front end in Java, its launcher in Python.
+
+    Raises:
+        RuntimeError: TorchServe is not installed.
+    """
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("torchserve is not installed")
+    package = Path(spec.origin).parent
+    with zipfile.ZipFile(package / "frontend" / "model-server.jar") as jar:
+        compiled = jar.read("org/pytorch/serve/util/ConfigManager.class")
+    # as class files hold text: a tag, the length in two bytes, the text; names of fields and methods are among them
+    constants = re.finditer(rb"\x01\x00(?P<length>.)(?P<text>[a-z]+(_[a-z]+)*)", compiled, re.DOTALL)
+    names = {found["text"].decode() for found in constants if found["length"][0] == len(found["text"])}
+    names |= set(re.findall(r'"([a-z_]+)"', (package / "model_server.py").read_text()))
+    return frozenset(name for name in names if "_" in name) | _ONE_WORD
+
+
+RULES: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
+    *(_reach, _tokens, _web_pages, _keystore, _urls, _code, _store),
+    *(_sizes, _queue, _workers, _configured_workers, _threads, _sight, _bodies, _numbers, _unknown),
+)
