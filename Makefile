@@ -33,7 +33,8 @@ PORT        ?= 5000
 REPLICAS    ?=
 LISTEN      ?= 127.0.0.1
 BACKEND     ?= python
-KEY         ?= signing/private.pem
+KEYS        ?= signing
+KEY         ?= $(KEYS)/private.pem
 STORE       ?= model_store
 STATE       ?= .torchserve
 CONFIG      ?= config.properties
@@ -110,8 +111,8 @@ archives: $(READY) ## build every archive that the recipe has (MODEL= and as abo
 	  $(MAKE) --no-print-directory archive RUNTIME=$$runtime PRECISION=$$precision; done
 
 .PHONY: key
-key: $(READY) ## a pair of keys to sign archives with, in signing/ (KEY_PASSPHRASE=<encrypts the private one>)
-	@$(RUN) scripts.signing key
+key: $(READY) ## a pair of keys to sign archives with, in signing/ (KEYS=signing KEY_PASSPHRASE=<encrypts the private one>)
+	@$(RUN) scripts.signing key --folder '$(KEYS)'
 
 .PHONY: sign
 sign: $(READY) ## sign archives (ARCHIVE="model_store/vgg16-eager.mar" KEY=signing/private.pem KEY_PASSPHRASE=)

@@ -42,7 +42,9 @@ def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["reg
         if purpose == "registered":
             verify(path)
     except BrokenArchiveError as error:
-        raise UserError(f"{error}; it is not {purpose}. Build it again with `make archive`") from error
+        raise UserError(
+            f"{path} is broken ({error}); it is not {purpose}. Build it again with `make archive`"
+        ) from error
     return Archive(path, read_archive_identity(path))
 
 
