@@ -37,6 +37,8 @@ PORT        ?= 5000
 REPLICAS    ?=
 LISTEN      ?= 127.0.0.1
 BACKEND     ?= python
+KEYS        ?= signing
+KEY         ?= $(KEYS)/private.pem
 STORE       ?= model_store
 STATE       ?= .torchserve
 CONFIG      ?= config.properties
@@ -57,6 +59,8 @@ TRITON := .triton# an environment that lies over the other
 SHIP   := .ship# one beside it
 
 quiet := $(if $(MAKE_TERMOUT),,--quiet) # progress bars on a terminal, silence elsewhere
+# Also when it is empty: that is a mistake, and must not mean that nothing is checked.
+signed = $(if $(filter-out undefined,$(origin PUBLIC_KEY)),--public-key '$(PUBLIC_KEY)')
 needs  = $(if $($(1)),,$(error $(1)=… is missing; see `make help`))
 
 ##@ Set-up
@@ -83,7 +87,7 @@ suffix    := $(if $(filter zip-store,$(FORMAT)),.mar,$(if $(filter tgz,$(FORMAT)
 precision := $(if $(filter-out float32,$(PRECISION)),-$(PRECISION))
 archives  := $(foreach runtime,$(RUNTIME),$(STORE)/$(MODEL)-$(runtime)$(precision)$(suffix))
 settings  := WEIGHTS=$(WEIGHTS) TORCHSCRIPT=$(TORCHSCRIPT) GOLDEN=$(GOLDEN) CALIBRATION=$(CALIBRATION) VERSION=$(VERSION)
-sources   := $(shell find handlers -name '*.py') $(foreach module,archive export export_openvino golden overlay packing parity settings weights,scripts/$(module).py)
+sources   := $(shell find handlers -name '*.py') $(foreach module,archive export export_openvino golden overlay packing parity sbom settings weights,scripts/$(module).py)
 inputs    := $(wildcard $(WEIGHTS) $(RECIPES)/*.json tuned/$(MODEL).yaml)
 
 .PHONY: archive
@@ -110,11 +114,19 @@ archives: $(READY) ## build every archive that the recipe has (MODEL= and as abo
 	@$(RUN) scripts.archive --recipe $(RECIPES)/$(MODEL).yaml --list | while read -r runtime precision; do \
 	  $(MAKE) --no-print-directory archive RUNTIME=$$runtime PRECISION=$$precision; done
 
+.PHONY: key
+key: $(READY) ## a pair of keys to sign archives with, in signing/ (KEYS=signing KEY_PASSPHRASE=<encrypts the private one>)
+	@$(RUN) scripts.signing key --folder '$(KEYS)'
+
+.PHONY: sign
+sign: $(READY) ## sign archives (ARCHIVE="model_store/vgg16-eager.mar" KEY=signing/private.pem KEY_PASSPHRASE=)
+	@$(call needs,ARCHIVE)$(RUN) scripts.signing sign '$(ARCHIVE)' --store $(STORE) --key '$(KEY)'
+
 ##@ Serving
 
 .PHONY: serve
-serve: $(READY) ## start TorchServe and wait until READY (MODELS="vgg16 efficientnet_lite0" PORTS=free FOREGROUND=1 SECURE=1 for tokens)
-	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --config $(CONFIG) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground) $(if $(SECURE),--secure)
+serve: $(READY) ## start TorchServe and wait until READY (MODELS="vgg16 efficientnet_lite0" PORTS=free FOREGROUND=1 SECURE=1 for tokens PUBLIC_KEY=<archives must be signed by>)
+	@$(RUN) scripts.serve --state $(STATE) start --store $(STORE) --config $(CONFIG) --models '$(MODELS)' --ports $(PORTS) $(if $(FOREGROUND),--foreground) $(if $(SECURE),--secure) $(signed)
 
 .PHONY: stop
 stop: $(READY) ## stop what `make serve` started
@@ -231,8 +243,8 @@ $(SHIP)/.complete: pyproject.toml | $(READY)
 manage = $(RUN) scripts.manage --state $(STATE)
 
 .PHONY: register
-register: $(READY) ## add a version and wait until it is READY (ARCHIVE=model_store/vgg16-torchscript.mar)
-	@$(call needs,ARCHIVE)$(manage) register '$(ARCHIVE)'
+register: $(READY) ## add a version and wait until it is READY (ARCHIVE=model_store/vgg16-torchscript.mar PUBLIC_KEY=)
+	@$(call needs,ARCHIVE)$(manage) register '$(ARCHIVE)' $(signed)
 
 .PHONY: versions
 versions: $(READY) ## the registered versions of all models

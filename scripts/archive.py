@@ -17,7 +17,6 @@ from typing import Final, get_args
 import msgspec
 import numpy as np
 import psutil
-import yaml
 from classifier.decode import decode
 from classifier.errors import UnusableError
 from classifier.identity import (
@@ -53,7 +52,9 @@ from scripts.golden import golden_set, pictures_in, views
 from scripts.overlay import OVERLAYS, Tuned, overlaid, read_overlay
 from scripts.packing import SUFFIX, Content, Format, pack
 from scripts.parity import Report, compare, exported_logits, golden_pixels, reference_logits
-from scripts.settings import MODEL_CONFIG, front_end_settings
+from scripts.sbom import write_sbom
+from scripts.settings import MODEL_CONFIG, front_end_settings, settings_text
+from scripts.store import signature_of
 from scripts.weights import Weights, resolve
 
 _CORE: Final = "classifier"
@@ -103,9 +104,11 @@ def build(options: Options) -> tuple[Path, Report]:
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
+            signature_of(target).unlink(missing_ok=True)  # of the one that was there
             if target.is_dir():
                 shutil.rmtree(target)
             finished.replace(target)
+        write_sbom(target)
     except UnusableError as error:
         raise UserError(str(error)) from error
     except OSError as error:
@@ -172,7 +175,7 @@ def _stage(
     )
     write_identity(Identity(model=model, weights_sha256=weights.sha256, serialized_file=serialized.name), extra)
     config = workdir / MODEL_CONFIG
-    config.write_text(yaml.safe_dump(front_end_settings(recipe.serving), sort_keys=False))
+    config.write_text(settings_text(front_end_settings(recipe.serving)))
     return Content(
         model_name=recipe.name,
         version=version,

@@ -55,12 +55,25 @@ def models(store: Path, environment: Mapping[str, str]) -> str:
     return names
 
 
+def public_key(environment: Mapping[str, str]) -> Path | None:
+    """Of whoever signs archives: the file or folder that `PUBLIC_KEY` names.
+
+    Raises:
+        UserError: the variable is there and empty: somebody wanted a check, and it would be none.
+    """
+    path = environment.get("PUBLIC_KEY")
+    if path == "":
+        raise UserError("PUBLIC_KEY is empty: name a public key, or a folder of them, or leave the variable out")
+    return None if path is None else Path(path)
+
+
 def main() -> None:
     """Serve what the environment says."""
     if not os.access(STATE, os.W_OK):
         raise UserError(f"{STATE} cannot be written to by user {os.getuid()}; mount a tmpfs or an emptyDir there")
     config = settings(read_config(CONFIG), os.environ)
-    serve(config, STATE, models(Path(config["model_store"]), os.environ), foreground=True)
+    chosen = models(Path(config["model_store"]), os.environ)
+    serve(config, STATE, chosen, foreground=True, public_key=public_key(os.environ))
 
 
 if __name__ == "__main__":

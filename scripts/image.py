@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.console import UserError, done, run, step
-from scripts.store import find_archive
+from scripts.store import find_archive, sbom_of, signature_of
 
 NAME: Final = "torchserve-image-classifier"
 CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, whose torch has no CUDA in it
@@ -63,7 +63,9 @@ def write_context(folder: Path, archives: Sequence[Path]) -> None:
         _copy(_ROOT / name, folder / "app" / Path(name).name)
     (folder / "archives").mkdir()
     for archive in archives:
-        _copy(archive, folder / "archives" / archive.name)
+        for path in (archive, signature_of(archive), sbom_of(archive)):
+            if path.exists():
+                _copy(path, folder / "archives" / path.name)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,32 +3,27 @@
 import argparse
 from pathlib import Path
 
-from classifier.digests import verify
-from classifier.errors import BrokenArchiveError
 from rich.table import Table
 
+from scripts.admission import admit
 from scripts.client import Client, RequestFailedError
 from scripts.config import read_config
 from scripts.console import UserError, done, out, run, step
-from scripts.server import CONSOLE_LOG, STATE_FOLDER, running
+from scripts.server import CONSOLE_LOG, STATE_FOLDER, Server, running
 from scripts.server_log import last_words
-from scripts.store import find_archive
+from scripts.signing import PublicKeys, add_public_key, read_public_keys
 
 
-def register(client: Client, archive: Path, log: Path) -> tuple[str, str]:
+def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None = None) -> tuple[str, str]:
     """Register an archive of the model store and wait until its workers are READY; returns model and version.
 
-    The archive is held to its digests first. If a worker cannot load it, the version is taken away again: what served
-    before goes on serving.
+    The archive is held to its signature, if there are keys, to its layout, manifest and digests first. If a worker
+    cannot load it, the version is taken away again: what served before goes on serving.
 
     Raises:
-        UserError: the archive is not what was built, the server refused it, or a worker cannot load it.
+        UserError: the archive is not what was built or signed, the server refused it, or a worker cannot load it.
     """
-    found = find_archive(str(archive), archive.parent)
-    try:
-        verify(found.path)
-    except BrokenArchiveError as error:
-        raise UserError(f"{error}; it is not registered. Build it again with `make archive`") from error
+    found = admit(str(archive), archive.parent, keys, "registered")
     model = found.identity.model
     step(f"registering {model.name} {model.version} from {found.path.name}")
     before = log.stat().st_size if log.exists() else 0
@@ -51,6 +46,12 @@ def _in_store(archive: Path, state: Path) -> Path:
     if archive.parent != Path() and archive.resolve().parent != store.resolve():
         raise UserError(f"{archive} is not in the server's model store; copy it to {store} first")
     return store / archive.name
+
+
+def _keys(path: Path | None, server: Server) -> PublicKeys | None:
+    """The keys to trust: those that the server was started with stay in force, whoever forgets to name them."""
+    chosen = path or (None if server.public_key is None else Path(server.public_key))
+    return None if chosen is None else read_public_keys(chosen)
 
 
 def _take_away(client: Client, model: str, version: str) -> None:
@@ -81,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.manage", description=__doc__)
     parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("register", help="add a version from an archive").add_argument("archive", type=Path)
+    registering = commands.add_parser("register", help="add a version from an archive")
+    registering.add_argument("archive", type=Path)
+    add_public_key(registering)
     commands.add_parser("versions", help="list versions and workers").add_argument("model", nargs="?")
     commands.add_parser("describe", help="what a model says of itself").add_argument("model")
     for name, text in (("default", "set the default version"), ("unregister", "take a version away")):
@@ -98,11 +101,13 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Do what the command line says."""
     arguments = _parser().parse_args()
-    client = running(arguments.state).client()
+    server = running(arguments.state)
+    client = server.client()
     try:
         if arguments.command == "register":
             archive = _in_store(arguments.archive, arguments.state)
-            model, version = register(client, archive, arguments.state / CONSOLE_LOG)
+            keys = _keys(arguments.public_key, server)
+            model, version = register(client, archive, arguments.state / CONSOLE_LOG, keys)
             done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
         elif arguments.command == "versions":
             print_versions(client, arguments.model)

@@ -15,8 +15,9 @@ from msgspec import Meta
 
 from scripts.console import UserError
 from scripts.packing import format_of, write_archive
-from scripts.settings import MODEL_CONFIG, front_end_settings
-from scripts.store import Archive
+from scripts.sbom import write_sbom
+from scripts.settings import MODEL_CONFIG, front_end_settings, settings_text
+from scripts.store import Archive, signature_of
 from scripts.unpack import unpacked
 
 OVERLAYS: Final = Path("tuned")
@@ -85,7 +86,7 @@ def apply(serving: Tuned, folder: Path) -> None:
     path = folder / RECIPE_FILE
     path.write_text(overlaid(path.read_text(), serving))
     settings = front_end_settings(read_recipe(path).serving)
-    (folder / MODEL_CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
+    (folder / MODEL_CONFIG).write_text(settings_text(settings))
     (folder / DIGESTS_FILE).unlink()  # it does not list itself
     write_digests(folder)
 
@@ -101,6 +102,8 @@ def repack(archive: Archive, serving: Tuned) -> None:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
         apply(serving, folder)
         write_archive(folder, format_of(archive.path), target, model.name)
+        signature_of(archive.path).unlink(missing_ok=True)  # it would be wrong
         if archive.path.is_dir():
             shutil.rmtree(archive.path)
         target.replace(archive.path)
+    write_sbom(archive.path)

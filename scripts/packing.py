@@ -21,6 +21,9 @@ Format = Literal["zip-store", "tgz", "no-archive"]
 
 SUFFIX: Final[dict[Format, str]] = {"zip-store": ".mar", "tgz": ".tar.gz", "no-archive": ""}
 
+MANIFEST: Final = "MAR-INF/MANIFEST.json"
+TAR_FORMAT: Final = tarfile.PAX_FORMAT
+
 _CREATED_ON: Final = "01/01/1980 00:00:00"  # instead of the time of the build; the earliest that zip can hold
 _ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE: Final = 0o644
@@ -51,7 +54,7 @@ def pack(content: Content, archive_format: Format, target: Path, workdir: Path) 
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             shutil.copyfileobj(stream, file)
-    _normalise_manifest(unpacked / "MAR-INF" / "MANIFEST.json")
+    _normalise_manifest(unpacked / MANIFEST)
     write_digests(unpacked)
     write_archive(unpacked, archive_format, target, content.model_name)
 
@@ -64,6 +67,21 @@ def write_archive(unpacked: Path, archive_format: Format, target: Path, model_na
         _write_tgz(unpacked, target, model_name)
     else:
         shutil.move(unpacked, target)
+
+
+def zip_entry(name: str, size: int) -> zipfile.ZipInfo:
+    """The entry of a file in a `.mar`; the size, in bytes, tells zipfile beforehand whether it needs ZIP64."""
+    info = zipfile.ZipInfo(name, _ZIP_TIME)
+    info.external_attr = _FILE_MODE << 16
+    info.file_size = size
+    return info
+
+
+def tar_entry(name: str, size: int) -> tarfile.TarInfo:
+    """The entry of a file in a `.tar.gz`, of so many bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, _FILE_MODE
+    return info
 
 
 def format_of(archive: Path) -> Format:
@@ -95,7 +113,12 @@ def _run_archiver(content: Content, archive_format: Format, workdir: Path) -> Pa
 def _normalise_manifest(path: Path) -> None:
     manifest = json.loads(path.read_text())
     manifest["createdOn"] = _CREATED_ON
-    path.write_text(json.dumps(manifest, indent=2) + "\n")
+    path.write_text(manifest_text(manifest))
+
+
+def manifest_text(manifest: object) -> str:
+    """A manifest as every archive spells it."""
+    return json.dumps(manifest, indent=2) + "\n"
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -107,10 +130,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 def _write_zip(folder: Path, target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
         for name, path in _files(folder):
-            info = zipfile.ZipInfo(name, _ZIP_TIME)
-            info.external_attr = _FILE_MODE << 16
-            info.file_size = path.stat().st_size  # tells zipfile beforehand whether it needs ZIP64
-            with path.open("rb") as source, packed.open(info, "w") as entry:
+            with path.open("rb") as source, packed.open(zip_entry(name, path.stat().st_size), "w") as entry:
                 shutil.copyfileobj(source, entry, 1 << 20)
 
 
@@ -118,10 +138,8 @@ def _write_tgz(folder: Path, target: Path, top: str) -> None:
     with (
         target.open("wb") as file,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as zipped,  # weights hardly compress
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        tarfile.open(fileobj=zipped, mode="w", format=TAR_FORMAT) as tar,
     ):
         for name, path in _files(folder):
-            info = tarfile.TarInfo(f"{top}/{name}")
-            info.size, info.mode = path.stat().st_size, _FILE_MODE
             with path.open("rb") as source:
-                tar.addfile(info, source)
+                tar.addfile(tar_entry(f"{top}/{name}", path.stat().st_size), source)

@@ -8,6 +8,7 @@ from typing import Final
 
 from classifier.identity import UNTRAINED
 
+from scripts.admission import admit
 from scripts.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
 from scripts.console import UserError, done, out, run, step, warn_untrained
 from scripts.server import (
@@ -23,13 +24,16 @@ from scripts.server import (
     wait_ready,
 )
 from scripts.server_log import tail
-from scripts.store import Archive, find_archive
+from scripts.signing import PublicKeys, add_public_key, read_public_keys
+from scripts.store import Archive
 
 _DEFAULT_MODELS: Final = "vgg16"
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in front
 
 
-def serve(config: dict[str, str], state: Path, models: str | None, foreground: bool) -> None:
+def serve(
+    config: dict[str, str], state: Path, models: str | None, foreground: bool, public_key: Path | None = None
+) -> None:
     """Start a server, wait until it is ready, say how to reach it.
 
     Args:
@@ -37,15 +41,17 @@ def serve(config: dict[str, str], state: Path, models: str | None, foreground: b
         state: the folder for all that the server writes.
         models: what to load, separated by spaces; without it what the last server had, or else the default.
         foreground: stay until the server ends or somebody interrupts.
+        public_key: of whoever signs archives, a file or a folder of several; without it they need no signature.
     """
     refuse_a_second(state)
     store = Path(config["model_store"])
+    keys = None if public_key is None else read_public_keys(public_key)
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
     if models is None and (saved := saved_models(snapshots)) is not None:
         config["model_snapshot"] = saved
-        archives = _restored(saved, store)
+        archives = _restored(saved, store, keys)
     else:
-        archives = [find_archive(name, store) for name in (models or _DEFAULT_MODELS).split()]
+        archives = [admit(name, store, keys, "served") for name in (models or _DEFAULT_MODELS).split()]
     for archive in archives:
         if archive.identity.model.weights == UNTRAINED:
             warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
@@ -53,7 +59,7 @@ def serve(config: dict[str, str], state: Path, models: str | None, foreground: b
     step(f"starting TorchServe with {names}" + (", as the last one had" if "model_snapshot" in config else ""))
     started, ready = time.monotonic(), False
     try:
-        server = start(config, archives, state)
+        server = start(config, archives, state, public_key=public_key)
         with out.status("waiting until every worker is READY"):
             wait_ready(server, state)
         ready = True
@@ -69,11 +75,11 @@ def serve(config: dict[str, str], state: Path, models: str | None, foreground: b
         raise
 
 
-def _restored(saved: str, store: Path) -> list[Archive]:
+def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]:
     models = json.loads(saved)["models"]
     names = [version["marName"] for versions in models.values() for version in versions.values()]
     try:
-        return [find_archive(name, store) for name in names]
+        return [admit(name, store, keys, "served") for name in names]
     except UserError as error:
         raise UserError(f"{error}\nThe last server had it; `make serve MODELS=…` starts afresh with others.") from error
 
@@ -135,6 +141,7 @@ def main() -> None:
     starting.add_argument("--ports", choices=("config", "free"), default="config")
     starting.add_argument("--foreground", action="store_true", help="stay in front, show the log")
     starting.add_argument("--secure", action="store_true", help="ask for tokens, whatever the configuration says")
+    add_public_key(starting)
     commands.add_parser("stop", help="stop it")
     commands.add_parser("status", help="addresses, models, workers")
     commands.add_parser("logs", help="the end of its log").add_argument("--lines", type=int, default=40)
@@ -146,7 +153,7 @@ def main() -> None:
             config = with_free_ports(config)
         if arguments.secure:
             config |= SECURE
-        serve(config, state, arguments.models or None, arguments.foreground)
+        serve(config, state, arguments.models or None, arguments.foreground, arguments.public_key)
     elif arguments.command == "stop":
         done("stopped" if stop(state) else "no server was running")
     elif arguments.command == "status":

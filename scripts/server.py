@@ -61,6 +61,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     temporary: str  # folder
     models: list[tuple[str, str]]  # name and version of what it was started with
     key_file: str | None = None  # see `key_path`
+    public_key: str | None = None  # the file or folder of the keys whose signatures its archives need
 
     def client(self, **options: Any) -> Client:
         """A client of it; options as of `Client`."""
@@ -99,7 +100,13 @@ def refuse_a_second(state: Path) -> None:
         raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
 
 
-def start(config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG) -> Server:
+def start(
+    config: dict[str, str],
+    archives: list[Archive],
+    state: Path,
+    log_config: Path | None = LOG_CONFIG,
+    public_key: Path | None = None,
+) -> Server:
     """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
 
     Args:
@@ -107,6 +114,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
         archives: what it loads; those that `config` names in a `model_snapshot` must be among them.
         state: folder for all that it writes.
         log_config: a log4j configuration; None for TorchServe's own, which says more.
+        public_key: of whoever signs archives; `make register` holds to it what comes later.
 
     Raises:
         UserError: one is running from that folder already, a port is taken, or there is no Java.
@@ -151,6 +159,7 @@ def start(config: dict[str, str], archives: list[Archive], state: Path, log_conf
         temporary=str(temporary),
         models=models,
         key_file=key_file,
+        public_key=None if public_key is None else str(public_key.resolve()),
     )
     (state / "server.json").write_bytes(msgspec.json.format(msgspec.json.encode(server)))
     return server

@@ -1,19 +1,46 @@
 """The file of an archive that TorchServe's front end reads."""
 
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
+import yaml
 from classifier.recipe import Serving
+from msgspec import Meta
 
 MODEL_CONFIG: Final = "model-config.yaml"
 
+_Count = Annotated[int, Meta(ge=1)]
+_Delay = Annotated[int, Meta(ge=0)]  # 0 means TorchServe's default
+
+
+class FrontEndSettings(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
+):
+    """All that an archive may tell TorchServe's front end. The delay is in ms, the timeouts in s."""
+
+    min_workers: _Count | None = None
+    max_workers: _Count | None = None
+    batch_size: _Count | None = None
+    max_batch_delay: _Delay | None = None
+    response_timeout: _Count | None = None
+    startup_timeout: _Count | None = None
+
 
 def front_end_settings(serving: Serving) -> dict[str, int]:
-    """What TorchServe's front end is to know of a recipe's `serving`. The delay is in ms, the timeouts in s."""
-    return {
-        "minWorkers": serving.workers,
-        "maxWorkers": serving.workers,
-        "batchSize": serving.batch_size,
-        "maxBatchDelay": serving.max_batch_delay_ms,
-        "responseTimeout": serving.response_timeout_s,
-        "startupTimeout": serving.startup_timeout_s,
-    }
+    """What TorchServe's front end is to know of a recipe's `serving`."""
+    settings: dict[str, int] = msgspec.to_builtins(
+        FrontEndSettings(
+            min_workers=serving.workers,
+            max_workers=serving.workers,
+            batch_size=serving.batch_size,
+            max_batch_delay=serving.max_batch_delay_ms,
+            response_timeout=serving.response_timeout_s,
+            startup_timeout=serving.startup_timeout_s,
+        )
+    )
+    return settings
+
+
+def settings_text(settings: object) -> str:
+    """Settings as every archive spells them."""
+    return yaml.safe_dump(settings, sort_keys=False)

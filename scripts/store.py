@@ -12,6 +12,8 @@ from classifier.recipe import Recipe
 
 from scripts.console import UserError
 
+_SIGNATURE: Final = ".sig"
+_SBOM: Final = ".cdx.json"  # the name by which tools know CycloneDX
 _SUFFIXES: Final = (".mar", ".tar.gz", "")
 _DEFAULT_RUNTIME: Final = "eager"
 
@@ -31,14 +33,39 @@ def find_archive(name: str, store: Path) -> Archive:
     Raises:
         UserError: there is none, or it is not one of ours, or not whole.
     """
+    path = find_path(name, store)
+    return Archive(path, read_archive_identity(path))
+
+
+def find_path(name: str, store: Path) -> Path:
+    """The path of the archive that `find_archive` finds; nothing of it is read.
+
+    Raises:
+        UserError: there is none.
+    """
     stem = Path(name).name
     candidates = [store / f"{base}{suffix}" for base in (stem, f"{stem}-{_DEFAULT_RUNTIME}") for suffix in _SUFFIXES]
-    path = next((path for path in candidates if path.exists()), None)
+    path = next((path for path in candidates if _is_archive(path)), None)
     if path is None:
-        there = ", ".join(sorted(path.name for path in store.glob("*") if not path.name.startswith("."))) or "nothing"
+        there = ", ".join(sorted(path.name for path in store.glob("*") if _is_archive(path))) or "nothing"
         model = stem.partition("-")[0].partition(".")[0]
         raise UserError(f"no archive {name} in {store} (there: {there}); build it with `make archive MODEL={model}`")
-    return Archive(path, read_archive_identity(path))
+    return path
+
+
+def _is_archive(path: Path) -> bool:
+    """By its name: beside archives lie their signatures, bills of materials and settings."""
+    return not path.name.startswith(".") and (path.is_dir() or path.name.endswith(_SUFFIXES[:2])) and path.exists()
+
+
+def signature_of(archive: Path) -> Path:
+    """Where the signature of an archive lies."""
+    return archive.with_name(archive.name + _SIGNATURE)
+
+
+def sbom_of(archive: Path) -> Path:
+    """Where the bill of materials of an archive lies."""
+    return archive.with_name(archive.name + _SBOM)
 
 
 def archives_in(store: Path) -> list[Path]:

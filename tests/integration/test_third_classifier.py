@@ -6,6 +6,7 @@ import pytest
 
 from scripts.client import Client
 from scripts.manage import register
+from scripts.packing import SUFFIX, Format
 from scripts.server import CONSOLE_LOG
 from tests.integration.conftest import make, serving
 
@@ -14,12 +15,13 @@ FOLDER = Path("tests/third_model")
 
 @pytest.mark.parametrize("archive_format", ["zip-store", "tgz", "no-archive"])
 def test_one_recipe_and_one_module_make_a_served_model(
-    tmp_path: Path, tiny_weights: Path, cat: bytes, archive_format: str
+    tmp_path: Path, tiny_weights: Path, cat: bytes, archive_format: Format
 ) -> None:
     where = ("MODEL=tiny", f"RECIPES={FOLDER}", f"WEIGHTS={tiny_weights}", f"STORE={tmp_path / 'store'}")
     built = make("archive", *where, f"FORMAT={archive_format}", environment={"PYTHONPATH": str(FOLDER)})
     assert built.returncode == 0, built.stderr
-    eager, torchscript = sorted((tmp_path / "store").glob("tiny-*"))
+    suffix = SUFFIX[archive_format]
+    eager, torchscript = (tmp_path / "store" / f"tiny-{runtime}{suffix}" for runtime in ("eager", "torchscript"))
     state = tmp_path / "state"
     with serving(state, "tiny", store=tmp_path / "store") as server:
         client = Client(server.addresses)

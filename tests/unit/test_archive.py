@@ -25,6 +25,7 @@ from scripts.console import UserError
 from scripts.golden import golden_set
 from scripts.packing import Format
 from scripts.parity import Report, exported_logits, golden_pixels
+from scripts.store import sbom_of
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 from tests.unit.conftest import command, contents, start
 
@@ -76,7 +77,7 @@ def test_one_recipe_and_one_module_are_enough(
 ) -> None:
     path, report = build(replace(options, runtime=runtime, precision=precision))
     assert path == options.store / archive_name("tiny", runtime, precision, "zip-store")
-    assert [entry.name for entry in options.store.iterdir()] == [path.name]
+    assert set(options.store.iterdir()) == {path, sbom_of(path)}
     verify(path)
     files = contents(path)
     assert {name for name in files if not name.startswith("classifier/")} == EVERYWHERE | own_files
@@ -163,7 +164,7 @@ def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, opt
     for version in ("3.0", "4.0"):
         path, _ = build(replace(options, version=version, archive_format=archive_format))
     assert json.loads(contents(path)["identity.json"])["model"]["version"] == "4.0"
-    assert list(options.store.iterdir()) == [path]
+    assert set(options.store.iterdir()) == {path, sbom_of(path)}
 
 
 def test_an_export_that_computes_something_else_is_not_built(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +244,8 @@ def test_what_killed_builds_left_is_swept_but_not_what_a_running_one_has(options
     for pid in (ended.pid, os.getppid()):
         (options.store / f".building-{pid}-abc_1" / "extra").mkdir(parents=True)
     path, _ = build(options)
-    assert {entry.name for entry in options.store.iterdir()} == {path.name, f".building-{os.getppid()}-abc_1"}
+    running = options.store / f".building-{os.getppid()}-abc_1"
+    assert set(options.store.iterdir()) == {path, sbom_of(path), running}
 
 
 LOAD_ELSEWHERE = """

@@ -2,6 +2,8 @@
 
 import os
 import runpy
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,13 @@ import msgspec
 import pytest
 import yaml
 
+from scripts import container
 from scripts.config import addresses, read_config
 from scripts.console import UserError
 from scripts.container import STATE, models, settings
 from scripts.image import build_arguments, engine, tag, write_context
+from scripts.signing import create_keys, read_private_key, sign
+from scripts.store import sbom_of, signature_of
 from scripts.verify import verify_store
 from tests.unit.conftest import Answer, FakeTorchServe
 
@@ -78,15 +83,61 @@ def test_every_archive_of_a_folder_is_verified(tiny_archive: Callable[..., Path]
         verify_store(tmp_path)
 
 
-def test_the_build_context_has_the_archives_and_nothing_that_is_not_copied(
+def test_with_a_public_key_archives_of_a_folder_must_be_signed(
     tiny_archive: Callable[..., Path], tmp_path: Path
 ) -> None:
-    archive = tiny_archive("eager")
+    keys, store = tmp_path / "keys", tmp_path / "store"
+    store.mkdir()
+    archive = Path(shutil.copy(tiny_archive("eager"), store))
+    trusted = create_keys(keys, None)
+    verify = ROOT / "docker" / "bin" / "verify"
+    program = verify.read_text().replace("/opt/classifier/venv/bin/python", sys.executable)
+    program = program.replace("/opt/classifier/app", f"{ROOT}:{ROOT / 'handlers'}")
+
+    def run(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        command = ["/bin/sh", "-c", program, "verify", str(store)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert run({}).stdout == f"✓ {archive.name} is what was built\n"
+    unsigned = run({"PUBLIC_KEY": str(trusted)})
+    assert unsigned.returncode == 1
+    assert "not signed" in unsigned.stderr
+    sign(archive, read_private_key(keys / "private.pem", None))
+    assert run({"PUBLIC_KEY": str(trusted)}).stdout == f"✓ {archive.name} is what was built and signed\n"
+    for mistake in ("", str(tmp_path / "missing.pem")):
+        assert "error: PUBLIC_KEY" in run({"PUBLIC_KEY": mistake}).stderr
+
+
+def test_the_container_serves_with_the_key_that_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    (tmp_path / "a.mar").touch()
+    monkeypatch.setattr(container, "serve", lambda *arguments, **options: asked.update(options))
+    monkeypatch.setattr(container, "STATE", tmp_path)
+    monkeypatch.setattr(container, "read_config", lambda _: CONFIG | {"model_store": str(tmp_path)})
+    for value, expected in (("/keys/public.pem", Path("/keys/public.pem")), (None, None)):
+        monkeypatch.delenv("PUBLIC_KEY", raising=False)
+        if value is not None:
+            monkeypatch.setenv("PUBLIC_KEY", value)
+        container.main()
+        assert asked["public_key"] == expected
+    monkeypatch.setenv("PUBLIC_KEY", "")
+    with pytest.raises(UserError, match="PUBLIC_KEY is empty"):
+        container.main()
+
+
+def test_the_build_context_has_the_archives_and_nothing_that_is_not_copied(
+    tiny_archive: Callable[..., Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    archive = Path(shutil.copy(tiny_archive("eager"), tmp_path_factory.mktemp("store")))
+    for beside in (signature_of(archive), sbom_of(archive)):
+        beside.touch()
     write_context(tmp_path, [archive])
     assert {path.name for path in tmp_path.iterdir()} == {
         "Dockerfile", "config.properties", "requirements.txt", "bin", "app", "archives"
     }  # fmt: skip
-    assert [path.name for path in (tmp_path / "archives").iterdir()] == [archive.name]
+    assert {path.name for path in (tmp_path / "archives").iterdir()} == {
+        archive.name, f"{archive.name}.sig", f"{archive.name}.cdx.json"
+    }  # fmt: skip
     assert not list(tmp_path.rglob("__pycache__"))
     assert {path.name for path in (tmp_path / "bin").iterdir() if os.access(path, os.X_OK)} == {"ready", "verify"}
 

@@ -71,6 +71,7 @@ def test_every_target_exists_and_calls_programs_that_exist(target: str, make: Ma
         ("unregister", "VERSION"),
         ("scale", "WORKERS"),
         ("gateway", "REPLICAS"),
+        ("sign", "ARCHIVE"),
     ],
 )
 def test_a_missing_variable_is_one_clear_line(target: str, variable: str, make: Make) -> None:
@@ -78,6 +79,14 @@ def test_a_missing_variable_is_one_clear_line(target: str, variable: str, make: 
     assert result.returncode != 0
     assert re.fullmatch(rf".*\*\*\* {variable}=… is missing; see `make help`\.  Stop\.\n", result.stderr)
     assert "ran" not in result.stdout
+
+
+@pytest.mark.parametrize("target", ["serve", "register"])
+@pytest.mark.parametrize("key", ["my keys/public.pem", ""])
+def test_a_public_key_reaches_the_program_also_when_it_is_empty(target: str, key: str, make: Make) -> None:
+    words = command(make("--dry-run", target, "ARCHIVE=x.mar", f"PUBLIC_KEY={key}").stdout)
+    assert words[words.index("--public-key") + 1] == key
+    assert "--public-key" not in make("--dry-run", target, "ARCHIVE=x.mar").stdout
 
 
 def test_an_unknown_model_is_one_clear_line(make: Make, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from scripts.client import Client
 from scripts.config import write_config
 from scripts.console import UserError
 from scripts.manage import register
+from scripts.packing import zip_entry
 from tests.unit.conftest import NOT_FOUND, Answer, FakeTorchServe, described
 
 REGISTER = "POST /models?url=tiny-eager.mar&initial_workers=1&synchronous=true"
@@ -51,7 +52,7 @@ def test_an_archive_that_was_changed_is_not_even_offered(
     archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
 ) -> None:
     with zipfile.ZipFile(archive, "a") as packed:
-        packed.writestr("classifier/more.py", "import os")
+        packed.writestr(zip_entry("classifier/more.py", 9), "import os")
     with pytest.raises(UserError, match=r"classifier/more\.py is not one of the files .*; it is not registered"):
         register(client, archive, log)
     assert torchserve.questions() == []
