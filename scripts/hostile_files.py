@@ -3,7 +3,6 @@
 import io
 import random
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from typing import Any, Final
@@ -176,15 +175,13 @@ def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> t
 
     It shares no code with the decoder: Pillow opens the file and decodes all of it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=formats) as image:
-                if image.width * image.height > max_pixels:
-                    return 413, "image_too_large"
-                image.load()
-        except Image.DecompressionBombError:
-            return 413, "image_too_large"
-        except Exception:  # decoders raise nearly anything on damaged bytes
-            return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            if image.width * image.height > max_pixels:
+                return 413, "image_too_large"
+            image.load()
+    except Image.DecompressionBombError:
+        return 413, "image_too_large"
+    except Exception:  # decoders raise nearly anything on damaged bytes
+        return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
     return 200, ""
