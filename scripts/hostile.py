@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from PIL import Image, ImageCms
+from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 from scripts import hostile_bombs as bombs
@@ -25,7 +25,9 @@ from scripts.hostile_files import (
     flipped,
     lying,
     of_kind,
+    srgb_profile,
     tenths,
+    without_times,
 )
 
 ACCEPTED: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -116,14 +118,14 @@ def _variants(photo: Image.Image) -> Iterator[Body]:
     baseline = encode(photo, "JPEG")
     frame = baseline.index(b"\xff\xc0")
     yield Body("jpeg/12-bit", baseline[: frame + 4] + b"\x0c" + baseline[frame + 5 :], *_BROKEN)
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for image_format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
-        for kind, content in (("srgb", profile), ("nonsense", b"no profile" * 9)):
+        for kind, content in (("srgb", srgb_profile()), ("nonsense", b"no profile" * 9)):
             data = encode(photo, image_format, icc_profile=content)
             yield Body(f"profile/{image_format}-{kind}", data, 200, label=ESPRESSO)
     others = [Image.new("RGB", photo.size, colour) for colour in ("red", "blue")]
     for image_format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"):
         data = encode(photo, image_format, save_all=True, append_images=others)
+        data = without_times(data) if image_format == "AVIF" else data
         yield Body(f"frames/{image_format}", data, 200, label=ESPRESSO)
 
 
