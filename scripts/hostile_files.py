@@ -1,0 +1,190 @@
+"""Files of pictures, whole and damaged: what the corpus of `hostile.py` and the decoder's tests are made of."""
+
+import io
+import random
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+# Every mode of Pillow that a picture can be put into. No format keeps all of them.
+MODES: Final = (
+    "1", "L", "LA", "La", "I;16", "I;16B", "I", "F", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK",
+    "YCbCr", "LAB", "HSV",
+)  # fmt: skip
+_TRANSPARENT: Final = ("LA", "PA", "RGBA")
+_PREMULTIPLIED: Final = {"La": "LA", "RGBa": "RGBA"}
+
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+
+
+def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
+    """A picture in a file format, as bytes."""
+    stream = io.BytesIO()
+    image.save(stream, image_format, **options)
+    return stream.getvalue()
+
+
+def in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """An RGB picture in another mode; with an alpha channel, it fades from left to right."""
+    if mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        converted = ImageCms.applyTransform(picture, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+        if converted is None:
+            raise RuntimeError("littleCMS returned no picture")
+        return converted
+    if mode.startswith("I;16"):
+        grey = np.asarray(picture.convert("L"), dtype=np.uint16) * 257
+        return Image.fromarray(grey.astype(">u2" if mode.endswith("B") else "<u2"))
+    if mode in _PREMULTIPLIED:
+        return in_mode(picture, _PREMULTIPLIED[mode]).convert(mode)
+    converted = picture.convert("P").convert("PA") if mode == "PA" else picture.convert(mode)
+    if mode in _TRANSPARENT:
+        converted.putalpha(Image.linear_gradient("L").rotate(90).resize(picture.size))
+    return converted
+
+
+def every_mode_and_format(picture: Image.Image) -> Iterator[tuple[str, str, bytes]]:
+    """Format, mode and file of every pair that Pillow can write."""
+    Image.init()
+    for image_format in sorted(Image.SAVE):
+        for mode in MODES:
+            try:
+                yield image_format, mode, encode(in_mode(picture, mode), image_format)
+            except (OSError, ValueError):  # Pillow's two ways to say that this format has no such mode, or no writer
+                continue
+
+
+def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """How a camera stores a picture whose EXIF has that orientation (EXIF 2.3, tag 274)."""
+    sides_swapped = np.swapaxes(upright, 0, 1)
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: sides_swapped,
+        6: sides_swapped[::-1],  # the first row is the right side, so the first column is the top
+        7: sides_swapped[::-1, ::-1],
+        8: sides_swapped[:, ::-1],
+    }[orientation]
+
+
+def lying(picture: Image.Image, orientation: int, image_format: str, **options: object) -> bytes:
+    """A picture stored as a camera does that was held so, with the EXIF tag that stands it up again."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    pixels = np.ascontiguousarray(stored(np.asarray(picture), orientation))
+    return encode(Image.fromarray(pixels), image_format, exif=exif, **options)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(
+    width: int,
+    height: int,
+    rows: bytes = b"\0",
+    *,
+    depth: int = 1,
+    colour_type: int = 0,
+    extra: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """A PNG, grey with one bit a pixel unless said otherwise, whose header may promise more than `rows` has.
+
+    Args:
+        width: that the header promises.
+        height: likewise.
+        rows: each with its filter byte, before compression.
+        depth: bits a channel.
+        colour_type: as PNG numbers them.
+        extra: kind and content of the chunks between header and pixels.
+    """
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    return PNG_SIGNATURE + b"".join(chunk(kind, content) for kind, content in chunks)
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """A segment of a JPEG: FF, its marker, its length, its content of at most 65,533 bytes."""
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def tenths(data: bytes) -> list[bytes]:
+    """The file cut off after each tenth of its length, but for nothing and all of it."""
+    return [data[: len(data) * share // 10] for share in range(1, 10)]
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    """The file with one to eight of its bits turned over."""
+    damaged = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        end = chance.choice((64, len(data)))  # headers are the more interesting half
+        damaged[chance.randrange(end)] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+# A good file of each kind: format, mode, options.
+KINDS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
+    "jpeg": ("JPEG", "RGB", {}),
+    "progressive": ("JPEG", "RGB", {"progressive": True}),
+    "cmyk": ("JPEG", "CMYK", {}),
+    "png": ("PNG", "RGB", {}),
+    "png-palette": ("PNG", "P", {"transparency": 3}),
+    "png-grey": ("PNG", "I;16", {}),
+    "webp": ("WEBP", "RGBA", {}),
+    "webp-lossless": ("WEBP", "RGBA", {"lossless": True}),
+    "gif": ("GIF", "RGB", {}),
+    "bmp": ("BMP", "RGB", {}),
+    "tiff": ("TIFF", "RGB", {}),
+    "tiff-lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    "tiff-jpeg": ("TIFF", "RGB", {"compression": "jpeg"}),
+    "tiff-float": ("TIFF", "F", {}),
+    "avif": ("AVIF", "RGBA", {}),
+}
+
+
+def of_kind(picture: Image.Image, name: str) -> bytes:
+    """A good file of that kind."""
+    image_format, mode, options = KINDS[name]
+    return encode(in_mode(picture, mode), image_format, **options)
+
+
+# How the accepted formats begin, by their specifications; AVIF's first box holds its brands.
+_BEGINNINGS: Final = (
+    b"\xff\xd8\xff", PNG_SIGNATURE, b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"II\0*", b"MM*\0",
+    b"II+\0", b"MM\0+",
+)  # fmt: skip
+
+
+def begins_like_a_picture(data: bytes) -> bool:
+    """Whether the first bytes are those of an accepted format."""
+    webp = data[:4] == b"RIFF" and data[8:15] == b"WEBPVP8"
+    avif = data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis", b"mif1", b"msf1")
+    return webp or avif or data.startswith(_BEGINNINGS)
+
+
+def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> tuple[int, str]:
+    """Status and code that bytes deserve of which nobody knows what they are: what plain Pillow makes of them.
+
+    It shares no code with the decoder: Pillow opens the file and decodes all of it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
+                if image.width * image.height > max_pixels:
+                    return 413, "image_too_large"
+                image.load()
+        except Image.DecompressionBombError:
+            return 413, "image_too_large"
+        except Exception:  # decoders raise nearly anything on damaged bytes
+            return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
+    return 200, ""
