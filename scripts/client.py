@@ -35,6 +35,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     archive: str
     workers: list[str]  # the status of each
     min_workers: int
+    pids: list[int] = []  # of the workers' processes
 
     @property
     def ready(self) -> bool:
@@ -180,6 +181,7 @@ class Client:
                 archive=entry["modelUrl"],
                 workers=[worker["status"] for worker in entry["workers"]],
                 min_workers=entry["minWorkers"],
+                pids=[worker["pid"] for worker in entry["workers"]],
             )
             for entry in self._ask("GET", _path(self.addresses.management, "models", model, version))
         ]

@@ -9,61 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from scripts.golden import photograph
+from scripts.hostile import Body
 
 _TIMEOUT_S: Final = 160  # outlasts the gateway's
-
-# What ImageNet-1k calls the things that scikit-image's photographs show.
-_CLASSES: Final = {
-    "chelsea.png": "n02124075 Egyptian cat",
-    "coffee.png": "n07920052 espresso",
-    "rocket.jpg": "n03773504 missile",
-    "motorcycle_left.png": "n03785016 moped",
-}
-
-
-class Question(Protocol):
-    """What is sent, and what the contract says comes back."""
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-
-    @property
-    def content(self) -> bytes:
-        """The body."""
-
-    @property
-    def content_type(self) -> str | None:
-        """The header, if it has one."""
-
-    @property
-    def status(self) -> int:
-        """The answer's."""
-
-    @property
-    def code(self) -> str | None:
-        """The problem's, if the answer is one."""
-
-    @property
-    def label(self) -> str | None:
-        """The likeliest class, where it is known."""
-
-
-class Photograph(NamedTuple):
-    """A picture whose class may be known."""
-
-    name: str
-    content: bytes
-    label: str | None = None
-    content_type: str | None = None
-    status: int = 200
-    code: str | None = None
 
 
 class Answer(NamedTuple):
@@ -98,14 +51,9 @@ class ClosedLoop:
         return sorted((answer for answer in self._notes.copy() if answer.sent >= since), key=lambda answer: answer.sent)
 
 
-def known_photographs() -> list[Photograph]:
-    """Photographs of different things, so that an answer that belongs to another request shows."""
-    return [Photograph(name, photograph(name).read_bytes(), label) for name, label in _CLASSES.items()]
-
-
 @contextmanager
 def clients(
-    url: str, questions: Sequence[Question], number: int, pause_s: float = 0, rate: float | None = None
+    url: str, questions: Sequence[Body], number: int, pause_s: float = 0, rate: float | None = None
 ) -> Iterator[ClosedLoop]:
     """Clients of a model; at the end each waits for its last answer. They never try anything twice.
 
@@ -152,7 +100,7 @@ class _Turns:
 
 def _client(
     url: str,
-    questions: Sequence[Question],
+    questions: Sequence[Body],
     first: int,
     pause_s: float,
     loop: ClosedLoop,
@@ -171,22 +119,19 @@ def _client(
                 end.wait(pause_s)
 
 
-def _ask(session: requests.Session, url: str, question: Question, sent: float) -> Answer:
-    headers = {} if question.content_type is None else {"Content-Type": question.content_type}
+def _ask(session: requests.Session, url: str, question: Body, sent: float) -> Answer:
+    headers = {"Content-Type": question.content_type} if question.content_type else {}
     try:
         response = session.post(url, data=question.content, headers=headers, timeout=_TIMEOUT_S)
         content = _content(response)
     except requests.RequestException as error:
         return Answer(sent, time.monotonic() - sent, -1 if _refused(error) else 0, "", str(error), kept=False)
-    seconds, expected = time.monotonic() - sent, question.label or ""
+    seconds, code = time.monotonic() - sent, content.get("code", "")
     label = str(content.get("class", "")) if response.ok else _reason(response, content)
-    kept = (
-        response.status_code == question.status
-        and content.get("code") == question.code
-        and (not expected or label == expected)
-    )
+    as_expected = (response.status_code, code) == (question.status, question.code)
+    kept = as_expected and question.label in ("", label)
     version = str(content["model"]["version"]) if response.ok else ""
-    return Answer(sent, seconds, response.status_code, version, label, expected, kept)
+    return Answer(sent, seconds, response.status_code, version, label, question.label, kept)
 
 
 def _content(response: requests.Response) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Final
 from classifier.identity import UNTRAINED
 
 from scripts.config import CONFIG_FILE, read_config, saved_models, with_free_ports
-from scripts.console import UserError, done, out, run, step, warn_untrained
+from scripts.console import UserError, done, out, run, step, warn, warn_untrained
 from scripts.server import (
     CONSOLE_LOG,
     SNAPSHOTS,
@@ -24,6 +24,7 @@ from scripts.server import (
 )
 from scripts.server_log import tail
 from scripts.store import Archive, find_archive
+from scripts.worker_history import Workers, read_workers
 
 _DEFAULT_MODELS: Final = "vgg16"
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in front
@@ -93,11 +94,19 @@ def _show(server: Server) -> None:
 
 
 def _follow(server: Server, state: Path) -> None:
-    """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever."""
+    """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever.
+
+    Raises:
+        UserError: the server ended by itself, or a worker dies again and again.
+    """
+    workers = Workers()
     with (state / CONSOLE_LOG).open("r+", errors="replace") as log:
         while find(state) is not None:
             for line in iter(log.readline, ""):
                 out.out(line, end="")
+                workers.read(line)
+            if trouble := workers.trouble:  # whoever started it may know more to do than to try for ever
+                raise UserError(f"{trouble}\nTorchServe is stopped")
             if log.tell() > _KEPT_LOG:
                 log.seek(0)
                 log.truncate()
@@ -106,12 +115,18 @@ def _follow(server: Server, state: Path) -> None:
 
 
 def status(state: Path) -> None:
-    """Where the server listens, and every version of every model with its workers."""
+    """Where the server listens, and every version of every model with its workers and how they fared."""
     server = running(state)
     _show(server)
+    history = read_workers(state / CONSOLE_LOG)
     for version in server.client().versions():
         workers = ", ".join(version.workers) or "no workers"
         out.print(f"  {version.name} {version.version}  {version.archive}  {workers}")
+        for worker in history.of(version.name, version.version):
+            if worker.restarts or worker.trouble:
+                out.print(f"    {worker.name} restarted {worker.restarts} times; the last reason: {worker.reason}")
+    if trouble := history.trouble:
+        warn(f"{trouble}\n`make stop`, and mend it; what it serves still, it serves without that worker.")
 
 
 def logs(state: Path, lines: int) -> None:
