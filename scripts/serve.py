@@ -72,11 +72,15 @@ def serve(config: dict[str, str], state: Path, models: str | None, foreground: b
 
 def _restored(saved: str, store: Path) -> list[Archive]:
     models = json.loads(saved)["models"]
-    names = [version["marName"] for versions in models.values() for version in versions.values()]
+    registered = [(version["marName"], number) for versions in models.values() for number, version in versions.items()]
     try:
-        return [find_archive(name, store) for name in names]
+        archives = [find_archive(name, store) for name, _ in registered]
     except UserError as error:
         raise UserError(f"{error}\nThe last server had it; `make serve MODELS=…` starts afresh with others.") from error
+    for archive, (_, number) in zip(archives, registered, strict=True):
+        if archive.identity.model.version != number:
+            warn(f"{archive.path.name} is version {archive.identity.model.version}; the last server had {number} of it")
+    return archives
 
 
 def _remove(paths: set[Path]) -> None:

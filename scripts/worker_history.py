@@ -1,8 +1,8 @@
 """What the log tells of workers that died: how often, why, and whether it goes on for ever.
 
-TorchServe 0.12.0 says it nowhere else. A worker that dies is started again after 1, 1, 2, 3, 5, 8 … s, and after 1 s as soon
-as it has loaded once: one that dies of its requests is restarted for ever. One that does not load any more is given up,
-without a word, at its first death after 300 s of trying.
+TorchServe 0.12.0 says it nowhere else. A worker that dies is started again after 1, 1, 2, 3, 5, 8 … s, and after 1 s
+as soon as it has loaded once: one that dies of its requests is restarted for ever. One that does not load any more is
+given up, without a word, at its first death after 300 s of trying.
 """
 
 import re
