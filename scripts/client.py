@@ -74,14 +74,30 @@ class Client:
         content: dict[str, Any] = self._ask("GET", f"{self.addresses.inference}/ping")
         return content
 
-    def predict(self, image: bytes, model: str, version: str | None = None, top_k: int | None = None) -> dict[str, Any]:
+    def predict(
+        self,
+        image: bytes,
+        model: str,
+        version: str | None = None,
+        top_k: int | None = None,
+        content_type: str | None = None,
+    ) -> dict[str, Any]:
         """Classify one picture: the answer as the contract has it.
+
+        Args:
+            image: the bytes of a file, or any other body that the contract has.
+            model: its name.
+            version: of it; the default version without one.
+            top_k: how many classes to return.
+            content_type: what to say of the body; nothing without one.
 
         Raises:
             RequestFailedError: with the status and code of the contract.
         """
         # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
         headers = {} if top_k is None else {"X-Top-K": str(top_k)}
+        if content_type:
+            headers["Content-Type"] = content_type
         url = _path(self.addresses.inference, "predictions", model, version)
         content: dict[str, Any] = self._ask("POST", url, data=image, headers=headers)
         return content
@@ -181,7 +197,7 @@ class Client:
                 archive=entry["modelUrl"],
                 workers=[worker["status"] for worker in entry["workers"]],
                 min_workers=entry["minWorkers"],
-                pids=[worker["pid"] for worker in entry["workers"]],
+                pids=[worker["pid"] for worker in entry["workers"] if "pid" in worker],
             )
             for entry in self._ask("GET", _path(self.addresses.management, "models", model, version))
         ]

@@ -3,6 +3,7 @@
 Names are `<group>/<what>`. Everything is made here, and the same each time.
 """
 
+import base64
 import io
 import random
 import zipfile
@@ -40,6 +41,7 @@ _CLASSES: Final = {
 }
 _SMALL: Final = (96, 64)
 _FLIPS: Final = 200  # places, of all kinds together
+_TENSOR: Final = b'{"inputs": [{"name": "pictures", "shape": [0], "datatype": "BYTES", "data": []}]}'
 _BROKEN: Final = (422, "image_broken")
 _TOO_LARGE: Final = (413, "image_too_large")
 _NO_IMAGE: Final = (415, "not_an_image")
@@ -69,6 +71,7 @@ def corpus() -> list[Body]:
         _flipped(small),
         _strangers(),
         _typed(photo),
+        _json(),
     )
     return [body for group in groups for body in group] + [*_bombs(small)]
 
@@ -177,10 +180,30 @@ def _typed(photo: Image.Image) -> Iterator[Body]:
         yield Body(f"named/{name}", form, 200, content_type=header, label=ESPRESSO)
 
 
+def _json() -> Iterator[Body]:
+    picture = base64.b64encode(encode(Image.new("RGB", (8, 8)), "PNG"))
+    yield Body("json/good", b'{"instances": [{"b64": "' + picture + b'"}]}', 200)
+    yield Body("json/one-of-two", b'{"instances": [{"b64": "%%%"}, {"b64": "' + picture + b'"}]}', 200)
+    for name, code, content in (
+        ("number", "bad_json", b'{"instances": 5}'),
+        ("unfinished", "bad_json", b'{"instances": ['),
+        ("no-unicode", "bad_json", b'{"instances": [{"b64": "\xff"}]}'),
+        ("nested", "bad_json", b'{"instances":' + b"[" * 100_000),
+        ("other", "bad_json", b'{"b64": ""}'),
+        ("no-tensor", "bad_json", b'{"inputs": []}'),
+        ("no-such-output", "bad_parameter", _TENSOR[:-1] + b', "outputs": [{"name": "no"}]}'),
+        ("none", "empty_body", b'{"instances": []}'),
+    ):
+        yield Body(f"json/{name}", content, 400, code)
+    many = b",".join([b'{"b64": "aaaa"}'] * 1_000)
+    yield Body("json/1000-instances", b'{"instances": [' + many + b"]}", 413, "too_many_instances")
+
+
 def _bombs(small: Image.Image) -> Iterator[Body]:
     for name, data in bombs.too_large():
         yield Body(f"bomb/{name}", data, *_TOO_LARGE)
-    for name, data in bombs.packed_metadata(small):
-        yield Body(f"metadata/{name}", data, *_BROKEN)
+    for name, data in (*bombs.broken_metadata(small), *bombs.many_strips()):
+        yield Body(f"structure/{name}", data, *_BROKEN)
     for name, data in bombs.much_metadata(small):
         yield Body(f"metadata/{name}", data, 200)
+    yield Body("jpeg/scanned-20-times", bombs.scanned(1_000, 20), 200)

@@ -1,20 +1,23 @@
 """Bytes to an upright RGB picture, whatever format and mode they came in."""
 
-import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage
+from classifier.limits import Reader, check_scans, restrain_pillow
+from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
 
 # Pillow's names of the accepted formats. JPEG includes MPO, which phones write: further pictures behind the first.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 logger = logging.getLogger(__name__)
 
+_JPEG = ("JPEG", "MPO")
 _WHITE = 255
 _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,6 +31,7 @@ _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it uprigh
 _LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # those that swap width and height
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 
+restrain_pillow()
 
 Extent = tuple[float, float]  # width and height of a picture, in pixels of its decoded, perhaps smaller form
 
@@ -61,20 +65,16 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
         raise EmptyBody("the body is empty; send the bytes of a picture")
     image = _open(data)
     _check_size(image, max_pixels)
+    if image.format in _JPEG:
+        check_scans(data, image.width * image.height, max_pixels)
     extent: Extent = image.size
-    try:
+    with _decoding(f"the {image.format} data is truncated or corrupt"):
         drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
-        if drafted is not None:
-            extent = drafted[1][2:]
         image.load()
-        turn = _turn(image)
-        return _upright_rgb(image, turn), extent[::-1] if turn in _LYING else extent
-    except MemoryError:
-        raise
-    except (
-        Exception
-    ) as error:  # decoders raise nearly anything on hostile bytes; all of it means the same to the client
-        raise ImageBroken(f"the {image.format} data is truncated or corrupt") from error
+    if drafted is not None:
+        extent = drafted[1][2:]
+    turn = _turn(image)
+    return _upright_rgb(image, turn), extent[::-1] if turn in _LYING else extent
 
 
 def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -87,13 +87,27 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
         ImageBroken: it was opened lazily, and its data turn out to be truncated or corrupt.
     """
     _check_size(image, max_pixels)
-    try:
+    with _decoding("the picture is truncated, corrupt or closed"):
         image.load()
-        return _upright_rgb(image, _turn(image))
-    except MemoryError:
+    return _upright_rgb(image, _turn(image))
+
+
+@contextmanager
+def _decoding(otherwise: str) -> Iterator[None]:
+    """Where Pillow reads what a client sent. Only there does an exception mean that the picture is bad.
+
+    Decoders raise nearly anything on hostile bytes; all of it means the same to the client. Our own mistakes are not
+    to be mistaken for it, and neither is a machine without memory.
+
+    Raises:
+        ImageBroken: with the text given.
+    """
+    try:
+        yield
+    except (Problem, MemoryError):
         raise
-    except Exception as error:  # see decode_scaled()
-        raise ImageBroken("the picture is truncated, corrupt or closed") from error
+    except Exception as error:
+        raise ImageBroken(otherwise) from error
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -126,27 +140,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(str(error)) from error
-    except UnidentifiedImageError as error:
-        known = next((name for name in FORMATS if _accepts(name, data[:_MAGIC_BYTES])), None)
-        if known is None:
-            raise NotAnImage(f"none of {', '.join(FORMATS)} begins with these bytes") from error
-        raise ImageBroken(f"the bytes begin like {known}, but its header is truncated or corrupt") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # see decode()
-        raise ImageBroken("the header of the picture is truncated or corrupt") from error
+        with _decoding("the header of the picture is truncated or corrupt"):
+            return Image.open(Reader(data), formats=FORMATS)
+    except ImageBroken as broken:
+        raise _why_closed(broken, data) from broken.__cause__
+
+
+def _why_closed(broken: ImageBroken, data: bytes) -> Problem:
+    """What to say of a file that Pillow does not open."""
+    if isinstance(broken.__cause__, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageTooLarge(str(broken.__cause__))
+    if not isinstance(broken.__cause__, UnidentifiedImageError):
+        return broken
+    known = next((name for name in FORMATS if _accepts(name, data[:_MAGIC_BYTES])), None)
+    if known is None:
+        return NotAnImage(f"none of {', '.join(FORMATS)} begins with these bytes")
+    return ImageBroken(f"the bytes begin like {known}, but its header is truncated or corrupt")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What makes the picture upright, by its EXIF orientation; nothing without one that can be read."""
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception as error:  # broken metadata does not make a good picture bad
-        logger.info("ignoring unreadable EXIF: %s", error)
+        logger.info("ignoring unreadable EXIF: %s", type(error).__name__)
         return None
+    return _TURNS.get(orientation)
 
 
 def _accepts(name: str, prefix: bytes) -> bool:

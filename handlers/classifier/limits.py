@@ -1,0 +1,100 @@
+"""What a file may cost besides its pixels: limits on its structure, so that a small file cannot keep a worker busy.
+
+Each number is far beyond what programs write, and was measured on the worst file of 20 MB that it still allows.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from PIL import PngImagePlugin, TiffImagePlugin, TiffTags
+
+from classifier.problems import ImageBroken, ImageTooLarge
+
+# Reads of a file until it is decoded: Pillow needs four for a chunk of a PNG, of which good files have some thousand.
+# A file of nothing but empty segments has millions, which took 10 s and 640 MB; so many take 0.2 s.
+_MAX_READS: Final = 100_000
+# Scans of a JPEG, as multiples of the pixels that a recipe allows: each scan of a progressive JPEG goes through all of
+# the picture, at 0.65 ns a pixel, however few bytes it has. Programs write about ten.
+_MAX_SCANNED: Final = 32
+_MAX_SEGMENTS: Final = 10_000
+# Numbers in one tag of a TIFF or EXIF: offsets of 4.9 million strips took 42 s and 1.7 GB, so many take 0.5 s.
+_MAX_VALUES: Final = 65_536
+_MAX_TEXT: Final = 4 << 20  # bytes of a PNG's unpacked texts, which take up to four times as much as strings
+
+_SINGLE_BYTES: Final = (TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED)  # these are not unpacked into numbers
+# Entropy-coded data has FF only before 00 and restart markers; TEM has no length either, a further FF is padding.
+_SEGMENT: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
+_START_OF_SCAN: Final = b"\xda"
+_END: Final = b"\xd9"
+
+
+class Reader(io.BytesIO):
+    """The bytes of a file, for a decoder that takes them in a sensible number of pieces."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As `io.BytesIO`.
+
+        Raises:
+            ImageBroken: the file is in more pieces than any program writes.
+        """
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise ImageBroken("the file is in more pieces than any program writes")
+        return super().read(size)
+
+
+def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
+    """Refuse a JPEG that goes through its pixels too often.
+
+    Args:
+        jpeg: the file.
+        pixels: that its header promises.
+        max_pixels: the recipe's limit.
+
+    Raises:
+        ImageTooLarge: all scans together have more pixels than the limit allows.
+        ImageBroken: more segments than any program writes.
+    """
+    segments = list(islice(_segments(jpeg), _MAX_SEGMENTS))
+    if len(segments) == _MAX_SEGMENTS:
+        raise ImageBroken("the file has more segments than any program writes")
+    scans = segments.count(_START_OF_SCAN)
+    if scans * pixels > _MAX_SCANNED * max_pixels:
+        raise ImageTooLarge(f"{scans} scans of {pixels} pixels are more than the limit of {_MAX_SCANNED * max_pixels}")
+
+
+def _segments(jpeg: bytes) -> Iterator[bytes]:
+    """The marker of each segment of the first picture of a file."""
+    at = 2
+    while (found := _SEGMENT.search(jpeg, at)) and found[1] != _END:
+        yield found[1]
+        at = found.end(1) + int.from_bytes(found[2] or b"")
+
+
+def restrain_pillow() -> None:
+    """Set Pillow's own limits, once for this process; where it has none, give it some."""
+    # It remarks on damaged metadata in words of the file's author. Python would print every different text, 13 MB for
+    # a file of 0.8 MB, and remember it for ever.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT
+    loaders = TiffImagePlugin.ImageFileDirectory_v2._load_dispatch
+    for kind, (size, load) in list(loaders.items()):
+        if kind not in _SINGLE_BYTES:
+            loaders[kind] = size, _limited(load, size * _MAX_VALUES)
+
+
+def _limited(load: Callable[..., Any], most: int) -> Callable[..., Any]:
+    def limited(directory: Any, data: bytes, *options: Any) -> Any:
+        if len(data) > most:
+            raise ValueError(f"a tag has {len(data)} bytes of numbers")
+        return load(directory, data, *options)
+
+    return limited

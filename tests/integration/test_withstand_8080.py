@@ -1,0 +1,83 @@
+"""The whole corpus of hostile pictures, in batches mixed with good ones, through a real TorchServe."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from scripts.archive import Options, build
+from scripts.hostile import Body, corpus, good
+from scripts.server import CONSOLE_LOG, Server
+from scripts.withstand import Report, withstand
+from tests.integration.conftest import CHECKOUT, serving
+from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def mixing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server whose one worker waits a little for full batches, and its log."""
+    folder = tmp_path_factory.mktemp("mixing")
+    recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
+    recipe["serving"] |= {"batch_size": BATCH, "max_batch_delay_ms": 50}
+    (folder / "mixing.yaml").write_text(yaml.safe_dump(recipe))
+    build(Options(recipe=folder / "mixing.yaml", store=folder / "store", cache=folder / "cache"))
+    with serving(folder / "state", LITE0, store=folder / "store", log_config=None) as server:
+        yield server, folder / "state" / CONSOLE_LOG
+
+
+@pytest.fixture(scope="module")
+def bodies() -> list[Body]:
+    return corpus()
+
+
+@pytest.fixture(scope="module")
+def report(mixing: tuple[Server, Path], bodies: list[Body]) -> Report:
+    server, _ = mixing
+    return withstand(server, LITE0, bodies, good())
+
+
+def test_every_hostile_picture_gets_its_one_answer_and_the_workers_live_on(report: Report, bodies: list[Body]) -> None:
+    assert report.differences() == []
+    asked = Counter(answer.body.name for answer in report.answers)
+    assert all(asked[body.name] == 2 for body in bodies)
+
+
+def test_no_answer_is_a_server_error(report: Report) -> None:
+    assert {answer.status for answer in report.answers} == {200, 400, 413, 415, 422}
+
+
+def test_good_pictures_are_recognised_among_them(report: Report) -> None:
+    classes = {body.name: body.label for body in good()}
+    seen = [answer for answer in report.answers if answer.body.name in classes]
+    assert len(seen) > len(report.answers) / 5
+    assert all(answer.label == classes[answer.body.name] for answer in seen)
+
+
+def test_the_batches_were_mixed(report: Report, mixing: tuple[Server, Path]) -> None:
+    _, log = mixing
+    batches = log.read_text(errors="replace").count("Backend received inference at")
+    assert len(report.answers) / batches > BATCH / 2
+
+
+def test_hostile_pictures_do_not_fill_the_log(report: Report, mixing: tuple[Server, Path]) -> None:
+    _, log = mixing
+    text = log.read_text(errors="replace")
+    assert "Traceback" not in text
+    assert not re.search("UserWarning|DecompressionBombWarning", text)
+
+
+def test_what_the_front_end_takes_for_a_form_harms_nobody(mixing: tuple[Server, Path], cat: bytes) -> None:
+    """TorchServe 0.12.0 answers 500 by itself: no worker hears of it."""
+    server, _ = mixing
+    address = torchserve(server)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert post(address, LITE0, cat, headers=form).status_code == 500
+    response = requests.post(f"{address}/predictions/{LITE0}", data=cat, timeout=TIMEOUT_S)
+    assert response.json()["class"] == "n02124075 Egyptian cat"
+    assert_problem(post(address, LITE0, b""), 400, "empty_body")
