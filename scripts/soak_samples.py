@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float  # since the load began
     workers: dict[int, int]  # memory by pid
     front_end: int
-    descriptors: int  # of front end and workers
+    descriptors: int  # of front end and workers, without the clients' connections
     temporary_files: int
     state_files: int
     log_bytes: int
@@ -41,11 +41,16 @@ def take(server: Server, state: Path, at_s: float) -> Sample:
         at_s=at_s,
         workers={process.pid: process.memory_full_info().pss for process in processes},
         front_end=java.memory_info().rss,
-        descriptors=java.num_fds() + sum(process.num_fds() for process in processes),
+        descriptors=java.num_fds() - _connections(java) + sum(process.num_fds() for process in processes),
         temporary_files=sum(1 for _ in Path(server.temporary).rglob("*")),
         state_files=sum(1 for _ in state.rglob("*")),
         log_bytes=sum(logs),
     )
+
+
+def _connections(java: psutil.Process) -> int:
+    """Sockets of HTTP and gRPC that somebody is connected to, or was just now."""
+    return sum(connection.status != psutil.CONN_LISTEN for connection in java.net_connections("tcp"))
 
 
 @contextmanager
@@ -57,7 +62,8 @@ def sampling(server: Server, state: Path) -> Iterator[list[Sample]]:
 
     def sample() -> None:
         while not end.wait(EVERY_S):
-            _unless_one_died(lambda: samples.append(take(server, state, time.monotonic() - begin)))
+            with suppress(psutil.NoSuchProcess):  # a worker died while it was looked at: the next sample shows that
+                samples.append(take(server, state, time.monotonic() - begin))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -66,11 +72,3 @@ def sampling(server: Server, state: Path) -> Iterator[list[Sample]]:
     finally:
         end.set()
         thread.join()
-
-
-def _unless_one_died(action: Callable[[], None]) -> None:
-    """Do it; when a process is gone while it is looked at, the next sample shows that."""
-    try:
-        action()
-    except psutil.NoSuchProcess:
-        return
