@@ -37,6 +37,8 @@ PAGE        ?=
 SPARSITY    ?=
 PORT        ?= 5000
 REPLICAS    ?=
+REPEAT      ?= 5
+MINUTES     ?= 30
 LISTEN      ?= 127.0.0.1
 BACKEND     ?= python
 KEYS        ?= signing
@@ -286,6 +288,17 @@ scale-out: setup-system ## 1, 2 and 4 replicas behind Envoy on one machine: cost
 	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=openvino PRECISION=int8
 	@$(RUN) scripts.scale_out --store $(STORE) $(if $(PAGE),--page '$(PAGE)')
 
+.PHONY: faults
+faults: setup-system ## what clients see of killed, hung and starved servers, full disks and queues (as root; REPEAT=5 PAGE=<page to write the table into>)
+	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=openvino PRECISION=float32
+	@$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=openvino PRECISION=int8
+	@$(RUN) scripts.faults --store $(STORE) --repeat $(REPEAT) $(if $(PAGE),--page '$(PAGE)')
+
+.PHONY: soak
+soak: $(READY) ## hours at 80 % of the capacity with good and bad pictures: does anything grow? (MINUTES=30 ARCHIVE=<name> PAGE=<page to write the tables into>)
+	@$(if $(ARCHIVE),,$(MAKE) --no-print-directory archive MODEL=efficientnet_lite0 RUNTIME=openvino PRECISION=int8)
+	@$(RUN) scripts.soak --store $(STORE) --minutes $(MINUTES) $(if $(ARCHIVE),--archive '$(ARCHIVE)') $(if $(PAGE),--page '$(PAGE)')
+
 .PHONY: parity
 parity: $(READY) ## all archives of a model side by side: same answers? how big, how fast? (MODEL=)
 	@$(RUN) scripts.compare $(MODEL) --store $(STORE)
@@ -335,7 +348,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png soak.png $(STATE) .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

@@ -58,6 +58,11 @@ def done(text: str) -> None:
     out.print(Text.assemble(("✓", "green"), f" {text}"))
 
 
+def warn(text: str) -> None:
+    """Say what is wrong, though the program goes on."""
+    err.print(Text.assemble(("warning:", "bold yellow"), f" {text}"))
+
+
 def show_table(lines: list[list[str]]) -> None:
     """Lines of cells, the first one their head."""
     table = Table(*lines[0])

@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
+from scripts.closed_loop import Answer, ClosedLoop, clients
 from scripts.gateway_endpoints import Replica
 from scripts.golden import photograph
-from scripts.scale_out_clients import Answer, ClosedLoop, clients
+from scripts.hostile import Body
 from scripts.scale_out_fleet import Fleet, TorchServe
 from scripts.store import Archive
 
@@ -58,7 +59,8 @@ class Outcome(msgspec.Struct, kw_only=True):
 def _load(fleet: Fleet, outcome: Outcome) -> Iterator[ClosedLoop]:
     """Clients before, while and after something happens; then the outcome is complete."""
     before, begin = fleet.gateway.retries(), time.monotonic()
-    with clients(fleet.url, photograph(_PICTURE).read_bytes(), CLIENTS) as loop:
+    picture = Body(_PICTURE, photograph(_PICTURE).read_bytes(), 200)
+    with clients(fleet.url, [picture], CLIENTS) as loop:
         time.sleep(_BEFORE_S)
         yield loop
         time.sleep(_AFTER_S)

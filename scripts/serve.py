@@ -10,7 +10,7 @@ from classifier.identity import UNTRAINED
 
 from scripts.admission import admit
 from scripts.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
-from scripts.console import UserError, done, out, run, step, warn_untrained
+from scripts.console import UserError, done, out, run, step, warn, warn_untrained
 from scripts.server import (
     CONSOLE_LOG,
     SNAPSHOTS,
@@ -26,6 +26,7 @@ from scripts.server import (
 from scripts.server_log import tail
 from scripts.signing import PublicKeys, add_public_key, read_public_keys
 from scripts.store import Archive
+from scripts.worker_history import Workers, read_workers
 
 _DEFAULT_MODELS: Final = "vgg16"
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in front
@@ -77,11 +78,15 @@ def serve(
 
 def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]:
     models = json.loads(saved)["models"]
-    names = [version["marName"] for versions in models.values() for version in versions.values()]
+    registered = [(version["marName"], number) for versions in models.values() for number, version in versions.items()]
     try:
-        return [admit(name, store, keys, "served") for name in names]
+        archives = [admit(name, store, keys, "served") for name, _ in registered]
     except UserError as error:
         raise UserError(f"{error}\nThe last server had it; `make serve MODELS=…` starts afresh with others.") from error
+    for archive, (_, number) in zip(archives, registered, strict=True):
+        if archive.identity.model.version != number:
+            warn(f"{archive.path.name} is version {archive.identity.model.version}; the last server had {number} of it")
+    return archives
 
 
 def _remove(paths: set[Path]) -> None:
@@ -100,11 +105,19 @@ def _show(server: Server) -> None:
 
 
 def _follow(server: Server, state: Path) -> None:
-    """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever."""
+    """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever.
+
+    Raises:
+        UserError: the server ended by itself, or a worker dies again and again.
+    """
+    workers = Workers()
     with (state / CONSOLE_LOG).open("r+", errors="replace") as log:
         while find(state) is not None:
             for line in iter(log.readline, ""):
                 out.out(line, end="")
+                workers.read(line)
+            if trouble := workers.trouble:  # whoever started it may know more to do than to try for ever
+                raise UserError(f"{trouble}\nTorchServe is stopped")
             if log.tell() > _KEPT_LOG:
                 log.seek(0)
                 log.truncate()
@@ -113,12 +126,18 @@ def _follow(server: Server, state: Path) -> None:
 
 
 def status(state: Path) -> None:
-    """Where the server listens, and every version of every model with its workers."""
+    """Where the server listens, and every version of every model with its workers and how they fared."""
     server = running(state)
     _show(server)
+    history = read_workers(state / CONSOLE_LOG)
     for version in server.client().versions():
         workers = ", ".join(version.workers) or "no workers"
         out.print(f"  {version.name} {version.version}  {version.archive}  {workers}")
+        for worker in history.of(version.name, version.version):
+            if worker.restarts or worker.trouble:
+                out.print(f"    {worker.name} restarted {worker.restarts} times; the last reason: {worker.reason}")
+    if trouble := history.trouble:
+        warn(f"{trouble}\n`make stop`, and mend it; what it serves still, it serves without that worker.")
 
 
 def logs(state: Path, lines: int) -> None:

@@ -26,8 +26,13 @@ def failure(log: str) -> str | None:
 def last_words(log: str, worker: str | None = None) -> str:
     """The last exception that a worker (or any) logged; without one, the last lines that it wrote."""
     lines = [match["text"] for match in _FROM_WORKER.finditer(log) if worker is None or match["worker"] == worker]
-    exceptions = [line for line in lines if _EXCEPTION.fullmatch(line) and line != _EMPTY_EXCEPTION]
+    exceptions = [line for line in lines if is_exception(line)]
     return exceptions[-1] if exceptions else "\n".join(lines[-10:]) or "it wrote nothing"
+
+
+def is_exception(line: str) -> bool:
+    """Whether a line is that of an exception that says something."""
+    return _EXCEPTION.fullmatch(line) is not None and line != _EMPTY_EXCEPTION
 
 
 def tail(log: Path, lines: int) -> str:

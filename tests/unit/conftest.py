@@ -197,7 +197,9 @@ def described(version: str, *workers: str, model: str = "tiny", minimum: int = 1
         "modelUrl": f"{model}-eager.mar",
         "minWorkers": minimum,
         "maxWorkers": minimum,
-        "workers": [{"id": str(9000 + index), "status": status} for index, status in enumerate(workers)],
+        "workers": [
+            {"id": str(9000 + index), "status": status, "pid": 100 + index} for index, status in enumerate(workers)
+        ],
     }
 
 

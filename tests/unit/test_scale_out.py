@@ -8,9 +8,10 @@ from classifier.digests import verify
 
 from benchmarks.load import Load
 from scripts import scale_out_no_compute as no_compute
+from scripts.closed_loop import Answer, clients
 from scripts.console import UserError
+from scripts.hostile import Body
 from scripts.scale_out import Routing, outcome_cells, routing_cells
-from scripts.scale_out_clients import Answer, clients
 from scripts.scale_out_network import network
 from scripts.scale_out_scenarios import Outcome
 from tests.unit.conftest import HANG_UP, FakeTorchServe, predicted
@@ -22,7 +23,7 @@ URL = "/predictions/tiny"
 def collect(torchserve: FakeTorchServe, *said: Said, number: int = 1) -> list[Answer]:
     """What clients write down until each of these was said."""
     torchserve.answers[f"POST {URL}"] = list(said)
-    with clients(torchserve.address + URL, b"picture", number) as loop:
+    with clients(torchserve.address + URL, [Body("picture", b"picture", 200)], number) as loop:
         while len(loop.answers()) < len(said):
             time.sleep(0.01)
     return loop.answers()
@@ -38,7 +39,7 @@ def test_clients_write_down_every_outcome_and_try_nothing_twice(torchserve: Fake
 def test_answers_since_a_moment_are_those_of_requests_sent_after_it(torchserve: FakeTorchServe) -> None:
     answers = collect(torchserve, *[Said(predicted())] * 4)
     assert answers == sorted(answers)
-    with clients(torchserve.address + URL, b"picture", 1) as loop:
+    with clients(torchserve.address + URL, [Body("picture", b"picture", 200)], 1) as loop:
         while len(loop.answers()) < 2:
             time.sleep(0.01)
     assert loop.answers(since=loop.answers()[1].sent) == loop.answers()[1:]

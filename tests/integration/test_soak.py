@@ -1,0 +1,18 @@
+"""Three minutes at 80 % of the capacity, good and bad pictures mixed: what half an hour shows is in docs/soak.md."""
+
+from scripts.soak import DEFAULT, soak_archive
+from scripts.soak_statistics import verdicts
+from scripts.store import find_archive
+from tests.integration.conftest import STORE, make
+from tests.integration.contract import LITE0
+
+MINUTES = 3
+
+
+def test_three_minutes_of_good_and_bad_pictures_leave_the_server_as_it_was() -> None:
+    result = make("archive", f"MODEL={LITE0}", "RUNTIME=openvino", "PRECISION=int8")
+    assert result.returncode == 0, result.stderr
+    measured = soak_archive(find_archive(DEFAULT, STORE), MINUTES)
+    refused = sum(answer.status >= 400 for answer in measured.answers)
+    assert 0 < refused < len(measured.answers)
+    assert [verdict for verdict in verdicts(measured) if not (verdict.good or verdict.timed)] == []

@@ -1,0 +1,63 @@
+import time
+from itertools import pairwise
+
+import pytest
+
+from scripts.closed_loop import Answer, clients
+from scripts.hostile import Body
+from tests.unit.conftest import Answer as Said
+from tests.unit.conftest import FakeTorchServe, predicted
+
+URL = "/predictions/tiny"
+STAR = Body("star", b"picture", 200, label="t04 star")
+
+
+def first_answer(address: str, question: Body) -> Answer:
+    with clients(address + URL, [question], 1) as loop:
+        while not loop.answers():
+            time.sleep(0.01)
+    return loop.answers()[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "kept", "wrong"),
+    [
+        (STAR, Said(predicted()), True, False),
+        (Body("other", b"picture", 200, label="t01 square"), Said(predicted()), False, True),
+        (Body("text", b"text", 415, "not_an_image"), Said({"code": "not_an_image"}, 415), True, False),
+        (Body("text", b"text", 415, "not_an_image"), Said({"code": "image_broken"}, 415), False, False),
+        (Body("text", b"text", 415, "not_an_image"), Said(predicted()), False, False),
+        (STAR, Said({"code": 503, "message": "Worker died."}, 503), False, False),
+    ],
+)
+def test_every_answer_is_held_to_what_its_question_expects(
+    torchserve: FakeTorchServe, question: Body, said: Said, kept: bool, wrong: bool
+) -> None:
+    torchserve.answers[f"POST {URL}"] = [said]
+    answer = first_answer(torchserve.address, question)
+    assert (answer.kept, answer.wrong) == (kept, wrong)
+
+
+def test_what_nobody_accepted_is_told_from_what_was_lost(refusing_address: str) -> None:
+    assert first_answer(refusing_address, STAR).status == -1
+
+
+def test_clients_begin_with_different_questions(torchserve: FakeTorchServe) -> None:
+    torchserve.answers[f"POST {URL}"] = [Said(predicted())] * 50
+    questions = [STAR, Body("unknown", b"other", 200)]
+    with clients(torchserve.address + URL, questions, 2) as loop:
+        while len(loop.answers()) < 4:
+            time.sleep(0.01)
+    assert {answer.expected for answer in loop.answers()[:4]} == {"t04 star", ""}
+
+
+def test_a_rate_is_kept_and_lateness_counts(torchserve: FakeTorchServe) -> None:
+    """A hundred a second in the mean, at random times; the seconds of an answer begin when it was due."""
+    torchserve.answers[f"POST {URL}"] = [Said(predicted())] * 400
+    with clients(torchserve.address + URL, [STAR], 8, rate=100) as loop:
+        while len(loop.answers()) < 100:
+            time.sleep(0.01)
+    answers = loop.answers()[:100]
+    gaps = [later.sent - earlier.sent for earlier, later in pairwise(answers)]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.01, rel=0.35)
+    assert max(gaps) > 3 * min(gaps)
