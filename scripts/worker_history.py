@@ -20,8 +20,9 @@ NO_ANSWER: Final = "it did not answer in time"
 
 _TIME: Final = "%Y-%m-%dT%H:%M:%S,%f"
 _KEPT_LINES: Final = 100  # of a death
-_CHANGE: Final = re.compile(
-    r"(?P<time>\S+) \[.*\] \S+ \S+WorkerThread - (?P<worker>W-\d+-\S+) State change (?P<before>\S+) -> (?P<after>\S+)"
+_CHANGE: Final = re.compile(  # at the beginning of a line only: what follows may be in a client's words
+    r"(?P<time>\S+) \[[A-Z]+ *\] \S+ \S+WorkerThread - (?P<worker>W-\d+-\S+)"
+    r" State change (?P<before>\S+) -> (?P<after>\S+)"
 )
 _SAID: Final = re.compile(r" (?P<worker>W-\d+-\S+?)-std(out|err) MODEL_LOG - (?P<text>.*)")
 _LATE: Final = re.compile(r" (?P<worker>W-\d+-\S+) \S+WorkerThread - Number or consecutive unsuccessful inference")
@@ -40,9 +41,8 @@ class Worker:
         self._failing_since: datetime | None = None
         self._dead = False
         self._loaded = False
-        self._words: list[
-            str
-        ] = []  # lines of the log: all until it has loaded, then those from when it says that it dies
+        # lines of the log: all until it has loaded, then those from when it says that it dies
+        self._words: list[str] = []
         self._late = False
         self._before = ""  # the reason of the death before this life
 
