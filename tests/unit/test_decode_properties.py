@@ -56,7 +56,8 @@ def test_a_good_file_is_a_picture_of_its_size(kind: str, size: tuple[int, int], 
     assert (image.mode, image.size) == ("RGB", size)
     pixels = load_pixels(data, SPEC)
     assert isinstance(pixels, np.ndarray)
-    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
 
 
 @given(st.sampled_from(sorted(KINDS)), sizes, st.binary(min_size=1, max_size=50))
