@@ -41,6 +41,24 @@ def test_scans_behind_the_first_picture_do_not_count() -> None:  # a phone's fil
     check_scans(jpeg + b"\xff\xda" * 1000, PIXELS, 10 * PIXELS // SCANNED)
 
 
+def test_a_baseline_picture_with_a_scan_for_each_component_counts_them_too() -> None:
+    jpeg = encode(Image.new("RGB", (64, 64)), "JPEG")
+    at = jpeg.index(b"\xff\xda")
+    assert jpeg[at + 2 : at + 5] == b"\0\x0c\3"
+    scan = segment(0xDA, b"\1\1\0\0\x3f\0") + jpeg[at + 14 : -2]  # one component
+    check_scans(jpeg[:at] + scan * 40 + jpeg[-2:], PIXELS, 40 * PIXELS // SCANNED)
+    with pytest.raises(ImageTooLarge, match="40 scans"):
+        check_scans(jpeg[:at] + scan * 40 + jpeg[-2:], PIXELS, 40 * PIXELS // SCANNED - 1)
+
+
+def test_a_decoder_refuses_more_scans_than_a_picture_in_one_scan_has() -> None:
+    jpeg = encode(Image.new("RGB", (64, 64)), "JPEG")
+    repeated = jpeg[:-2] + jpeg[jpeg.index(b"\xff\xda") : -2] * 10_000 + jpeg[-2:]
+    check_scans(repeated, PIXELS, 1)
+    with pytest.raises(ImageBroken, match="JPEG"):
+        decode(repeated, PIXELS)
+
+
 @pytest.mark.parametrize("name", ["rocket.jpg", "hubble_deep_field.jpg", "retina.jpg"])
 def test_photographs_are_far_from_the_limit(name: str) -> None:
     data = photograph(name).read_bytes()
