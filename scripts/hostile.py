@@ -72,7 +72,7 @@ def corpus() -> list[Body]:
         _shapes(),
         _truncated(small),
         _flipped(small),
-        _strangers(),
+        strangers(),
         _typed(photo),
         _json(),
         _bombs(small),
@@ -154,7 +154,8 @@ def _flipped(small: Image.Image) -> Iterator[Body]:
         yield Body(f"flipped/{kind}-{index}", data, *by_pillow_alone(data, ACCEPTED, MAX_PIXELS))
 
 
-def _strangers() -> Iterator[Body]:
+def strangers() -> Iterator[Body]:
+    """What is no picture of an accepted format."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr(zipfile.ZipInfo("picture.jpg"), b"\xff\xd8\xff")
@@ -208,6 +209,7 @@ def _json() -> Iterator[Body]:
 def _bombs(small: Image.Image) -> Iterator[Body]:
     for name, data in bombs.too_large():
         yield Body(f"bomb/{name}", data, *_TOO_LARGE)
+    yield Body("bomb/jpeg-scanned-100-times", bombs.scanned(8_000, 100), *_TOO_LARGE)
     for name, data in (*bombs.broken_metadata(small), *bombs.many_strips()):
         yield Body(f"structure/{name}", data, *_BROKEN)
     for name, data in bombs.much_metadata(small):

@@ -27,9 +27,15 @@ _MAX_TEXT: Final = 4 << 20  # bytes of a PNG's unpacked texts, which take up to 
 
 _SINGLE_BYTES: Final = (TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED)  # these are not unpacked into numbers
 # Entropy-coded data has FF only before 00 and restart markers; TEM has no length either, a further FF is padding.
-_SEGMENT: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
-_START_OF_SCAN: Final = b"\xda"
-_END: Final = b"\xd9"
+_SEGMENT: Final = re.compile(rb"(\xff[^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
+_START_OF_SCAN: Final = b"\xff\xda"
+_END: Final = b"\xff\xd9"
+_SEQUENTIAL_FRAMES: Final = (
+    b"\xff\xc0",
+    b"\xff\xc1",
+    b"\xff\xc3",
+    b"\xff\xc9",
+)  # baseline, extended, lossless, arithmetic
 
 
 class Reader(io.BytesIO):
@@ -63,19 +69,33 @@ def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
         ImageTooLarge: all scans together have more pixels than the limit allows.
         ImageBroken: more segments than any program writes.
     """
-    segments = list(islice(_segments(jpeg), _MAX_SEGMENTS))
+    if _is_in_one_scan(jpeg):  # most are: to look for scans in megabytes of pixels takes a fifth of decoding them
+        return
+    segments = [found[1] for found in islice(_segments(jpeg), _MAX_SEGMENTS)]
     if len(segments) == _MAX_SEGMENTS:
         raise ImageBroken("the file has more segments than any program writes")
-    scans = segments.count(_START_OF_SCAN)
-    if scans * pixels > _MAX_SCANNED * max_pixels:
-        raise ImageTooLarge(f"{scans} scans of {pixels} pixels are more than the limit of {_MAX_SCANNED * max_pixels}")
+    scans, limit = segments.count(_START_OF_SCAN), _MAX_SCANNED * max_pixels
+    if scans * pixels > limit:
+        raise ImageTooLarge(f"{scans} scans of {pixels} pixels are more than the limit of {limit}")
 
 
-def _segments(jpeg: bytes) -> Iterator[bytes]:
-    """The marker of each segment of the first picture of a file."""
+def _is_in_one_scan(jpeg: bytes) -> bool:
+    """Whether the first scan is all: it has all components, and is not progressive. A decoder refuses more of them."""
+    components = None
+    for found in _segments(jpeg):
+        at = found.end(1)
+        if found[1] in _SEQUENTIAL_FRAMES:
+            components = jpeg[at + 7 : at + 8]  # behind length, precision, height and width
+        elif found[1] == _START_OF_SCAN:
+            return jpeg[at + 2 : at + 3] == components
+    return False
+
+
+def _segments(jpeg: bytes) -> Iterator[re.Match[bytes]]:
+    """The segments of the first picture of a file: each with its marker, and where its length is."""
     at = 2
     while (found := _SEGMENT.search(jpeg, at)) and found[1] != _END:
-        yield found[1]
+        yield found
         at = found.end(1) + int.from_bytes(found[2] or b"")
 
 

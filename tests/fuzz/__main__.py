@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from scripts.console import UserError, done, run, step
 from scripts.hostile import corpus
+from scripts.hostile_files import png
 
 FOLDER: Final = Path(".fuzz")
 _LARGEST: Final = 1 << 16  # bytes of an input
@@ -61,20 +62,21 @@ def fuzz(target: Target, seconds: int, folder: Path, replay: Path | None = None)
         )
     text = log.read_text(errors="replace")
     if ended.returncode:
-        raise UserError(_finding(target.name, text, log))
+        raise UserError(_finding(target.name, text, log, replay))
     covered = [int(number) for number in _COVERED.findall(text)] or [0]
     executed = _EXECUTED.search(text)
     return Outcome(int(executed[1]) if executed else 1, covered[0], covered[-1])
 
 
-def _finding(target: str, text: str, log: Path) -> str:
+def _finding(target: str, text: str, log: Path, replayed: Path | None) -> str:
     written = re.search(r"Test unit written to (\S+)", text)
-    if written is None:
-        return f"the fuzzer of {target} ended by itself; see {log}"
     what = re.search(r"=== Uncaught Python exception: ===\n(.*)", text)
+    failed = replayed or (written and written[1])
+    if failed is None:
+        return f"the fuzzer of {target} ended by itself; see {log}"
     return (
         f"{what[1] if what else 'an input took too long or too much memory'}; replay it with "
-        f"`make fuzz TARGET={target} INPUT={written[1]}`, the whole log: {log}"
+        f"`make fuzz TARGET={target} INPUT={failed}`, the whole log: {log}"
     )
 
 
@@ -86,7 +88,7 @@ def decode_seeds() -> dict[str, bytes]:
 
 def request_seeds() -> dict[str, bytes]:
     """A request of each shape that the contract has."""
-    picture = next(body.content for body in corpus() if body.name == "mode/PNG-1")
+    picture = png(1, 1, b"\0\0")
     text = base64.b64encode(picture).decode()
     tensor = {"name": "pictures", "shape": [1], "datatype": "BYTES", "data": [text]}
     shapes: dict[str, object] = {
