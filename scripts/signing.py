@@ -222,7 +222,7 @@ def main() -> None:
     creating = commands.add_parser("key", help=f"make a pair of keys; {PASSPHRASE} encrypts the private one")
     creating.add_argument("--folder", type=Path, default=Path("signing"))
     signing = commands.add_parser("sign", help="sign archives")
-    signing.add_argument("archives", help="separated by spaces")
+    signing.add_argument("archives", help="separated by spaces; names in the store, or paths")
     signing.add_argument("--store", type=Path, default=Path("model_store"))
     signing.add_argument("--key", type=Path, default=Path("signing") / _PRIVATE, help=f"{PASSPHRASE} decrypts it")
     arguments = parser.parse_args()
@@ -236,7 +236,9 @@ def main() -> None:
         return
     key = read_private_key(arguments.key, passphrase)
     for name in arguments.archives.split():
-        done(f"{sign(find_path(name, arguments.store), key)} by key {key_id(key.public_key())}")
+        folder = Path(name).parent  # said with a folder, it is that one and none of the same name in the store
+        path = find_path(name, arguments.store if folder == Path() else folder)
+        done(f"{sign(path, key)} by key {key_id(key.public_key())}")
 
 
 if __name__ == "__main__":

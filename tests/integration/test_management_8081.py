@@ -1,7 +1,6 @@
 """The management port, through the client and the programs that `make register` and the others run."""
 
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from scripts.archive import Options, build
 from scripts.client import Client, RequestFailedError
 from scripts.console import UserError
 from scripts.manage import register
+from scripts.packing import write_archive
 from scripts.server import CONSOLE_LOG, Server
 from tests.integration.conftest import CHECKOUT, STORE, serving
 
@@ -179,8 +179,7 @@ def test_a_version_whose_worker_cannot_load_is_taken_away_again(
     (folder / "labels.json").write_text(labels.replace("class_id", "klass_id"))
     (folder / "digests.json").unlink()
     write_digests(folder)
-    shutil.make_archive(str(store / "failing"), "zip", folder)
-    (store / "failing.zip").rename(store / "failing.mar")
+    write_archive(folder, "zip-store", store / "failing.mar", LITE0)
     with pytest.raises(UserError, match=r"labels\.json") as refused:
         register(manager, store / "failing.mar", state / CONSOLE_LOG)
     assert "Failed to start workers" in str(refused.value)

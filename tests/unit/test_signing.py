@@ -26,7 +26,7 @@ from scripts.signing import (
     read_public_keys,
     sign,
 )
-from scripts.store import find_path, signature_of
+from scripts.store import signature_of
 
 FORMATS = ("zip-store", "tgz", "no-archive")
 every_format = pytest.mark.parametrize("archive_format", FORMATS)
@@ -293,4 +293,9 @@ def test_the_program_makes_keys_and_signs_by_name(archive: Callable[[str], Path]
     assert "keep" in run("key", "--folder", str(keys))
     run("sign", "tiny", "--store", str(tmp_path), "--key", str(keys / "private.pem"))
     check_signature(path, read_public_keys(keys / "public.pem"))
-    assert find_path("tiny", tmp_path) == path
+    signature_of(path).unlink()
+    (tmp_path / "store").mkdir()
+    shutil.copy(path, tmp_path / "store")
+    run("sign", str(path), "--store", str(tmp_path / "store"), "--key", str(keys / "private.pem"))
+    assert signature_of(path).exists()
+    assert not signature_of(tmp_path / "store" / path.name).exists()
