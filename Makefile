@@ -27,6 +27,8 @@ WORKERS     ?=
 TARGET      ?=
 METHOD      ?=
 OUTPUT      ?= explanation.png
+SECONDS     ?= 60
+INPUT       ?=
 PAGE        ?=
 SPARSITY    ?=
 PORT        ?= 5000
@@ -286,6 +288,14 @@ prune: $(READY) ## what is left of a model with its smallest weights set to zero
 evaluate: $(READY) ## top-1 and top-5 on labelled pictures (DATA=<folder of a folder a class> LABELS=<file> MODEL= ARCHIVE="a.mar b.mar")
 	@$(call needs,DATA)$(RUN) scripts.evaluate '$(DATA)' $(if $(LABELS),--labels '$(LABELS)') --model $(MODEL) --archives '$(ARCHIVE)' --store $(STORE)
 
+.PHONY: withstand
+withstand: $(READY) ## hostile pictures to the running server, among good ones: does each get its one answer? (MODEL=)
+	@$(RUN) scripts.withstand $(MODEL) --state $(STATE)
+
+.PHONY: fuzz
+fuzz: $(READY) ## look for bytes that break the decoder or the request parser (TARGET=decode|request SECONDS=60 INPUT=<one that did>)
+	@$(call needs,TARGET)$(RUN) tests.fuzz $(TARGET) --seconds $(SECONDS) $(if $(INPUT),--input '$(INPUT)')
+
 ##@ Developing
 
 .PHONY: test
@@ -315,6 +325,7 @@ format: $(READY) ## format, and mend what lint can mend
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
 	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png soak.png $(STATE) .gateway .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

@@ -6,12 +6,13 @@ Names are `<group>/<what>`. Everything is made here, and the same each time.
 import base64
 import io
 import random
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from PIL import Image, ImageCms
+from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 from scripts import hostile_bombs as bombs
@@ -24,7 +25,9 @@ from scripts.hostile_files import (
     flipped,
     lying,
     of_kind,
+    srgb_profile,
     tenths,
+    without_times,
 )
 
 ACCEPTED: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -69,11 +72,14 @@ def corpus() -> list[Body]:
         _shapes(),
         _truncated(small),
         _flipped(small),
-        _strangers(),
+        strangers(),
         _typed(photo),
         _json(),
+        _bombs(small),
     )
-    return [body for group in groups for body in group] + [*_bombs(small)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on formats of the past, and on what is damaged on purpose
+        return [body for group in groups for body in group]
 
 
 def good() -> list[Body]:
@@ -112,14 +118,14 @@ def _variants(photo: Image.Image) -> Iterator[Body]:
     baseline = encode(photo, "JPEG")
     frame = baseline.index(b"\xff\xc0")
     yield Body("jpeg/12-bit", baseline[: frame + 4] + b"\x0c" + baseline[frame + 5 :], *_BROKEN)
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for image_format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
-        for kind, content in (("srgb", profile), ("nonsense", b"no profile" * 9)):
+        for kind, content in (("srgb", srgb_profile()), ("nonsense", b"no profile" * 9)):
             data = encode(photo, image_format, icc_profile=content)
             yield Body(f"profile/{image_format}-{kind}", data, 200, label=ESPRESSO)
     others = [Image.new("RGB", photo.size, colour) for colour in ("red", "blue")]
     for image_format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"):
         data = encode(photo, image_format, save_all=True, append_images=others)
+        data = without_times(data) if image_format == "AVIF" else data
         yield Body(f"frames/{image_format}", data, 200, label=ESPRESSO)
 
 
@@ -148,7 +154,8 @@ def _flipped(small: Image.Image) -> Iterator[Body]:
         yield Body(f"flipped/{kind}-{index}", data, *by_pillow_alone(data, ACCEPTED, MAX_PIXELS))
 
 
-def _strangers() -> Iterator[Body]:
+def strangers() -> Iterator[Body]:
+    """What is no picture of an accepted format."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr(zipfile.ZipInfo("picture.jpg"), b"\xff\xd8\xff")
@@ -202,6 +209,7 @@ def _json() -> Iterator[Body]:
 def _bombs(small: Image.Image) -> Iterator[Body]:
     for name, data in bombs.too_large():
         yield Body(f"bomb/{name}", data, *_TOO_LARGE)
+    yield Body("bomb/jpeg-scanned-100-times", bombs.scanned(8_000, 100), *_TOO_LARGE)
     for name, data in (*bombs.broken_metadata(small), *bombs.many_strips()):
         yield Body(f"structure/{name}", data, *_BROKEN)
     for name, data in bombs.much_metadata(small):

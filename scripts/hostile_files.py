@@ -3,7 +3,7 @@
 import io
 import random
 import struct
-import warnings
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any, Final
@@ -37,6 +37,7 @@ def in_mode(picture: Image.Image, mode: str) -> Image.Image:
         converted = ImageCms.applyTransform(picture, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
         if converted is None:
             raise RuntimeError("littleCMS returned no picture")
+        del converted.info["icc_profile"]  # it has the time of day
         return converted
     if mode.startswith("I;16"):
         grey = np.asarray(picture.convert("L"), dtype=np.uint16) * 257
@@ -52,12 +53,27 @@ def in_mode(picture: Image.Image, mode: str) -> Image.Image:
 def every_mode_and_format(picture: Image.Image) -> Iterator[tuple[str, str, bytes]]:
     """Format, mode and file of every pair that Pillow can write."""
     Image.init()
+    dates = {"creationDate": time.gmtime(0), "modDate": time.gmtime(0)}  # of a PDF, or it has the time of day
     for image_format in sorted(Image.SAVE):
         for mode in MODES:
             try:
-                yield image_format, mode, encode(in_mode(picture, mode), image_format)
+                yield image_format, mode, encode(in_mode(picture, mode), image_format, **dates)
             except (OSError, ValueError):  # Pillow's two ways to say that this format has no such mode, or no writer
                 continue
+
+
+def srgb_profile() -> bytes:
+    """The colour profile of sRGB."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + bytes(12) + profile[36:]  # without the time of day
+
+
+def without_times(avif: bytes) -> bytes:
+    """A sequence of AVIF without the times of day, 16 bytes in each of three boxes."""
+    for box in (b"mvhd", b"tkhd", b"mdhd"):
+        at = avif.index(box) + 8  # behind its name, version and flags
+        avif = avif[:at] + bytes(16) + avif[at + 16 :]
+    return avif
 
 
 def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -176,15 +192,13 @@ def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> t
 
     It shares no code with the decoder: Pillow opens the file and decodes all of it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=formats) as image:
-                if image.width * image.height > max_pixels:
-                    return 413, "image_too_large"
-                image.load()
-        except Image.DecompressionBombError:
-            return 413, "image_too_large"
-        except Exception:  # decoders raise nearly anything on damaged bytes
-            return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            if image.width * image.height > max_pixels:
+                return 413, "image_too_large"
+            image.load()
+    except Image.DecompressionBombError:
+        return 413, "image_too_large"
+    except Exception:  # decoders raise nearly anything on damaged bytes
+        return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
     return 200, ""

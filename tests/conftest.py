@@ -1,19 +1,26 @@
 """Fixtures of all tests: pictures, and a third classifier of a recipe and a module."""
 
-import io
 import os
 import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from classifier.pipeline import Classifier
-from PIL import Image
 
 from scripts.archive import Options, build
 from scripts.golden import photograph
+from scripts.hostile_files import encode as encode
 from scripts.packing import Format
+
+# The same examples every time; `HYPOTHESIS=search` looks for others, as many as `HYPOTHESIS_EXAMPLES` says.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150, database=None)
+hypothesis.settings.register_profile(
+    "search", deadline=None, max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "5000"))
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "repeatable"))
 
 THIRD_MODEL = Path(__file__).parent / "third_model"
 TINY_RECIPE = THIRD_MODEL / "tiny.yaml"
@@ -35,13 +42,6 @@ def cat() -> bytes:
 def coffee() -> bytes:
     """A photograph of an espresso, 600 x 400 RGB PNG."""
     return photograph("coffee.png").read_bytes()
-
-
-def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
-    """A picture in a file format, as bytes."""
-    stream = io.BytesIO()
-    image.save(stream, image_format, **options)
-    return stream.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,9 @@ _MAX_TEXT: Final = 4 << 20  # bytes of a PNG's unpacked texts, which take up to 
 
 _SINGLE_BYTES: Final = (TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED)  # these are not unpacked into numbers
 # Entropy-coded data has FF only before 00 and restart markers; TEM has no length either, a further FF is padding.
-_SEGMENT: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
-_START_OF_SCAN: Final = b"\xda"
-_END: Final = b"\xd9"
+_SEGMENT: Final = re.compile(rb"(\xff[^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
+_START_OF_SCAN: Final = b"\xff\xda"
+_END: Final = b"\xff\xd9"
 
 
 class Reader(io.BytesIO):
@@ -63,12 +63,15 @@ def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
         ImageTooLarge: all scans together have more pixels than the limit allows.
         ImageBroken: more segments than any program writes.
     """
+    limit = _MAX_SCANNED * max_pixels
+    if jpeg.count(_START_OF_SCAN) * pixels <= limit:  # the quick way: metadata and what lies behind count along
+        return
     segments = list(islice(_segments(jpeg), _MAX_SEGMENTS))
     if len(segments) == _MAX_SEGMENTS:
         raise ImageBroken("the file has more segments than any program writes")
     scans = segments.count(_START_OF_SCAN)
-    if scans * pixels > _MAX_SCANNED * max_pixels:
-        raise ImageTooLarge(f"{scans} scans of {pixels} pixels are more than the limit of {_MAX_SCANNED * max_pixels}")
+    if scans * pixels > limit:
+        raise ImageTooLarge(f"{scans} scans of {pixels} pixels are more than the limit of {limit}")
 
 
 def _segments(jpeg: bytes) -> Iterator[bytes]:

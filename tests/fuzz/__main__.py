@@ -9,11 +9,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from scripts.console import UserError, done, run, step
 from scripts.hostile import corpus
+from scripts.hostile_files import png
 
 FOLDER: Final = Path(".fuzz")
 _LARGEST: Final = 1 << 16  # bytes of an input
@@ -24,6 +26,14 @@ _EXECUTED: Final = re.compile(r"stat::number_of_executed_units: (\d+)")
 _GRACE_S: Final = 120  # for starting, reading the seeds and ending
 
 
+class Target(NamedTuple):
+    """What is fuzzed."""
+
+    name: str
+    program: list[str]  # arguments of Python
+    seeds: Callable[[], dict[str, bytes]]  # the first inputs, by file name
+
+
 class Outcome(NamedTuple):
     """What a run of libFuzzer came to."""
 
@@ -32,7 +42,7 @@ class Outcome(NamedTuple):
     covered: int
 
 
-def fuzz(target: str, seconds: int, folder: Path, replay: Path | None = None) -> Outcome:
+def fuzz(target: Target, seconds: int, folder: Path, replay: Path | None = None) -> Outcome:
     """Run a target for some time, or once on one input.
 
     Raises:
@@ -42,30 +52,31 @@ def fuzz(target: str, seconds: int, folder: Path, replay: Path | None = None) ->
     inputs.mkdir(parents=True, exist_ok=True)
     limits = [f"-timeout={_SLOWEST_S}", f"-rss_limit_mb={_MOST_MEMORY_MB}", f"-artifact_prefix={folder}/"]
     if replay is None:
-        for name, seed in SEEDS[target]().items():
+        for name, seed in target.seeds().items():
             (inputs / name).write_bytes(seed)
         limits += [f"-max_total_time={seconds}", f"-max_len={_LARGEST}", "-print_final_stats=1"]
-    command = [sys.executable, "-m", f"tests.fuzz.{target}", *limits, str(replay or inputs)]
+    command = [sys.executable, *target.program, *limits, str(replay or inputs)]
     with log.open("wb") as stream:
         ended = subprocess.run(
             command, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds + _GRACE_S, check=False
         )
     text = log.read_text(errors="replace")
     if ended.returncode:
-        raise UserError(_finding(target, text, log))
+        raise UserError(_finding(target.name, text, log, replay))
     covered = [int(number) for number in _COVERED.findall(text)] or [0]
     executed = _EXECUTED.search(text)
     return Outcome(int(executed[1]) if executed else 1, covered[0], covered[-1])
 
 
-def _finding(target: str, text: str, log: Path) -> str:
+def _finding(target: str, text: str, log: Path, replayed: Path | None) -> str:
     written = re.search(r"Test unit written to (\S+)", text)
-    if written is None:
-        return f"the fuzzer of {target} ended by itself; see {log}"
     what = re.search(r"=== Uncaught Python exception: ===\n(.*)", text)
+    failed = replayed or (written and written[1])
+    if failed is None:
+        return f"the fuzzer of {target} ended by itself; see {log}"
     return (
         f"{what[1] if what else 'an input took too long or too much memory'}; replay it with "
-        f"`make fuzz TARGET={target} INPUT={written[1]}`, the whole log: {log}"
+        f"`make fuzz TARGET={target} INPUT={failed}`, the whole log: {log}"
     )
 
 
@@ -77,7 +88,7 @@ def decode_seeds() -> dict[str, bytes]:
 
 def request_seeds() -> dict[str, bytes]:
     """A request of each shape that the contract has."""
-    picture = next(body.content for body in corpus() if body.name == "mode/PNG-1")
+    picture = png(1, 1, b"\0\0")
     text = base64.b64encode(picture).decode()
     tensor = {"name": "pictures", "shape": [1], "datatype": "BYTES", "data": [text]}
     shapes: dict[str, object] = {
@@ -93,19 +104,23 @@ def request_seeds() -> dict[str, bytes]:
     return {f"{name}-{kind}": head + seed for name, seed in seeds.items() for kind, head in heads.items()}
 
 
-SEEDS: Final = {"decode": decode_seeds, "request": request_seeds}
+TARGETS: Final = {
+    name: Target(name, ["-m", f"tests.fuzz.{name}"], seeds)
+    for name, seeds in (("decode", decode_seeds), ("request", request_seeds))
+}
 
 
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=sorted(SEEDS))
+    parser.add_argument("target", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--input", type=Path, help="run this one input instead, one that failed say")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="for inputs and log")
     arguments = parser.parse_args()
     step(f"fuzzing {arguments.target}" + ("" if arguments.input else f" for {arguments.seconds} s"))
-    outcome = fuzz(arguments.target, arguments.seconds, arguments.folder / arguments.target, arguments.input)
+    folder = arguments.folder / arguments.target
+    outcome = fuzz(TARGETS[arguments.target], arguments.seconds, folder, arguments.input)
     if arguments.input:
         done(f"{arguments.input} does no harm")
     else:

@@ -19,6 +19,7 @@ from torchvision import transforms
 
 from scripts.client import Client
 from scripts.golden import photograph
+from scripts.hostile_files import lying, png
 from scripts.server import Server
 from tests.conftest import encode
 from tests.integration.conftest import CHECKOUT
@@ -142,16 +143,6 @@ def test_top_k_out_of_range_is_refused(address: str, cat: bytes, top_k: str) -> 
     assert_problem(post(address, LITE0, cat, headers={"X-Top-K": top_k}), 400, "bad_parameter")
 
 
-def bomb() -> bytes:
-    """A PNG whose header promises 50,000 x 50,000 pixels."""
-    small = encode(Image.new("L", (1, 1)), "PNG")
-    import struct
-    import zlib
-
-    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
-    return small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
-
-
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -162,7 +153,7 @@ def bomb() -> bytes:
         (b'{"instances": [{"b64": "\xff"}]}', 400, "bad_json"),
         (b"just some text", 415, "not_an_image"),
         (b"%PDF-1.7\n%", 415, "not_an_image"),
-        (bomb(), 413, "image_too_large"),
+        (png(50_000, 50_000), 413, "image_too_large"),
         (photograph("rocket.jpg").read_bytes()[:3000], 422, "image_broken"),
         (b'{"instances": [' + b",".join([b'{"b64": "aaaa"}'] * 65) + b"]}", 413, "too_many_instances"),
     ],
@@ -204,14 +195,6 @@ def test_what_the_front_end_answers_by_itself_keeps_its_shape(server: Server, ca
 
 
 # ---- pictures of every kind, against the reference transform and the original architecture
-
-
-def rotated(picture: Image.Image, orientation: int) -> bytes:
-    """The picture stored lying down, with the EXIF tag that stands it up again."""
-    transposed = {6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180, 8: Image.Transpose.ROTATE_270}
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encode(picture.transpose(transposed[orientation]), "JPEG", quality=95, exif=exif)
 
 
 def reference_top5(data: bytes) -> list[str]:
@@ -261,7 +244,7 @@ def odd_pictures() -> dict[str, bytes]:
         "GIF": encode(picture, "GIF"),
         "TIFF": encode(picture, "TIFF"),
         "BMP": encode(picture, "BMP"),
-        **{f"EXIF {orientation}": rotated(picture, orientation) for orientation in (3, 6, 8)},
+        **{f"EXIF {orientation}": lying(picture, orientation, "JPEG", quality=95) for orientation in (3, 6, 8)},
     }
 
 

@@ -24,7 +24,7 @@ def mixing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
     """A server whose one worker waits a little for full batches, and its log."""
     folder = tmp_path_factory.mktemp("mixing")
     recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
-    recipe["serving"] |= {"batch_size": BATCH, "max_batch_delay_ms": 50}
+    recipe["serving"] |= {"batch_size": BATCH, "max_batch_delay_ms": 50, "threads": 1}
     (folder / "mixing.yaml").write_text(yaml.safe_dump(recipe))
     build(Options(recipe=folder / "mixing.yaml", store=folder / "store", cache=folder / "cache"))
     with serving(folder / "state", LITE0, store=folder / "store", log_config=None) as server:

@@ -14,14 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from classifier.digests import members
-from numpy.typing import NDArray
+from classifier.service import Response
 
 from scripts.archive import Options
 from scripts.config import Addresses
 from scripts.golden import photograph
+from scripts.hostile_files import stored as stored
 from scripts.server import Server
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
@@ -213,16 +213,10 @@ def predicted(model: str = "tiny", weights: str = "tiny-trained") -> dict[str, o
     return {"class": "t04 star", "probability": 0.625, "predictions": predictions, "model": identity}
 
 
-def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """How a camera stores a picture whose EXIF has that orientation (EXIF 2.3, tag 274)."""
-    sides_swapped = np.swapaxes(upright, 0, 1)
-    return {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: sides_swapped,
-        6: sides_swapped[::-1],  # the first row is the right side, so the first column is the top
-        7: sides_swapped[::-1, ::-1],
-        8: sides_swapped[:, ::-1],
-    }[orientation]
+def assert_same(response: Response, expected: Response) -> None:
+    """Two answers to the same picture; the size of its batch may change the last digits."""
+    assert (response.status, response.content_type) == (expected.status, expected.content_type)
+    found, wanted = json.loads(response.body), json.loads(expected.body)
+    assert [item["class_id"] for item in found["predictions"]] == [item["class_id"] for item in wanted["predictions"]]
+    for item, other in zip(found["predictions"], wanted["predictions"], strict=True):
+        assert item["probability"] == pytest.approx(other["probability"], abs=1e-6)

@@ -1,7 +1,6 @@
 import colorsys
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +8,11 @@ import numpy as np
 import pytest
 from classifier.decode import decode, decode_scaled, to_rgb
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from scripts.golden import photograph
+from scripts.hostile_files import in_mode, lying, png
 from tests.conftest import encode
-from tests.unit.conftest import stored
 
 LIMIT = 1_000_000
 
@@ -31,23 +30,6 @@ def picture() -> Image.Image:
     """A small RGB photograph that looks different from every side."""
     with Image.open(photograph("chelsea.png")) as image:
         return image.convert("RGB").resize(SMALL, Image.Resampling.BOX)
-
-
-def in_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """The picture in a Pillow mode; with an alpha channel, it fades from left to right."""
-    fading = Image.linear_gradient("L").rotate(90).resize(picture.size)
-    if mode == "LAB":
-        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        converted = ImageCms.applyTransform(picture, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
-        assert converted is not None
-        return converted
-    if mode.startswith("I;16"):
-        grey = np.asarray(picture.convert("L"), dtype=np.uint16) * 257
-        return Image.fromarray(grey.astype(">u2" if mode.endswith("B") else "<u2"))
-    converted = picture.convert("P").convert("PA") if mode == "PA" else picture.convert(mode)
-    if mode in ("LA", "PA", "RGBA"):
-        converted.putalpha(fading)
-    return converted
 
 
 def spread(pixels: Pixels) -> Pixels:
@@ -209,10 +191,7 @@ ORIENTED: list[tuple[str, dict[str, Any]]] = [
 def test_a_picture_is_turned_upright_by_its_exif(
     picture: Image.Image, image_format: str, options: dict[str, Any], orientation: int
 ) -> None:
-    exif = Image.Exif()
-    exif[274] = orientation
-    image = Image.fromarray(np.ascontiguousarray(stored(np.asarray(picture), orientation)))
-    result = decode(encode(image, image_format, exif=exif, **options), LIMIT)
+    result = decode(lying(picture, orientation, image_format, **options), LIMIT)
     assert result.size == SMALL
     # the lossy formats are 3 grey levels off on average; the picture turned any other way is 30
     assert np.abs(np.asarray(result).astype(int) - np.asarray(picture)).mean() < 8
@@ -261,11 +240,6 @@ def test_wide_integers_and_floats_reach_from_their_minimum_to_their_maximum(
     assert result.tolist() == [[[grey] * 3 for grey in greys]]
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    """A chunk of a PNG."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 @pytest.mark.parametrize(
     ("depth", "colour_type", "row", "transparent", "expected"),
     [
@@ -279,9 +253,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def test_the_transparent_colour_of_a_png_is_white(
     depth: int, colour_type: int, row: bytes, transparent: bytes, expected: list[list[int]]
 ) -> None:
-    header = struct.pack(">IIBBBBB", 2, 1, depth, colour_type, 0, 0, 0)
-    chunks = {b"IHDR": header, b"tRNS": transparent, b"IDAT": zlib.compress(b"\0" + row), b"IEND": b""}
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, content) for kind, content in chunks.items())
+    data = png(2, 1, b"\0" + row, depth=depth, colour_type=colour_type, extra=((b"tRNS", transparent),))
     assert np.asarray(decode(data, LIMIT)).tolist() == [expected]
 
 

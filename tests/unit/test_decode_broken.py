@@ -1,9 +1,6 @@
-import io
 import random
 import struct
 import warnings
-import zipfile
-import zlib
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +10,9 @@ from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImag
 from PIL import Image
 
 from scripts.golden import photograph
+from scripts.hostile import strangers
+from scripts.hostile_bombs import too_large
+from scripts.hostile_files import KINDS, flipped, of_kind
 from tests.conftest import encode
 
 LIMIT = 1_000_000
@@ -21,24 +21,7 @@ SIZE = (96, 64)
 # What Pillow remarks about damaged files is for the log; here it would turn into exceptions that production never sees.
 remarks_are_no_errors = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
-FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "jpeg": ("JPEG", "RGB", {}),
-    "progressive": ("JPEG", "RGB", {"progressive": True}),
-    "cmyk": ("JPEG", "CMYK", {}),
-    "png": ("PNG", "RGB", {}),
-    "png-palette": ("PNG", "P", {"transparency": 3}),
-    "png-grey": ("PNG", "I;16", {}),
-    "webp": ("WEBP", "RGBA", {}),
-    "webp-lossless": ("WEBP", "RGBA", {"lossless": True}),
-    "gif": ("GIF", "RGB", {}),
-    "bmp": ("BMP", "RGB", {}),
-    "tiff": ("TIFF", "RGB", {}),
-    "tiff-lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
-    "tiff-jpeg": ("TIFF", "RGB", {"compression": "jpeg"}),
-    "tiff-float": ("TIFF", "F", {}),
-    "avif": ("AVIF", "RGBA", {}),
-}
-every_file = pytest.mark.parametrize("name", FILES)
+every_file = pytest.mark.parametrize("name", KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +33,11 @@ def picture() -> Image.Image:
 @pytest.fixture
 def data(picture: Image.Image, name: str) -> bytes:
     """A good file."""
-    image_format, mode, options = FILES[name]
-    return encode(picture.convert(mode), image_format, **options)
+    return of_kind(picture, name)
 
 
 def test_there_is_a_file_of_every_accepted_format() -> None:
-    assert {image_format for image_format, _, _ in FILES.values()} == set(FORMATS)
+    assert {image_format for image_format, _, _ in KINDS.values()} == set(FORMATS)
 
 
 def test_no_bytes_are_an_empty_body() -> None:
@@ -80,32 +62,7 @@ def test_the_header_alone_says_that_a_picture_is_too_large(data: bytes) -> None:
         decode(cut, LIMIT)
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of one bit a pixel, and of none of its pixels."""
-    chunks = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0),
-        b"IDAT": zlib.compress(b"\0"),
-        b"IEND": b"",
-    }
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks.items()
-    )
-
-
-BOMBS = {
-    "png-2500-million": png_header(50_000, 50_000),
-    "png-90-million": png_header(9_500, 9_500),  # Pillow only remarks on that one
-    "png-one-row": png_header(1, 2**31 - 1),
-    "gif": b"GIF89a"
-    + struct.pack("<HHBBB", 65_000, 65_000, 0, 0, 0)
-    + b","
-    + struct.pack("<4HBB", 0, 0, 1, 1, 0, 2)
-    + b"\0;",
-    "bmp": b"BM"
-    + struct.pack("<IHHI", 54, 0, 0, 54)
-    + struct.pack("<IiiHHIIiiII", 40, 50_000, 50_000, 1, 24, *[0] * 6),
-}
+BOMBS = dict(too_large())
 
 
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS)
@@ -119,35 +76,10 @@ def test_a_small_file_that_promises_a_huge_picture_is_too_large(
             decode(body, 64_000_000)
 
 
-def zipped() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("picture.jpg", b"\xff\xd8\xff")
-    return stream.getvalue()
+STRANGERS = {body.name: body.content for body in strangers()}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"a cat",
-        b" ",
-        b"\0" * 1000,
-        b"\xff",
-        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
-        b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>',
-        b"<!doctype html><title>404</title>",
-        b"[1, 2]",
-        b"RIFF\x24\0\0\0WAVEfmt ",
-        b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
-        zipped(),
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n",  # Pillow would start Ghostscript
-        encode(Image.new("RGB", (2, 2)), "PPM"),
-        encode(Image.new("RGB", (16, 16)), "ICO"),
-        encode(Image.new("RGB", (2, 2)), "TGA"),
-        encode(Image.new("RGB", (16, 16)), "JPEG2000"),
-    ],
-    ids=lambda body: repr(body[:12]),
-)
+@pytest.mark.parametrize("body", STRANGERS.values(), ids=STRANGERS)
 def test_what_is_of_no_accepted_format_is_not_an_image(body: bytes) -> None:
     with pytest.raises(NotAnImage):
         decode(body, LIMIT)
@@ -182,14 +114,6 @@ def test_flipped_bits_make_a_picture_or_a_problem_and_nothing_else(data: bytes, 
     outcomes = {outcome(flipped(data, chance)) for _ in range(150)}
     assert outcomes <= {"RGB", "image_broken", "image_too_large", "not_an_image"}
     assert len(outcomes) > 1
-
-
-def flipped(data: bytes, chance: random.Random) -> bytes:
-    damaged = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 8))):
-        end = chance.choice((64, len(data)))  # headers are the more interesting half
-        damaged[chance.randrange(end)] ^= 1 << chance.randrange(8)
-    return bytes(damaged)
 
 
 def outcome(data: bytes, short_side: int = LIMIT) -> str:
@@ -239,7 +163,7 @@ def photo() -> Image.Image:
         return image.convert("RGB")
 
 
-JPEGS = {name: FILES[name] for name in ("jpeg", "progressive", "cmyk")} | {"grey": ("JPEG", "L", {})}
+JPEGS = {name: KINDS[name] for name in ("jpeg", "progressive", "cmyk")} | {"grey": ("JPEG", "L", {})}
 every_jpeg = pytest.mark.parametrize(("image_format", "mode", "options"), JPEGS.values(), ids=JPEGS)
 
 
