@@ -22,7 +22,7 @@ CLIENTS: Final = 16  # two batches
 PAUSE_S: Final = 0.05  # of a client after a failure
 DEADLINE_S: Final = 90
 
-_ANSWERS: Final = 8  # of each client, before a fault and after it
+_ANSWERS: Final = 4  # of each client, before a fault and after it
 _POLL_S: Final = 0.02
 
 

@@ -55,7 +55,9 @@ def test_a_killed_worker_costs_its_batch_and_comes_back(stand: Stand) -> None:
 
 def test_status_says_how_often_a_worker_was_restarted(stand: Stand) -> None:
     restarts = sum(worker.restarts for worker in read_workers(stand.state / CONSOLE_LOG).of(LITE0, VERSION))
-    scenarios.one_of_two_workers_killed(stand)
+    victim = workers(stand.server)[0]
+    kill(victim)
+    until(lambda: stand.healthy({victim.pid}), "worker in its place")
     said = make("status", f"STATE={stand.state}").stdout
     counted = re.findall(r"restarted (\d+) times; the last reason: it left no exception", said)
     assert sum(map(int, counted)) == restarts + 1
