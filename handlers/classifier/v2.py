@@ -12,12 +12,13 @@ object that other answers carry. Its rows in the other tensors are empty strings
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from classifier.errors import DECODE_ERRORS
 from classifier.identity import Model
+from classifier.json_body import read_json
 from classifier.problems import BadJson, BadParameter, Problem
 from classifier.rank import Prediction
 
@@ -43,7 +44,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     """A request of the protocol, as far as a classifier reads it."""
 
     inputs: list[_Input]
-    id: str = ""
+    id: Annotated[str, Meta(max_length=256)] = ""  # comes back, and must not make the answer larger than answers may be
     parameters: Parameters = {}
     outputs: list[_Wanted] = []  # which tensors to return; all when none is named
 
@@ -63,8 +64,22 @@ class _Output(msgspec.Struct, frozen=True):
 _OUTPUTS = ("class_id", "class_name", "probability", "problem")
 
 
-def is_v2(body: object) -> bool:
-    """Whether this JSON is meant for this protocol: TorchServe tells its workers nothing of the path."""
+class _Kind(msgspec.Struct, frozen=True):
+    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def is_v2(body: object, expected: str) -> bool:
+    """Whether this JSON is meant for this protocol: TorchServe tells its workers nothing of the path.
+
+    Args:
+        body: bytes, or JSON that a server had decoded.
+        expected: what to tell a client whose JSON is neither.
+
+    Raises:
+        BadJson: it is no JSON object.
+    """
+    if isinstance(body, bytes | bytearray):
+        return read_json(body, _Kind, expected).inputs is not msgspec.UNSET
     return isinstance(body, dict) and "inputs" in body
 
 
@@ -75,10 +90,7 @@ def read(body: object) -> InferRequest:
         BadJson: it has not the documented shape.
         BadParameter: it wants an output that there is not.
     """
-    try:
-        request = msgspec.convert(body, InferRequest)
-    except DECODE_ERRORS as error:
-        raise BadJson(f"{error}; {_EXPECTED}") from error
+    request = read_json(body, InferRequest, _EXPECTED)
     if len(request.inputs) != 1:
         raise BadJson(f"{len(request.inputs)} inputs instead of one tensor of pictures; {_EXPECTED}")
     (tensor,) = request.inputs
