@@ -60,12 +60,16 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class _Instance(msgspec.Struct, frozen=True):
+class Instance(msgspec.Struct, frozen=True):
+    """One picture of a JSON body."""
+
     b64: str
 
 
-class _Instances(msgspec.Struct, frozen=True):
-    instances: list[_Instance]
+class Instances(msgspec.Struct, frozen=True):
+    """A JSON body: several pictures."""
+
+    instances: list[Instance]
 
 
 _Results = list[list[Prediction] | Problem]
@@ -212,7 +216,7 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
             return _Parsed([bytes(body)], top_k)
         limit = classifier.recipe.serving.max_instances
         if not v2.is_v2(body, _EXPECTED):
-            texts = [instance.b64 for instance in read_json(body, _Instances, _EXPECTED).instances]
+            texts = [instance.b64 for instance in read_json(body, Instances, _EXPECTED).instances]
             return _Parsed(_pictures(texts, limit), top_k, _instances)
         asked = v2.read(body)
         if "top_k" in asked.parameters:
