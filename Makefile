@@ -334,6 +334,10 @@ test-unit: $(READY) ## unit tests: offline, in seconds
 test-integration: setup-system ## tests against a real TorchServe with real archives
 	@$(RUN) pytest tests/integration
 
+.PHONY: openapi
+openapi: $(READY) ## the HTTP contract as an OpenAPI description, docs/openapi.json
+	@$(RUN) scripts.openapi
+
 .PHONY: lint
 lint: $(READY) ## format check, lint, types
 	@$(BIN)/ruff format --check --quiet . || { echo 'error: not formatted; run `make format`' >&2; exit 1; }

@@ -55,24 +55,27 @@ def create_app(classifier: Classifier) -> flask.Flask:
 
     @app.post("/predict")
     def predict() -> flask.Response:
+        asked = _request()  # a slow sender holds up nobody else
         with one_at_a_time:
-            (response,) = answer(classifier, [_request()])
+            (response,) = answer(classifier, [asked])
         return _flask(_flattened(response))
 
     @app.post("/predictions/<name>", defaults={"version": ""})
     @app.post("/predictions/<name>/<version>")
     def predictions(name: str, version: str) -> flask.Response:
         check(name, version)
+        asked = _request()  # a slow sender holds up nobody else
         with one_at_a_time:
-            (response,) = answer(classifier, [_request()])
+            (response,) = answer(classifier, [asked])
         return _flask(response)
 
     @app.post("/explanations/<name>", defaults={"version": ""})
     @app.post("/explanations/<name>/<version>")
     def explanations(name: str, version: str) -> flask.Response:
         check(name, version)
+        asked = _request()
         with one_at_a_time:
-            return _flask(answer_explanation(classifier, _request()))
+            return _flask(answer_explanation(classifier, asked))
 
     app.register_error_handler(HTTPException, _http_error)
     app.after_request(_secure)

@@ -27,6 +27,9 @@ from classifier.service import (
 logger = logging.getLogger(__name__)
 
 _PICTURE_KEYS = ("body", *PICTURE_FIELDS)  # the raw body, or the form field that carries the picture
+# TorchServe's front end wants to read "false" here in the only answer to gRPC's StreamPredictions. It takes an answer
+# without it for the death of the worker, and all other requests of the batch get an error.
+_LAST_OF_STREAM = "ts_stream_next"
 
 
 class ImageClassifierHandler:
@@ -68,6 +71,8 @@ class ImageClassifierHandler:
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
+            if not _is_http(headers[index]):
+                context.set_response_header(index, _LAST_OF_STREAM, "false")
         return [response.body for response in responses]
 
     def _answer_special(self, kind: str, request: Request) -> Response:
@@ -77,6 +82,11 @@ class ImageClassifierHandler:
 def _kind(headers: Mapping[str, str]) -> str:
     """What a row asks for; its headers say so."""
     return next((kind for kind in ("describe", "explain") if headers.get(kind) == "True"), "predict")
+
+
+def _is_http(headers: Mapping[str, Any]) -> bool:
+    """Whether a row came over HTTP, whose requests have a length, set by the front end if not by the client."""
+    return "content-length" in headers
 
 
 def _load(directory: Path, device: str) -> Classifier:

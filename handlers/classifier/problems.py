@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 MEDIA_TYPE = "application/problem+json"
+DETAIL_LENGTH = 500  # characters: a detail may quote what a client sent, and that may be megabytes
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the time it is returned, not raised
@@ -14,7 +15,8 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the 
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
-        self.detail = detail.encode("utf-8", "replace").decode()  # it may quote a client's unpaired surrogates
+        short = detail if len(detail) <= DETAIL_LENGTH else detail[: DETAIL_LENGTH - 1] + "…"
+        self.detail = short.encode("utf-8", "replace").decode()  # it may quote a client's unpaired surrogates
 
     def as_dict(self) -> dict[str, str | int]:
         """The problem as an RFC 9457 object; `code` is the field that programs should compare."""

@@ -12,13 +12,12 @@ import msgspec
 
 from classifier import v2
 from classifier.decode import FORMATS
-from classifier.errors import DECODE_ERRORS
 from classifier.identity import Model
+from classifier.json_body import read_json
 from classifier.pipeline import Classifier
 from classifier.problems import (
     MEDIA_TYPE,
     BadBase64,
-    BadJson,
     BadParameter,
     EmptyBody,
     Internal,
@@ -35,6 +34,9 @@ PICTURE_FIELDS = ("data", "file")  # of a form, one of which carries the picture
 # Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
 PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method"}
 _PNG = "image/png"
+# Bytes of one answer. TorchServe's front end drops the worker, and every answer of its batch, over a longer one than
+# `max_response_size`; this stays below.
+MAX_RESPONSE = 16 * 1024 * 1024
 
 _OBJECT = re.compile(rb"\s*\{")  # no picture format begins like a JSON object, so clients need not name the type
 _EXPECTED = 'expected {"instances": [{"b64": "<base64 of a picture>"}, …]}'
@@ -58,12 +60,16 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class _Instance(msgspec.Struct, frozen=True):
+class Instance(msgspec.Struct, frozen=True):
+    """One picture of a JSON body."""
+
     b64: str
 
 
-class _Instances(msgspec.Struct, frozen=True):
-    instances: list[_Instance]
+class Instances(msgspec.Struct, frozen=True):
+    """A JSON body: several pictures."""
+
+    instances: list[Instance]
 
 
 _Results = list[list[Prediction] | Problem]
@@ -162,7 +168,11 @@ def describe(classifier: Classifier) -> Response:
 
 
 def _json_response(content: object) -> Response:
-    return Response(status=200, content_type=JSON, body=msgspec.json.encode(content))
+    body = msgspec.json.encode(content)
+    if len(body) > MAX_RESPONSE:
+        detail = f"the answer would have {len(body):,} bytes, more than {MAX_RESPONSE:,}"
+        return problem_response(BadParameter(f"{detail}; ask for a smaller top_k, or send fewer pictures"))
+    return Response(status=200, content_type=JSON, body=body)
 
 
 def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction] | Problem], model: Model) -> Response:
@@ -202,13 +212,12 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
         body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
         if body is None or body == b"":
             raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
-        if isinstance(body, bytes | bytearray):
-            if not (request.content_type.lower().startswith(JSON) or _OBJECT.match(body)):
-                return _Parsed([bytes(body)], top_k)
-            body = _decode_json(body)
+        if isinstance(body, bytes | bytearray) and not _is_json(body, request.content_type):
+            return _Parsed([bytes(body)], top_k)
         limit = classifier.recipe.serving.max_instances
-        if not v2.is_v2(body):
-            return _Parsed(_pictures(_parse_instances(body), limit), top_k, _instances)
+        if not v2.is_v2(body, _EXPECTED):
+            texts = [instance.b64 for instance in read_json(body, Instances, _EXPECTED).instances]
+            return _Parsed(_pictures(texts, limit), top_k, _instances)
         asked = v2.read(body)
         if "top_k" in asked.parameters:
             top_k = parse_top_k({"top_k": str(asked.parameters["top_k"])}, len(classifier.labels))
@@ -218,6 +227,10 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
     except Exception:  # whatever it is, it is the trouble of this request alone
         logger.exception("request %s could not be read", request.request_id)
         return Internal("the request could not be read; the server's log has the reason, under the id of this request")
+
+
+def _is_json(body: bytes | bytearray, content_type: str) -> bool:
+    return content_type.lower().startswith(JSON) or _OBJECT.match(body) is not None
 
 
 def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
@@ -242,20 +255,6 @@ def checked_top_k(asked: int | None, classes: int) -> int:
     if not 1 <= top_k <= classes:
         raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
     return top_k
-
-
-def _decode_json(body: bytes | bytearray) -> object:
-    try:
-        return msgspec.json.decode(body)
-    except (*DECODE_ERRORS, RecursionError) as error:
-        raise BadJson(f"{error}; {_EXPECTED}") from error
-
-
-def _parse_instances(body: object) -> list[str]:
-    try:
-        return [instance.b64 for instance in msgspec.convert(body, _Instances).instances]
-    except DECODE_ERRORS as error:
-        raise BadJson(f"{error}; {_EXPECTED}") from error
 
 
 def _pictures(texts: list[str], limit: int) -> list[bytes | Problem]:

@@ -12,12 +12,13 @@ object that other answers carry. Its rows in the other tensors are empty strings
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from classifier.errors import DECODE_ERRORS
 from classifier.identity import Model
+from classifier.json_body import read_json
 from classifier.problems import BadJson, BadParameter, Problem
 from classifier.rank import Prediction
 
@@ -28,24 +29,28 @@ _EXPECTED = (
 Parameters = dict[str, str | int | float | bool]
 
 
-class _Input(msgspec.Struct, frozen=True):
+class InferInput(msgspec.Struct, frozen=True):
+    """A tensor of pictures in base64."""
+
     name: str
     shape: list[int]
     datatype: Literal["BYTES"]
     data: list[str]
 
 
-class _Wanted(msgspec.Struct, frozen=True):
+class RequestedOutput(msgspec.Struct, frozen=True):
+    """The name of a tensor to return."""
+
     name: str
 
 
 class InferRequest(msgspec.Struct, frozen=True):
     """A request of the protocol, as far as a classifier reads it."""
 
-    inputs: list[_Input]
-    id: str = ""
+    inputs: list[InferInput]
+    id: Annotated[str, Meta(max_length=256)] = ""  # comes back, and must not make the answer larger than answers may be
     parameters: Parameters = {}
-    outputs: list[_Wanted] = []  # which tensors to return; all when none is named
+    outputs: list[RequestedOutput] = []  # which tensors to return; all when none is named
 
     @property
     def pictures(self) -> list[str]:
@@ -53,18 +58,34 @@ class InferRequest(msgspec.Struct, frozen=True):
         return self.inputs[0].data
 
 
-class _Output(msgspec.Struct, frozen=True):
+class InferOutput(msgspec.Struct, frozen=True):
+    """A tensor of the response, its rows one after the other."""
+
     name: str
     shape: list[int]
     datatype: str
-    data: list[str] | list[float]
+    data: Sequence[str | float]
 
 
-_OUTPUTS = ("class_id", "class_name", "probability", "problem")
+OUTPUTS = ("class_id", "class_name", "probability", "problem")
 
 
-def is_v2(body: object) -> bool:
-    """Whether this JSON is meant for this protocol: TorchServe tells its workers nothing of the path."""
+class _Kind(msgspec.Struct, frozen=True):
+    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def is_v2(body: object, expected: str) -> bool:
+    """Whether this JSON is meant for this protocol: TorchServe tells its workers nothing of the path.
+
+    Args:
+        body: bytes, or JSON that a server had decoded.
+        expected: what to tell a client whose JSON is neither.
+
+    Raises:
+        BadJson: it is no JSON object.
+    """
+    if isinstance(body, bytes | bytearray):
+        return read_json(body, _Kind, expected).inputs is not msgspec.UNSET
     return isinstance(body, dict) and "inputs" in body
 
 
@@ -75,18 +96,15 @@ def read(body: object) -> InferRequest:
         BadJson: it has not the documented shape.
         BadParameter: it wants an output that there is not.
     """
-    try:
-        request = msgspec.convert(body, InferRequest)
-    except DECODE_ERRORS as error:
-        raise BadJson(f"{error}; {_EXPECTED}") from error
+    request = read_json(body, InferRequest, _EXPECTED)
     if len(request.inputs) != 1:
         raise BadJson(f"{len(request.inputs)} inputs instead of one tensor of pictures; {_EXPECTED}")
     (tensor,) = request.inputs
     if tensor.shape not in ([len(tensor.data)], [len(tensor.data), 1]):
         raise BadJson(f"shape {tensor.shape} is not that of {len(tensor.data)} pictures; {_EXPECTED}")
     for wanted in request.outputs:
-        if wanted.name not in _OUTPUTS:
-            raise BadParameter(f"there is no output `{wanted.name}`; there are {', '.join(_OUTPUTS)}")
+        if wanted.name not in OUTPUTS:
+            raise BadParameter(f"there is no output `{wanted.name}`; there are {', '.join(OUTPUTS)}")
     return request
 
 
@@ -108,12 +126,12 @@ def content(
     ]
     each = [len(results), top_k]
     outputs = [
-        _Output("class_id", each, "BYTES", [row.class_id for row in rows]),
-        _Output("class_name", each, "BYTES", [row.class_name for row in rows]),
-        _Output("probability", each, "FP32", [row.probability for row in rows]),
-        _Output("problem", each[:1], "BYTES", problems),
+        InferOutput("class_id", each, "BYTES", [row.class_id for row in rows]),
+        InferOutput("class_name", each, "BYTES", [row.class_name for row in rows]),
+        InferOutput("probability", each, "FP32", [row.probability for row in rows]),
+        InferOutput("problem", each[:1], "BYTES", problems),
     ]
-    wanted = {output.name for output in request.outputs} or set(_OUTPUTS)
+    wanted = {output.name for output in request.outputs} or set(OUTPUTS)
     return {
         "model_name": model.name,
         "model_version": model.version,

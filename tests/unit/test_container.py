@@ -170,7 +170,7 @@ def test_an_engine_that_works_builds_the_image(tmp_path: Path, monkeypatch: pyte
 
 
 def described(*workers: str, minimum: int = 1) -> Any:
-    return [{"minWorkers": minimum, "workers": [{"status": status} for status in workers]}]
+    return [{"minWorkers": minimum, "workers": [{"status": status, "pid": os.getpid()} for status in workers]}]
 
 
 @pytest.fixture
@@ -216,6 +216,11 @@ def test_not_ready_says_why(
     torchserve.answers["GET /models/tiny/1.0"] = [Answer({"code": 401}, 401)]
     assert ready(state, monkeypatch) == 1
     assert "401" in capsys.readouterr().err
+    gone = described("READY")
+    gone[0]["workers"][0]["pid"] = 2**22 + 1  # Linux has none above 2**22
+    torchserve.answers["GET /models/tiny/1.0"] = [Answer(gone)]
+    assert ready(state, monkeypatch) == 1
+    assert "tiny 1.0: READY without a process" in capsys.readouterr().err
     (state / "server.json").unlink()
     assert ready(state, monkeypatch) == 1
     assert "server.json" in capsys.readouterr().err

@@ -309,3 +309,16 @@ def test_a_torchscript_archive_is_served_by_the_same_handler(
     (result,) = served.classifier.classify([cat], [1])
     assert isinstance(result, list)
     assert result[0].probability == pytest.approx(eager.content["probability"], abs=1e-6)
+
+
+def test_an_answer_over_grpc_says_that_it_is_the_last_of_its_stream(
+    handler: ImageClassifierHandler, tiny_folder: Path, cat: bytes
+) -> None:
+    """Without it a call of StreamPredictions costs the worker its life. With it an answer over HTTP has no head."""
+    from ts.service import Service
+
+    messages = [message({"data": cat}), message({"body": cat}, {"Content-Length": "5"})]
+    context = context_for(tiny_folder)
+    context.request_processor, rows, context.request_ids = Service.retrieve_data_for_inference(messages)
+    handler.handle(rows, context)
+    assert [context.get_response_headers(index).get("ts_stream_next") for index in (0, 1)] == ["false", None]

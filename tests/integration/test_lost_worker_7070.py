@@ -1,0 +1,74 @@
+"""TorchServe 0.12.0 loses a worker for good over one gRPC call of `StreamPredictions2` without a sequence. It cannot be
+mended from here. What can be: that it is noticed, and that what brings the worker back is known.
+
+The front end refuses the call, classifies its picture all the same, and has closed the stream when the answer comes.
+The thread that passes answers on ends in an exception, and starts no other worker.
+"""
+
+import importlib.util
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from torchserve_grpc import inference_pb2, inference_pb2_grpc
+
+from scripts.server import Server
+from tests.integration.conftest import CHECKOUT, serving
+from tests.integration.contract import LITE0, post, torchserve
+from tests.integration.raw_http import CAT, workers
+
+DEADLINE_S = 60
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lost")
+
+
+@pytest.fixture(scope="module")
+def alone(state: Path) -> Iterator[Server]:
+    """A server of its own: it is left without a worker for a while."""
+    with serving(state, f"{LITE0}-eager") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def waiting() -> Any:
+    """What the image's probes ask: docker/bin/ready."""
+    loader = SourceFileLoader("ready", str(CHECKOUT / "docker/bin/ready"))
+    specification = importlib.util.spec_from_loader("ready", loader)
+    assert specification is not None
+    module = importlib.util.module_from_spec(specification)
+    loader.exec_module(module)
+    return module.waiting
+
+
+def test_a_lost_worker_is_noticed_and_brought_back(alone: Server, state: Path, waiting: Any, cat: bytes) -> None:
+    assert waiting(state) == []
+    ((pid, _),) = workers(alone).items()
+    with grpc.insecure_channel(alone.addresses.grpc_inference, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)  # type: ignore[no-untyped-call]
+        _lose(stub, inference_pb2.PredictionsRequest(model_name=LITE0, input={"data": cat}), pid)
+    assert set(workers(alone).values()) == {"READY"}, "TorchServe has noticed by itself: this test can go"
+    assert waiting(state) == [f"{LITE0} 1.0: READY without a process"]
+    client = alone.client()
+    client.scale(LITE0, 0)
+    client.scale(LITE0, 1)
+    assert waiting(state) == []
+    assert post(torchserve(alone), LITE0, cat).json()["class"] == CAT
+
+
+def _lose(stub: Any, message: Any, pid: int) -> None:
+    """Ask until the worker's process is gone: mostly the first call is enough."""
+    deadline = time.monotonic() + DEADLINE_S
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, "no call costs a worker any more: TorchServe is mended, this test can go"
+        with suppress(grpc.RpcError):
+            list(stub.StreamPredictions2(iter([message]), timeout=1))
+        time.sleep(0.5)  # the worker ends when it sees that the front end has left it
