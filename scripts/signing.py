@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from classifier.digests import DIGESTS_FILE, digest, verify
@@ -19,6 +19,7 @@ from classifier.errors import DECODE_ERRORS, BrokenArchiveError
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta
 
 from scripts.console import UserError, done, run, step
 from scripts.layout import check_layout
@@ -40,8 +41,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The content of a signature file."""
 
     algorithm: Literal["ed25519"] = "ed25519"
-    key: str  # of the key that signed, the first digits of its SHA-256
-    sha256: str  # of the archive
+    key: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{{_KEY_ID_DIGITS}}}\Z")]  # that signed, as of `key_id`
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # of the archive
     signature: str  # base64
 
 

@@ -170,6 +170,7 @@ def with_more(signature: dict[str, str]) -> dict[str, str]:
         (of_another, "it was changed after it was signed"),
         (of_another_algorithm, "not a signature"),
         (with_more, "not a signature"),
+        (lambda signature: signature | {"key": "\x1b]0;evil\x07"}, "not a signature"),
         (lambda _: {}, "not a signature"),
         (lambda _: {"key": "0" * 10_000}, "not a signature"),
     ],
