@@ -318,7 +318,7 @@ withstand: $(READY) ## hostile pictures to the running server, among good ones: 
 
 .PHONY: fuzz
 fuzz: $(READY) ## look for bytes that break the decoder or the request parser (TARGET=decode|request SECONDS=60 INPUT=<one that did>)
-	@$(call needs,TARGET)$(RUN) tests.fuzz $(TARGET) --seconds $(SECONDS) $(if $(INPUT),--input '$(INPUT)')
+	@$(RUN) tests.fuzz $(or $(TARGET),decode) --seconds $(SECONDS) $(if $(INPUT),--input '$(INPUT)')
 
 ##@ Developing
 
