@@ -54,7 +54,7 @@ def test_a_lost_worker_is_noticed_and_brought_back(alone: Server, state: Path, w
     ((pid, _),) = workers(alone).items()
     with grpc.insecure_channel(alone.addresses.grpc_inference, [("grpc.enable_http_proxy", 0)]) as channel:
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)  # type: ignore[no-untyped-call]
-        _lose(stub, inference_pb2.PredictionsRequest(model_name=LITE0, input={"data": cat}), pid)
+        _lose(stub, inference_pb2.PredictionsRequest(model_name=LITE0, sequence_id="a", input={"data": cat}), pid)
     assert set(workers(alone).values()) == {"READY"}, "TorchServe has noticed by itself: this test can go"
     assert waiting(state) == [f"{LITE0} 1.0: READY without a process"]
     client = alone.client()
@@ -70,5 +70,5 @@ def _lose(stub: Any, message: Any, pid: int) -> None:
     while psutil.pid_exists(pid):
         assert time.monotonic() < deadline, "no call costs a worker any more: TorchServe is mended, this test can go"
         with suppress(grpc.RpcError):
-            list(stub.StreamPredictions2(iter([message]), timeout=1))
+            list(stub.StreamPredictions2(iter([message]), timeout=5))
         time.sleep(0.5)  # the worker ends when it sees that the front end has left it
