@@ -1,8 +1,8 @@
-"""TorchServe 0.12.0 loses a worker for good over one gRPC call of `StreamPredictions2` without a sequence. It cannot be
-mended from here. What can be: that it is noticed, and that what brings the worker back is known.
+"""TorchServe 0.12.0 loses a worker for good over one gRPC call of `StreamPredictions2`. It cannot be mended from here.
+What can be: that it is noticed, and that what brings the worker back is known.
 
-The front end refuses the call, classifies its picture all the same, and has closed the stream when the answer comes.
-The thread that passes answers on ends in an exception, and starts no other worker.
+The front end hands the call's picture to a worker, then fails over the call's sequence, which only stateful models have,
+and closes the stream. The thread that passes the answer on ends in an exception, and starts no other worker.
 """
 
 import importlib.util
@@ -60,6 +60,7 @@ def test_a_lost_worker_is_noticed_and_brought_back(alone: Server, state: Path, w
     client = alone.client()
     client.scale(LITE0, 0)
     client.scale(LITE0, 1)
+    client.wait_ready([(LITE0, "1.0")], DEADLINE_S)
     assert waiting(state) == []
     assert post(torchserve(alone), LITE0, cat).json()["class"] == CAT
 
