@@ -1,8 +1,10 @@
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from classifier.recipe import read_recipe
 
@@ -90,6 +92,36 @@ def test_a_running_envoy_shows_its_replicas_and_drains_one(tmp_path: Path) -> No
         assert gateway.address.startswith("http://127.0.0.1:")
         with pytest.raises(UserError, match=f"{FIRST} is the only healthy replica"):
             gateway.drain(FIRST)
+
+
+def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path: Path) -> None:
+    """Without servers: what would go to one is 503."""
+    write_endpoints(tmp_path, {FIRST: False})
+    form = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
+        url = f"{Gateway(tmp_path).address}/predictions/tiny"
+        assert requests.post(url, data=b"a=1", headers=form, timeout=10).status_code == 415
+        for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert requests.request(method, url, timeout=10).status_code == 405, method
+        assert requests.post(url, data=b"a picture", timeout=10).status_code == 503
+
+
+def test_slow_senders_and_idle_connections_end(tmp_path: Path) -> None:
+    (listener,) = yaml.safe_load(configured(tmp_path))["static_resources"]["listeners"]
+    (http,) = (filter_["typed_config"] for filter_ in listener["filter_chains"][0]["filters"])
+    assert http["request_headers_timeout"] == "10s"
+    assert http["request_timeout"] == "60s"
+    assert http["common_http_protocol_options"]["idle_timeout"] == "60s"
+
+
+def test_a_sender_of_half_a_head_is_closed(tmp_path: Path) -> None:
+    write_endpoints(tmp_path, {FIRST: False})
+    quick = configured(tmp_path).replace("request_headers_timeout: 10s", "request_headers_timeout: 0.2s")
+    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, quick, log):
+        host, port = Gateway(tmp_path).address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as connection:
+            connection.sendall(b"POST /predictions/tiny HTTP/1.1\r\nHost: ")
+            assert b"408 Request Timeout" in connection.recv(1000)
 
 
 def test_a_refused_configuration_is_told_in_envoys_words(tmp_path: Path) -> None:
