@@ -324,8 +324,7 @@ format: $(READY) ## format, and mend what lint can mend
 .PHONY: clean
 clean: ## remove archives, weights, environment; stops the server first
 	@if [ -d $(STATE) ] && [ -e $(READY) ]; then $(RUN) scripts.serve --state $(STATE) stop; fi
-	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png soak.png $(STATE) .gateway .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
-	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png $(STATE) .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(STORE) weights tuned onnx bundles pruned triton_repository edge/cpp/build explanation.png soak.png $(STATE) .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache
 
 .PHONY: help
 help: ## this list

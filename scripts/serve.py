@@ -54,7 +54,7 @@ def serve(config: dict[str, str], state: Path, models: str | None, foreground: b
     step(f"starting TorchServe with {names}" + (", as the last one had" if "model_snapshot" in config else ""))
     started, ready = time.monotonic(), False
     try:
-        server = start(config, archives, state)
+        server = start(config, archives, state, console=foreground)
         with out.status("waiting until every worker is READY"):
             wait_ready(server, state)
         ready = True
