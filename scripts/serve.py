@@ -60,7 +60,7 @@ def serve(
     step(f"starting TorchServe with {names}" + (", as the last one had" if "model_snapshot" in config else ""))
     started, ready = time.monotonic(), False
     try:
-        server = start(config, archives, state, public_key=public_key)
+        server = start(config, archives, state, public_key=public_key, console=foreground)
         with out.status("waiting until every worker is READY"):
             wait_ready(server, state)
         ready = True

@@ -105,7 +105,9 @@ def start(
     archives: list[Archive],
     state: Path,
     log_config: Path | None = LOG_CONFIG,
+    *,
     public_key: Path | None = None,
+    console: bool = False,
 ) -> Server:
     """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
 
@@ -115,6 +117,7 @@ def start(
         state: folder for all that it writes.
         log_config: a log4j configuration; None for TorchServe's own, which says more.
         public_key: of whoever signs archives; `make register` holds to it what comes later.
+        console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
 
     Raises:
         UserError: one is running from that folder already, a port is taken, or there is no Java.
@@ -138,6 +141,7 @@ def start(
         command += ["--models", *(f"{a.identity.model.name}={a.path.name}" for a in archives)]
     environment = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}
     environment |= {"JAVA_HOME": str(java_home), "TMPDIR": str(temporary), "TEMP": str(temporary)}
+    environment["CONSOLE_LOG"] = "console" if console else "file"  # log4j2.xml reads it
     (state / CONSOLE_LOG).unlink(missing_ok=True)
     with (state / CONSOLE_LOG).open("ab") as log:  # appending, so that it may be cut while it is written
         process = subprocess.Popen(

@@ -5,12 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from scripts import fault_scenarios as scenarios
 from scripts.fault_injection import front_end, kill, memory_groups, workers
@@ -44,6 +46,24 @@ def assert_no_more_than_a_batch_was_refused(run: Run, *refusals: str) -> None:
 def assert_nobody_got_anothers_result(run: Run) -> None:
     assert [answer for answer in run.answers if answer.wrong] == []
     assert sum(answer.kept for answer in run.answers) > CLIENTS
+
+
+def load_times(stand: Stand) -> Counter[str]:
+    """What the metrics port says of each worker."""
+    families = text_string_to_metric_families(stand.client.metrics())
+    found = [family for family in families if family.name == "WorkerLoadTime"]
+    return Counter({sample.labels["WorkerName"]: int(sample.value) for family in found for sample in family.samples})
+
+
+def test_a_restart_of_a_worker_changes_its_load_time_at_the_metrics_port_and_no_others(stand: Stand) -> None:
+    """What monitoring/alerts.yml counts."""
+    before, victim = load_times(stand), workers(stand.server)[0]
+    assert len(before) == len(workers(stand.server))
+    kill(victim)
+    until(lambda: stand.healthy({victim.pid}), "worker in its place")
+    after = load_times(stand)
+    assert sum(after[name] != before[name] for name in before) == 1
+    assert after.keys() == before.keys()
 
 
 def test_a_killed_worker_costs_its_batch_and_comes_back(stand: Stand) -> None:

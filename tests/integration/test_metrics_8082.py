@@ -95,6 +95,39 @@ def test_the_shipped_target_is_the_metrics_address_of_the_configuration() -> Non
     assert f"metrics_address=http://{target}\n" in (CHECKOUT / "config.properties").read_text()
 
 
+RULES = """
+rule_files: [{alerts}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      # restarted in the 1st, 2nd and 3rd minute, as TorchServe tells it; and never, since its only load
+      - {series: 'WorkerLoadTime{WorkerName="W-9000-x_1.0"}', values: '4500 9300 14100 19000x20'}
+      - {series: 'WorkerLoadTime{WorkerName="W-9001-x_1.0"}', values: '4500x25'}
+      - {series: 'up{job="torchserve"}', values: '1x25'}
+      - {series: 'Requests5XX', values: '7x25'}
+    alert_rule_test:
+      - eval_time: 4m
+        alertname: WorkerKeepsDying
+        exp_alerts:
+          - exp_labels: {severity: page, WorkerName: W-9000-x_1.0}
+            exp_annotations:
+              summary: "W-9000-x_1.0 was restarted 3 times in ten minutes; `make status` says why"
+      - {eval_time: 20m, alertname: WorkerKeepsDying, exp_alerts: []}
+      - {eval_time: 20m, alertname: RequestsFail, exp_alerts: []}
+      - {eval_time: 20m, alertname: ServerGone, exp_alerts: []}
+"""
+
+
+def test_a_worker_that_keeps_dying_wakes_somebody_and_one_that_does_not_nobody(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("prometheus is not installed; `make setup-system` says how")
+    rules = tmp_path / "rules.yml"
+    rules.write_text(RULES.replace("{alerts}", str(CHECKOUT / "monitoring/alerts.yml")))
+    result = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True, check=False)  # noqa: S607
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_a_real_prometheus_scrapes_the_server_and_answers_a_query(
     server: Server, client: Client, cat: bytes, tmp_path: Path
 ) -> None:

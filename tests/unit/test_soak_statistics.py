@@ -66,7 +66,7 @@ def test_the_error_is_wider_where_samples_follow_each_other() -> None:
 def test_a_window_has_the_percentiles_of_what_was_due_in_it() -> None:
     answers = [answer(second / 10, seconds=second / 1000) for second in range(1, 100)] + [answer(25, seconds=9)]
     first, third = windows(answers, BEGIN)
-    assert first == Window(0.0, 99, pytest.approx(50), pytest.approx(98.02))
+    assert first == pytest.approx(Window(0.0, 99, 50, 98.02))
     assert third == Window(20.0, 1, 9000.0, 9000.0)
 
 
