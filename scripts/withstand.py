@@ -24,7 +24,7 @@ from scripts.server import STATE_FOLDER, Server, running
 _CLIENTS: Final = 16  # two full batches of the recipes: there is always one waiting while the worker computes
 _HOSTILE_PER_GOOD: Final = 3
 # Of all workers, from the end of the first round to the end of the last. Which files are decoded at the same time is
-# chance, and a worker keeps the memory of the worst moment: over six rounds in one process it grew by 142, 133 and 0 MB.
+# chance, and a worker keeps the memory of the worst moment: six rounds in one process grew by 142, 133, then 0 MB.
 _MOST_GROWTH_MB: Final = 256
 _SHOWN: Final = 20  # of what differs
 
