@@ -137,6 +137,9 @@ def _reach(settings: Settings) -> Iterator[Finding]:
             yield Finding("note", setting, "metrics never ask for a token: let only Prometheus reach that port")
         elif not settings.text(setting).startswith("https:"):
             yield Finding("note", setting, "no TLS here: put a gateway or load balancer with TLS in front")
+    if not _loopback(settings.text("grpc_inference_address")):
+        text = "one call of StreamPredictions2 takes a worker away for good: let no strangers reach the gRPC port"
+        yield Finding("note", "grpc_inference_address", text)
     if urlsplit(settings.text("management_address")).netloc == urlsplit(settings.text("inference_address")).netloc:
         yield Finding("danger", "management_address", "the same as of inference: whoever may ask may also manage")
 
@@ -202,11 +205,10 @@ def _store(settings: Settings) -> Iterator[Finding]:
     text = settings.text("model_store")
     if not text:
         return
-    store = Path(text)
-    if store.parts[:2] == ("/", "tmp") or store.parts[:3] == ("/", "var", "tmp"):
-        yield Finding("danger", "model_store", "others may put archives, and with them code, below a temp folder")
-    elif store.is_dir() and store.stat().st_mode & 0o002:
-        yield Finding("danger", "model_store", "everybody may write to it, and what lies there is run: chmod o-w")
+    store = Path(text).absolute()
+    there = next(folder for folder in (store, *store.parents) if folder.exists())  # or where anybody may make it
+    if there.stat().st_mode & 0o002:
+        yield Finding("danger", "model_store", f"everybody may write to {there}, and what lies there is run: chmod o-w")
 
 
 # ---- what a client can do to others

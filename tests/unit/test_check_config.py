@@ -57,7 +57,7 @@ PLANTED: list[tuple[dict[str, str | None], str, str]] = [
     ({"vmargs": "-agentlib:jdwp=transport=dt_socket,server=y,address=*:5005"}, "danger", "vmargs"),
     ({"enable_envvars_config": "true"}, "loosened", "enable_envvars_config"),
     ({"use_env_allowed_urls": "true"}, "loosened", "use_env_allowed_urls"),
-    ({"model_store": "/tmp/models"}, "danger", "model_store"),  # noqa: S108
+    ({"model_store": "/tmp/no such models"}, "danger", "model_store"),  # noqa: S108
     ({"max_request_size": "1000000000"}, "danger", "max_request_size"),
     ({"max_response_size": "1000000000"}, "danger", "max_response_size"),
     ({"limit_max_image_pixels": "false"}, "danger", "limit_max_image_pixels"),
@@ -114,6 +114,13 @@ def test_nothing_said_is_torchserve_as_it_comes_and_that_is_dangerous() -> None:
 def test_the_image_passes_for_production() -> None:
     assert {finding.level for _, finding in check(PRODUCTION, CORES)} == {"note"}
     assert verdict([finding for _, finding in check(PRODUCTION, CORES)], production=True) is None
+
+
+def test_grpc_on_loopback_is_no_note() -> None:
+    noted = {finding.setting for finding in found(read_config(PRODUCTION))}
+    assert noted - {finding.setting for finding in found(planted({"grpc_inference_address": None}))} == {
+        "grpc_inference_address"
+    }
 
 
 def test_what_the_images_variables_loosen_is_said() -> None:
