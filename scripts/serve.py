@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+import psutil
 from classifier.identity import UNTRAINED
 
 from scripts.admission import admit
+from scripts.client import Client, RequestFailedError
 from scripts.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
 from scripts.console import UserError, done, out, run, step, warn, warn_untrained
 from scripts.server import (
@@ -29,6 +31,10 @@ from scripts.store import Archive
 from scripts.worker_history import Workers, read_workers
 
 _DEFAULT_MODELS: Final = "vgg16"
+_LOOK_S: Final = 5.0  # between two looks at the workers of a server in front
+_LOST: Final = (
+    "a worker's process is gone, and TorchServe takes it for READY: it lost count at gRPC's StreamPredictions2"
+)
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in front
 
 
@@ -108,9 +114,10 @@ def _follow(server: Server, state: Path) -> None:
     """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever.
 
     Raises:
-        UserError: the server ended by itself, or a worker dies again and again.
+        UserError: the server ended by itself, a worker dies again and again, or one is lost.
     """
-    workers = Workers()
+    workers, client = Workers(), server.client(connect_retries=0)
+    looked, lost_before = time.monotonic(), set[int]()
     with (state / CONSOLE_LOG).open("r+", errors="replace") as log:
         while find(state) is not None:
             for line in iter(log.readline, ""):
@@ -118,11 +125,25 @@ def _follow(server: Server, state: Path) -> None:
                 workers.read(line)
             if trouble := workers.trouble:  # whoever started it may know more to do than to try for ever
                 raise UserError(f"{trouble}\nTorchServe is stopped")
+            if time.monotonic() - looked > _LOOK_S:
+                lost_now = _lost(client)
+                if lost_now & lost_before:  # seen twice: TorchServe had the time to notice
+                    raise UserError(f"{_LOST}\nTorchServe is stopped")
+                looked, lost_before = time.monotonic(), lost_now
             if log.tell() > _KEPT_LOG:
                 log.seek(0)
                 log.truncate()
             time.sleep(0.2)
     raise UserError(f"TorchServe ended by itself; see {state / CONSOLE_LOG}")
+
+
+def _lost(client: Client) -> set[int]:
+    """Processes of workers that are gone, though TorchServe calls these READY and so will not start them again."""
+    try:
+        versions = client.versions()
+    except RequestFailedError:  # it is busy, or ending, which is noticed elsewhere
+        return set()
+    return {pid for version in versions if version.ready for pid in version.pids if not psutil.pid_exists(pid)}
 
 
 def status(state: Path) -> None:
@@ -136,6 +157,8 @@ def status(state: Path) -> None:
         for worker in history.of(version.name, version.version):
             if worker.restarts or worker.trouble:
                 out.print(f"    {worker.name} restarted {worker.restarts} times; the last reason: {worker.reason}")
+    if _lost(server.client()):
+        warn(f"{_LOST}\n`make stop` and `make serve`, or `make scale WORKERS=0` and then as many as there were.")
     if trouble := history.trouble:
         warn(f"{trouble}\n`make stop`, and mend it; what it serves still, it serves without that worker.")
 

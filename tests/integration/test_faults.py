@@ -22,6 +22,7 @@ from scripts.server import CONSOLE_LOG, Server, find
 from scripts.worker_history import read_workers
 from tests.integration.conftest import CHECKOUT, make
 from tests.integration.contract import LITE0
+from tests.integration.test_lost_worker_7070 import lose_the_worker
 
 BATCH = 8
 VERSION = "5.0"  # of the archive in OpenVINO
@@ -182,3 +183,11 @@ def test_a_front_end_that_is_killed_ends_a_server_in_front(tmp_path: Path) -> No
     with in_front(state) as (process, server):
         kill(front_end(server))
         assert_it_ends_with_its_reason(process, server, state, "TorchServe ended by itself")
+
+
+def test_a_worker_that_is_lost_ends_a_server_in_front(tmp_path: Path, cat: bytes) -> None:
+    """TorchServe takes it for READY, so nothing else would ever bring it back."""
+    state = tmp_path / "state"
+    with in_front(state) as (process, server):
+        lose_the_worker(server, cat)
+        assert_it_ends_with_its_reason(process, server, state, "a worker's process is gone")

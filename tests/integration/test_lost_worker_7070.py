@@ -19,7 +19,7 @@ import pytest
 from torchserve_grpc import inference_pb2, inference_pb2_grpc
 
 from scripts.server import Server
-from tests.integration.conftest import CHECKOUT, serving
+from tests.integration.conftest import CHECKOUT, make, serving
 from tests.integration.contract import LITE0, post, torchserve
 from tests.integration.raw_http import CAT, workers
 
@@ -51,24 +51,28 @@ def waiting() -> Any:
 
 def test_a_lost_worker_is_noticed_and_brought_back(alone: Server, state: Path, waiting: Any, cat: bytes) -> None:
     assert waiting(state) == []
-    ((pid, _),) = workers(alone).items()
-    with grpc.insecure_channel(alone.addresses.grpc_inference, [("grpc.enable_http_proxy", 0)]) as channel:
-        stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)  # type: ignore[no-untyped-call]
-        _lose(stub, inference_pb2.PredictionsRequest(model_name=LITE0, sequence_id="a", input={"data": cat}), pid)
+    lose_the_worker(alone, cat)
     assert set(workers(alone).values()) == {"READY"}, "TorchServe has noticed by itself: this test can go"
     assert waiting(state) == [f"{LITE0} 1.0: READY without a process"]
+    status = make("status", f"STATE={state}")
+    assert "a worker's process is gone, and TorchServe takes it for READY" in status.stderr
     client = alone.client()
     client.scale(LITE0, 0)
     client.scale(LITE0, 1)
     client.wait_ready([(LITE0, "1.0")], DEADLINE_S)
     assert waiting(state) == []
+    assert "process is gone" not in make("status", f"STATE={state}").stderr
     assert post(torchserve(alone), LITE0, cat).json()["class"] == CAT
 
 
-def _lose(stub: Any, message: Any, pid: int) -> None:
+def lose_the_worker(server: Server, picture: bytes) -> None:
     """Ask once: a second call would wait in the queue and cost the next worker."""
-    with suppress(grpc.RpcError):
-        list(stub.StreamPredictions2(iter([message]), timeout=DEADLINE_S))
+    ((pid, _),) = workers(server).items()
+    with grpc.insecure_channel(server.addresses.grpc_inference, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)  # type: ignore[no-untyped-call]
+        message = inference_pb2.PredictionsRequest(model_name=LITE0, sequence_id="a", input={"data": picture})
+        with suppress(grpc.RpcError):
+            list(stub.StreamPredictions2(iter([message]), timeout=DEADLINE_S))
     deadline = time.monotonic() + DEADLINE_S
     while psutil.pid_exists(pid):
         assert time.monotonic() < deadline, "the call no longer costs a worker: TorchServe is mended, this test can go"
