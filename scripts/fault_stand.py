@@ -24,6 +24,7 @@ DEADLINE_S: Final = 90
 
 _ANSWERS: Final = 4  # of each client, before a fault and after it
 _POLL_S: Final = 0.02
+_RACE: Final = "ConcurrentModificationException"  # TorchServe's, now and then, while it still saves the last snapshot
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -101,7 +102,17 @@ class Stand:
 
     def scale(self, number: int) -> None:
         """Have that many workers, all READY."""
-        self.client.scale(self.model, number)
+
+        def scaled() -> bool:
+            try:
+                self.client.scale(self.model, number)
+            except RequestFailedError as error:
+                if error.code != _RACE:
+                    raise
+                return False
+            return True
+
+        until(scaled, "scaled model")
 
     def healthy(self, harmed: set[int]) -> bool:
         """Every worker is READY, none of these processes is among them, and a picture is classified."""

@@ -201,7 +201,7 @@ def main() -> None:
         replace_block(given.page, "soak", "\n" + "\n\n".join([*sentences, *map(markdown, tables)]) + "\n")
     if bad := [verdict for verdict in found if not verdict.good]:
         raise UserError("; ".join(f"{verdict.what}: {verdict.measured}" for verdict in bad))
-    done(f"nothing grew; see {plotted}")
+    done(f"held all of it; see {plotted}")
 
 
 if __name__ == "__main__":
