@@ -191,10 +191,7 @@ def _paths(models: list[str], classes: int) -> Schema:
         _parameter("X-Target", "header", {"type": "string"}, "The class to explain, by id or index."),
         _parameter("X-Method", "header", {"type": "string", "enum": list(METHODS)}),
     ]
-    pictures = _bodies({"top_k": _top_k(classes)})
-    picture = _bodies(
-        {"target": {"type": "string"}, "method": {"type": "string", "enum": list(METHODS)}}, several=False
-    )
+    pictures, picture = _bodies(), _bodies(several=False)
     answers, explanation = {JSON: _any("Answer", "InstancesAnswer")}, {JSON: _any("ExplanationAnswer"), **_png()}
     tensors = {"required": True, "content": {JSON: {"schema": _ref("InferRequest")}}}
     several = {"required": True, "content": {JSON: {"schema": _ref("Instances")}}}
@@ -226,12 +223,17 @@ def _parameter(name: str, place: str, schema: Schema, what: str = "") -> Schema:
     return {"name": name, "in": place, "required": place == "path", "schema": schema, **described}
 
 
-def _bodies(fields: dict[str, Schema], *, several: bool = True) -> Schema:
-    """A picture as the body or in a form, or pictures in JSON."""
+def _bodies(*, several: bool = True) -> Schema:
+    """A picture as the body or in a form, or pictures in JSON.
+
+    That a form's fields may be parameters is said in words only: what is said twice, in a field and in the header or
+    the query, has no place in a schema.
+    """
     binary = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
-        "properties": dict.fromkeys(PICTURE_FIELDS, binary) | fields,
+        "description": "Parameters may be fields too: `top_k`, `target`, `method`. A field wins.",
+        "properties": dict.fromkeys(PICTURE_FIELDS, binary),
         "oneOf": [{"required": [field]} for field in PICTURE_FIELDS],
     }
     Image.init()
