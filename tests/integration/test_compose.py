@@ -103,6 +103,16 @@ def test_prometheus_scrapes_it(ports: dict[str, int]) -> None:
     assert up["metric"]["instance"] == "torchserve:8082"
 
 
+def test_prometheus_knows_the_alerts(ports: dict[str, int]) -> None:
+    url = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1/rules"
+    groups = wait_for(lambda: requests.get(url, timeout=TIMEOUT_S).json()["data"]["groups"])
+    assert {rule["name"] for group in groups for rule in group["rules"]} == {
+        "WorkerKeepsDying",
+        "RequestsFail",
+        "ServerGone",
+    }
+
+
 def test_both_variants_of_the_classifier_are_hardened_alike_and_publish_on_loopback_only() -> None:
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     for name in ("classifier", "classifier-gpu"):
