@@ -128,8 +128,7 @@ def _ask(session: requests.Session, url: str, question: Body, sent: float) -> An
         return Answer(sent, time.monotonic() - sent, -1 if _refused(error) else 0, "", str(error), kept=False)
     seconds, code = time.monotonic() - sent, content.get("code", "")
     label = str(content.get("class", "")) if response.ok else _reason(response, content)
-    as_expected = (response.status_code, code) == (question.status, question.code)
-    kept = as_expected and question.label in ("", label)
+    kept = question.deserves(response.status_code, code, label)
     version = str(content["model"]["version"]) if response.ok else ""
     return Answer(sent, seconds, response.status_code, version, label, question.label, kept)
 

@@ -60,6 +60,10 @@ class Body(msgspec.Struct, frozen=True):
     content_type: str = ""  # header to send; none when empty
     label: str = ""  # the `class` of the answer, where it is known
 
+    def deserves(self, status: int, code: str, label: str) -> bool:
+        """Whether that is its answer."""
+        return (status, code) == (self.status, self.code) and self.label in ("", label)
+
 
 def corpus() -> list[Body]:
     """All hostile bodies. It takes some seconds."""

@@ -16,9 +16,7 @@ WARM_UP_S: Final = 300.0
 
 # The bounds, with their reasons in docs/soak.md
 SLOPE_MB_PER_HOUR: Final = 20.0  # of all workers together
-SHORT_MINUTES: Final = (
-    15.0  # a shorter soak cannot tell such a slope from the last of the warm-up, so it has this instead:
-)
+SHORT_MINUTES: Final = 15.0  # a shorter soak cannot tell such a slope from the last of the warm-up, so it has instead:
 SHORT_SHARE: Final = 0.15  # of the memory, in the whole time after the warm-up
 MORE_DESCRIPTORS: Final = 4
 P99_RATIO: Final = 1.5

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import psutil
 from classifier.identity import UNTRAINED
+from msgspec.structs import replace
 
 from scripts.client import Client, RequestFailedError
 from scripts.console import UserError, done, progress, run, show_table
@@ -40,12 +41,11 @@ class Answer(NamedTuple):
 
     def differs(self) -> str:
         """What is wrong with it; empty if it is as it should be."""
-        expected, got = (self.body.status, self.body.code), (self.status, self.code)
-        if expected != got:
-            return f"{self.body.name}: {got[0]} {got[1]} instead of {expected[0]} {expected[1]}"
-        if self.body.label and self.body.label != self.label:
-            return f"{self.body.name}: {self.label} instead of {self.body.label}"
-        return ""
+        body = self.body
+        if body.deserves(self.status, self.code, self.label):
+            return ""
+        got, expected = f"{self.status} {self.code}{self.label}", f"{body.status} {body.code}{body.label}"
+        return f"{body.name}: {got} instead of {expected}"
 
 
 class Report(NamedTuple):
@@ -83,8 +83,8 @@ def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Seq
     client = server.client()
     first = client.predict(friendly[0].content, model)
     trained = first["model"]["weights"] != UNTRAINED
-    alone = [_with_label(body, client.predict(body.content, model)["class"]) for body in friendly]
-    bodies = list(hostile) if trained else [_with_label(body, "") for body in hostile]
+    alone = [replace(body, label=client.predict(body.content, model)["class"]) for body in friendly]
+    bodies = list(hostile) if trained else [replace(body, label="") for body in hostile]
     mixed = _mix(bodies, alone)
     pids = _pids(client, model)
     memory = [_memory_mb(pids)]
@@ -94,10 +94,6 @@ def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Seq
             answers += _send(server, model, mixed, advance)
             memory.append(_memory_mb(pids))
     return Report(answers, (pids, _pids(client, model)), memory)
-
-
-def _with_label(body: Body, label: str) -> Body:
-    return Body(body.name, body.content, body.status, body.code, body.content_type, label)
 
 
 def _mix(hostile: Sequence[Body], friendly: Sequence[Body]) -> list[Body]:

@@ -30,12 +30,8 @@ _SINGLE_BYTES: Final = (TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED)  # th
 _SEGMENT: Final = re.compile(rb"(\xff[^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
 _START_OF_SCAN: Final = b"\xff\xda"
 _END: Final = b"\xff\xd9"
-_SEQUENTIAL_FRAMES: Final = (
-    b"\xff\xc0",
-    b"\xff\xc1",
-    b"\xff\xc3",
-    b"\xff\xc9",
-)  # baseline, extended, lossless, arithmetic
+# baseline, extended, lossless, arithmetic
+_SEQUENTIAL_FRAMES: Final = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc3", b"\xff\xc9")
 
 
 class Reader(io.BytesIO):

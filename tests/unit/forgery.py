@@ -24,6 +24,13 @@ def proven(files: Files) -> Files:
     return files | {DIGESTS_FILE: json.dumps(digests).encode()}
 
 
+def expecting(files: Files, name: str, content: bytes) -> Files:
+    """The files, whose digests know of one more, which the forger adds in a way of his own."""
+    others = proven(files | {name: content})
+    del others[name]
+    return others
+
+
 def write_zip(path: Path, files: Files, *more: tuple[zipfile.ZipInfo | str, bytes]) -> None:
     """A `.mar` with these files as `make archive` writes them, then others as they are given."""
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as packed:
@@ -46,9 +53,7 @@ def with_entry(**fields: object) -> Forge:
         entry = zip_entry("more.py", 4)
         for field, value in fields.items():
             setattr(entry, field, value)
-        others = proven(files | {"more.py": b"evil"})
-        del others["more.py"]
-        write_zip(path, others, (entry, b"evil"))
+        write_zip(path, expecting(files, "more.py", b"evil"), (entry, b"evil"))
 
     return forge
 
@@ -134,9 +139,7 @@ def with_tar_file(name: str, content: bytes = b"evil") -> Forge:
     inside = name.partition("/")[2]
 
     def forge(path: Path, files: Files) -> None:
-        others = proven(files | {inside: content})
-        del others[inside]
-        tar(path, others, (tar_entry(name, len(content)), content))
+        tar(path, expecting(files, inside, content), (tar_entry(name, len(content)), content))
 
     return forge
 
@@ -148,8 +151,6 @@ def with_tar_entry(**fields: object) -> Forge:
         entry = tar_entry("tiny/more.py", 0)
         for field, value in fields.items():
             setattr(entry, field, value)
-        others = proven(files | {"more.py": b""})
-        del others["more.py"]
-        tar(path, others, (entry, b""))
+        tar(path, expecting(files, "more.py", b""), (entry, b""))
 
     return forge
