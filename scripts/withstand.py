@@ -44,8 +44,12 @@ class Answer(NamedTuple):
         body = self.body
         if body.deserves(self.status, self.code, self.label):
             return ""
-        got, expected = f"{self.status} {self.code}{self.label}", f"{body.status} {body.code}{body.label}"
+        got, expected = _in_words(self.status, self.code or self.label), _in_words(body.status, body.code or body.label)
         return f"{body.name}: {got} instead of {expected}"
+
+
+def _in_words(status: int, what: str) -> str:
+    return f"{status} {what}".strip()
 
 
 class Report(NamedTuple):
