@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,11 @@ def test_a_worker_refuses_a_changed_archive_at_load_and_says_why(
     assert response.status_code == 500
     log = (state / CONSOLE_LOG).read_text()
     assert f"{LITE0}.pth was changed after the archive was built" in log
-    manager.unregister("stranger")
+    with suppress(RequestFailedError):  # TorchServe takes it away itself, unless that meets the worker's next start
+        manager.unregister("stranger")
+    with pytest.raises(RequestFailedError) as gone:
+        manager.versions("stranger")
+    assert gone.value.status == 404
     assert manager.predict(cat, LITE0)["class"] == "n02124075 Egyptian cat"
 
 

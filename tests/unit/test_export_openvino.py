@@ -139,8 +139,8 @@ def test_without_layers_that_stay_nothing_is_marked(precision: Precision, writte
     assert not any(is_marked(layer) for layer in layers_of(written(precision)))
 
 
-def weights_of(source: Source) -> dict[str, str]:
-    """The element types of the constants from which each operation with weights gets them, through all between."""
+def constants_of(source: Source) -> dict[str, openvino.Node]:
+    """The constants from which each operation with weights gets them, through all between."""
     graph = openvino.Core().read_model(source.path)
     found = {}
     for operation in graph.get_ordered_ops():
@@ -148,8 +148,13 @@ def weights_of(source: Source) -> dict[str, str]:
             given = operation.input_value(1).get_node()
             while given.get_type_name() != "Constant":
                 given = given.input_value(0).get_node()
-            found[operation.get_type_name()] = given.get_element_type().get_type_name()
+            found[operation.get_type_name()] = given
     return found
+
+
+def weights_of(source: Source) -> dict[str, str]:
+    """Their element types."""
+    return {name: given.get_element_type().get_type_name() for name, given in constants_of(source).items()}
 
 
 @pytest.mark.parametrize(
@@ -165,6 +170,11 @@ def test_in_int8_the_layers_that_stay_are_not_quantised(
     layers: list[str], types: dict[str, str], written: Written
 ) -> None:
     assert weights_of(written("int8", *layers)) == types
+
+
+def test_int8_weights_fit_processors_that_add_two_products_in_sixteen_bits(written: Written) -> None:
+    for name, given in constants_of(written("int8")).items():
+        assert 2 * 255 * np.abs(given.data.astype(int)).max() < 2**15, name
 
 
 def computed_in(source: Source) -> dict[str, set[str]]:
