@@ -62,10 +62,10 @@ def _kept(what: Export, exported: Path, graph: openvino.Model) -> set[str]:
 def _quantise(graph: openvino.Model, calibration: NDArray[np.uint8], kept: set[str]) -> openvino.Model:
     """Post-training quantisation: NNCF measures activations on the calibration pictures and chooses scales.
 
-    Weights get half of int8's range. Without VNNI or AMX a processor adds two products in 16 bits, which two of the whole
-    range do not fit: the sums saturate, and a graph that is right on one machine is wrong on another. With half of it
-    logits of EfficientNet-Lite0 are off by 0.106 (root mean square) on every processor; with all of it by 0.076 with
-    VNNI and by 0.162 without.
+    Weights get half of int8's range. Without VNNI or AMX a processor adds two products in 16 bits, which two of the
+    whole range do not fit: the sums saturate, and a graph that is right on one machine is wrong on another. With half
+    of it logits of EfficientNet-Lite0 are off by 0.106 (root mean square) on every processor; with all of it by 0.076
+    with VNNI and by 0.162 without.
     """
     pictures = nncf.Dataset([calibration[i : i + 1] for i in range(len(calibration))])
     portable = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
