@@ -1,8 +1,10 @@
-"""glibc's memory allocator, told to keep what it has."""
+"""glibc's memory allocator, told to keep what it has from batch to batch, and not for ever."""
 
 import ctypes
 import sys
-from typing import Final
+import threading
+import time
+from typing import Any, Final
 
 # mallopt's parameters, from glibc's malloc.h
 _TRIM_THRESHOLD: Final = -1
@@ -11,19 +13,33 @@ _MMAP_MAX: Final = -4
 
 _KEEP: Final = 1 << 30  # bytes: more than the activations of a batch
 _PAD: Final = 64 << 20
+_EVERY_S: Final = 30.0
 
 
-def keep_memory() -> None:
-    """Do not give freed memory back to the system between batches.
+def keep_memory(every_s: float = _EVERY_S) -> None:
+    """Give freed memory back to the system twice a minute, instead of within each batch.
 
     Activations are allocated and freed with every batch. By default glibc takes large ones from the system each time,
-    which pays for it in page faults, thousands for a picture. The process keeps the size of its largest batch instead.
+    which pays for it in page faults, thousands for a picture. Memory that is never given back, on the other hand, ends
+    as the sum of the largest pictures that ever met, of what loading took, and of the gaps between them: in half an
+    hour of mixed pictures a worker grew by 400 MB and did not stop. Giving back takes 1 to 40 ms.
     Does nothing without glibc.
+
+    Args:
+        every_s: seconds between two times that memory is given back.
     """
     if not sys.platform.startswith("linux"):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl
+    libc = ctypes.CDLL(None)
+    if getattr(libc, "mallopt", None) is None or getattr(libc, "malloc_trim", None) is None:  # musl
         return
     for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEEP), (_TOP_PAD, _PAD)):
-        mallopt(parameter, value)
+        libc.mallopt(parameter, value)
+    threading.Thread(target=_give_back, args=(libc, every_s), name="give-back", daemon=True).start()
+
+
+def _give_back(libc: Any, every_s: float) -> None:
+    libc.malloc_trim.argtypes = [ctypes.c_size_t]
+    while True:
+        time.sleep(every_s)
+        libc.malloc_trim(0)

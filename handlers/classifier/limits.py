@@ -15,8 +15,9 @@ from PIL import PngImagePlugin, TiffImagePlugin, TiffTags
 from classifier.problems import ImageBroken, ImageTooLarge
 
 # Reads of a file until it is decoded: Pillow needs four for a chunk of a PNG, of which good files have some thousand.
-# A file of nothing but empty segments has millions, which took 10 s and 640 MB; so many take 0.2 s.
-_MAX_READS: Final = 100_000
+# A file of nothing but empty segments has millions, which took 10 s and 640 MB; so many take 0.1 s, of a TIFF's tags
+# 0.5 s.
+_MAX_READS: Final = 50_000
 # Scans of a JPEG, as multiples of the pixels that a recipe allows: each scan of a progressive JPEG goes through all of
 # the picture, at 0.65 ns a pixel, however few bytes it has. Programs write about ten.
 _MAX_SCANNED: Final = 32
