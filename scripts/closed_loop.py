@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from typing import Any, Final, NamedTuple
 
 import requests
@@ -59,7 +58,7 @@ def clients(
 
     Args:
         url: where to send.
-        questions: asked in turn; the clients begin at different ones.
+        questions: each client asks all of them, again and again, in orders of its own.
         number: how many clients.
         pause_s: how long each waits after a request that failed, as a client does that means well.
         rate: requests a second of a Poisson process; the time of an answer counts from when its request was due.
@@ -98,10 +97,20 @@ class _Turns:
         return due
 
 
+def shuffled(questions: Sequence[Body], seed: int) -> Iterator[Body]:
+    """All questions in random order, for ever, in another order each time.
+
+    Clients that went through the same list at the same pace would all come to its heavy questions together.
+    """
+    order = random.Random(seed)  # noqa: S311 - reproducible
+    while True:
+        yield from order.sample(questions, len(questions))
+
+
 def _client(
     url: str,
     questions: Sequence[Body],
-    first: int,
+    seed: int,
     pause_s: float,
     loop: ClosedLoop,
     end: threading.Event,
@@ -109,11 +118,11 @@ def _client(
 ) -> None:
     with requests.Session() as session:
         session.trust_env = False  # what is asked is on this machine, never behind a proxy
-        for index in count(first):
+        for question in shuffled(questions, seed):
             due = turns.wait(end)
             if end.is_set():
                 return
-            answer = _ask(session, url, questions[index % len(questions)], due)
+            answer = _ask(session, url, question, due)
             loop.write_down(answer)
             if not answer.kept and pause_s:
                 end.wait(pause_s)

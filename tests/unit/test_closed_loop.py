@@ -1,9 +1,9 @@
 import time
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 
-from scripts.closed_loop import Answer, clients
+from scripts.closed_loop import Answer, clients, shuffled
 from scripts.hostile import Body
 from tests.unit.conftest import Answer as Said
 from tests.unit.conftest import FakeTorchServe, predicted
@@ -42,13 +42,14 @@ def test_what_nobody_accepted_is_told_from_what_was_lost(refusing_address: str) 
     assert first_answer(refusing_address, STAR).status == -1
 
 
-def test_clients_begin_with_different_questions(torchserve: FakeTorchServe) -> None:
-    torchserve.answers[f"POST {URL}"] = [Said(predicted())] * 50
-    questions = [STAR, Body("unknown", b"other", 200)]
-    with clients(torchserve.address + URL, questions, 2) as loop:
-        while len(loop.answers()) < 4:
-            time.sleep(0.01)
-    assert {answer.expected for answer in loop.answers()[:4]} == {"t04 star", ""}
+def test_a_client_asks_every_question_as_often_and_no_two_clients_in_the_same_order() -> None:
+    questions = [Body(str(index), b"picture", 200) for index in range(50)]
+    one, again, other = ([body.name for body in islice(shuffled(questions, seed), 100)] for seed in (1, 1, 2))
+    names = sorted(body.name for body in questions)
+    assert sorted(one[:50]) == sorted(one[50:]) == sorted(other[:50]) == names
+    assert one == again
+    assert one[:50] != one[50:]
+    assert one[:50] != other[:50]
 
 
 def test_a_rate_is_kept_and_lateness_counts(torchserve: FakeTorchServe) -> None:

@@ -1,17 +1,18 @@
 import base64
+import gc
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from classifier import pipeline
+from classifier import pipeline, service
 from classifier.pipeline import Classifier
-from classifier.problems import MEDIA_TYPE
+from classifier.problems import MEDIA_TYPE, Problem
 from classifier.runtimes import Forward
-from classifier.service import JSON, Request, Response, answer, describe
+from classifier.service import JSON, Request, Response, answer, answer_explanation, describe
 from numpy.typing import NDArray
 
 SECRET = "/secret/path/of/the/weights"  # noqa: S105 - what an exception may say, and an answer may not
@@ -214,3 +215,47 @@ def test_describe_tells_what_the_model_takes(tiny: Classifier) -> None:
     assert content["max_instances"] == 5
     assert content["input"] == msgspec.to_builtins(tiny.recipe.input)
     assert content["formats"] == ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
+
+
+def problems_in_memory() -> list[object]:
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), Problem)]
+
+
+@pytest.fixture
+def no_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is freed but by the end of its last reference."""
+    monkeypatch.setattr(service.logger, "disabled", True)  # pytest keeps what is logged, with its exceptions
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("forward", [None, fail], ids=["model works", "model fails"])
+def test_what_was_wrong_with_a_request_does_not_stay_in_memory(
+    tiny: Classifier, cat: bytes, forward: Forward | None
+) -> None:
+    """A problem that stays keeps the picture with it."""
+    classifier = tiny if forward is None else msgspec.structs.replace(tiny, forward=forward)
+    broken, huge = cat[: len(cat) // 2], cat[:16] + (65_535).to_bytes(4, "big") * 2 + cat[24:]
+    bodies = [
+        broken,
+        b"text",
+        b"",
+        huge,
+        cat,
+        b'{"instances": 1}',
+        as_json(broken, cat),
+        b'{"instances": [{"b64": "?"}]}',
+    ]
+    for batch in (bodies, *([body] for body in bodies)):
+        ask(classifier, *batch)
+        assert problems_in_memory() == []
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_what_was_wrong_with_an_explanation_does_not_stay_in_memory(tiny: Classifier, cat: bytes) -> None:
+    for body in (cat[: len(cat) // 2], b"text", b"", as_json(cat, cat)):
+        assert answer_explanation(tiny, Request(body=body)).status >= 400
+        assert problems_in_memory() == []
