@@ -114,9 +114,10 @@ $(RECIPES)/%.yaml:
 	$(error there is no recipe $@; there are: $(notdir $(wildcard $(RECIPES)/*.yaml)))
 
 .PHONY: archives
-archives: $(READY) ## build every archive that the recipe has (MODEL= and as above)
-	@$(RUN) scripts.archive --recipe $(RECIPES)/$(MODEL).yaml --list | while read -r runtime precision; do \
-	  $(MAKE) --no-print-directory archive RUNTIME=$$runtime PRECISION=$$precision; done
+archives: $(READY) ## build every archive that the recipe has and this processor computes (MODEL= and as above)
+	@found=$$($(RUN) scripts.archive --recipe $(RECIPES)/$(MODEL).yaml --list) || exit 1; \
+	echo "$$found" | while read -r runtime precision; do \
+	  $(MAKE) --no-print-directory archive RUNTIME=$$runtime PRECISION=$$precision || exit 1; done
 
 .PHONY: key
 key: $(READY) ## a pair of keys to sign archives with, in signing/ (KEYS=signing KEY_PASSPHRASE=<encrypts the private one>)

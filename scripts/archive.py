@@ -17,6 +17,7 @@ from typing import Final, get_args
 import msgspec
 import numpy as np
 import psutil
+from classifier.cpu import has_native_bfloat16
 from classifier.decode import decode
 from classifier.errors import UnusableError
 from classifier.identity import (
@@ -45,7 +46,7 @@ from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray
 from torch import nn
 
-from scripts.console import UserError, done, out, run, step
+from scripts.console import UserError, done, out, run, step, warn
 from scripts.export import SUFFIX as SERIALIZED_SUFFIX
 from scripts.export import Export, TorchScriptMethod, export
 from scripts.golden import golden_set, pictures_in, views
@@ -281,20 +282,24 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder for the archive")
     parser.add_argument("--cache", type=Path, default=Path("weights"), help="folder for downloaded weights")
     parser.add_argument("--tuned", type=Path, default=OVERLAYS, help="folder of what `make tune` found")
-    parser.add_argument("--list", action="store_true", help="build nothing; print what the recipe can have built")
+    parser.add_argument("--list", action="store_true", help="build nothing; print what of the recipe can be built here")
     return Options(**vars(parser.parse_args(arguments)))
 
 
 def list_variants(recipe_file: Path) -> str:
-    """A line for each archive that the recipe can have built: its runtime and its precision.
+    """A line for each archive of the recipe that can be built here: its runtime and its precision.
 
     Raises:
         UserError: the recipe cannot be used.
     """
     try:
-        return "\n".join(f"{item.runtime} {item.precision}" for item in read_recipe(recipe_file).archives)
+        variants = read_recipe(recipe_file).archives
     except (UnusableError, OSError) as error:
         raise UserError(str(error)) from error
+    here = [item for item in variants if item.precision != "bfloat16" or has_native_bfloat16()]
+    if len(here) < len(variants):
+        warn("without the archives in bfloat16, for which this processor has no instructions")
+    return "\n".join(f"{item.runtime} {item.precision}" for item in here)
 
 
 def main() -> None:

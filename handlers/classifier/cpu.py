@@ -22,13 +22,18 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+def has_native_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; others only emulate it."""
+    return bool(cpu_flags() & _NATIVE_BFLOAT16)
+
+
 def require_native_bfloat16() -> None:
     """Refuse a processor that would only emulate bfloat16.
 
     Raises:
         UnusableError: it has no instructions for it.
     """
-    if not cpu_flags() & _NATIVE_BFLOAT16:
+    if not has_native_bfloat16():
         raise UnusableError(
             "this processor has no bfloat16 instructions (AVX512-BF16, AMX or ARM's BF16): "
             "serve the model's float32 archive here"

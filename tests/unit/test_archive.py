@@ -298,3 +298,15 @@ def test_the_program_says_what_it_built(
     last = capsys.readouterr().out.splitlines()[-1]
     assert str(options.store / archive_name("tiny", "eager", "float32", archive_format)) in last
     assert "top-1 100%" in last
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_what_the_processor_cannot_compute_is_not_in_the_list_and_that_is_said(
+    native: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(archive, "has_native_bfloat16", lambda: native)
+    listed = archive.list_variants(TINY_RECIPE).splitlines()
+    everything = [f"{item.runtime} {item.precision}" for item in read_recipe(TINY_RECIPE).archives]
+    assert any("bfloat16" in line for line in everything)
+    assert listed == [line for line in everything if native or "bfloat16" not in line]
+    assert ("without the archives in bfloat16" in capsys.readouterr().err) is not native
