@@ -17,7 +17,7 @@ from typing import Final, get_args
 import msgspec
 import numpy as np
 import psutil
-from classifier.cpu import has_native_bfloat16
+from classifier.cpu import computes
 from classifier.decode import decode
 from classifier.errors import UnusableError
 from classifier.identity import (
@@ -296,7 +296,7 @@ def list_variants(recipe_file: Path) -> str:
         variants = read_recipe(recipe_file).archives
     except (UnusableError, OSError) as error:
         raise UserError(str(error)) from error
-    here = [item for item in variants if item.precision != "bfloat16" or has_native_bfloat16()]
+    here = [item for item in variants if computes(item.precision)]
     if len(here) < len(variants):
         warn("without the archives in bfloat16, for which this processor has no instructions")
     return "\n".join(f"{item.runtime} {item.precision}" for item in here)

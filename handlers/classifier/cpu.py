@@ -22,9 +22,9 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def has_native_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; others only emulate it."""
-    return bool(cpu_flags() & _NATIVE_BFLOAT16)
+def computes(precision: str) -> bool:
+    """Whether the processor has instructions for a precision. Some only emulate bfloat16; all have the others."""
+    return precision != "bfloat16" or bool(cpu_flags() & _NATIVE_BFLOAT16)
 
 
 def require_native_bfloat16() -> None:
@@ -33,7 +33,7 @@ def require_native_bfloat16() -> None:
     Raises:
         UnusableError: it has no instructions for it.
     """
-    if not has_native_bfloat16():
+    if not computes("bfloat16"):
         raise UnusableError(
             "this processor has no bfloat16 instructions (AVX512-BF16, AMX or ARM's BF16): "
             "serve the model's float32 archive here"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from classifier.cpu import has_native_bfloat16
+from classifier.cpu import computes
 
 from scripts.pages import replace_block
 from tests.integration.conftest import CHECKOUT, make
@@ -17,7 +17,7 @@ HOMES = {
     "Python, torchscript": ["float32"],
     "Python, aotinductor": ["float32"],
     "Python, onnxruntime": ["float32"],
-    "Python, openvino": ["bfloat16", "int8", "float32"] if has_native_bfloat16() else ["int8", "float32"],
+    "Python, openvino": [precision for precision in ("bfloat16", "int8", "float32") if computes(precision)],
     "TorchServe, REST": ["float32"],
     "TorchServe, gRPC": ["float32"],
     "Flask, HTTP": ["float32"],

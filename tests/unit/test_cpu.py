@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from classifier import cpu
-from classifier.cpu import cpu_flags, require_native_bfloat16, usable_cores
+from classifier.cpu import computes, cpu_flags, require_native_bfloat16, usable_cores
 from classifier.errors import UnusableError
 from classifier.recipe import Precision, RuntimeName, read_recipe
 from classifier.runtimes import Source, load_runtime
@@ -74,6 +74,7 @@ def test_the_file_is_read_once(cpuinfo: Path) -> None:
 def test_a_processor_with_bfloat16_instructions_is_accepted(cpuinfo: Path, content: str) -> None:
     cpuinfo.write_text(content)
     require_native_bfloat16()
+    assert computes("bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,9 @@ def test_a_processor_without_them_is_refused_with_what_to_do(cpuinfo: Path, cont
     cpuinfo.write_text(content)
     with pytest.raises(UnusableError, match=r"no bfloat16 instructions .*float32 archive"):
         require_native_bfloat16()
+    assert not computes("bfloat16")
+    assert computes("float32")
+    assert computes("int8")
 
 
 def source(folder: Path, runtime: RuntimeName, precision: Precision, device: str = "cpu") -> Source:

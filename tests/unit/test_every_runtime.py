@@ -10,7 +10,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from classifier.cpu import has_native_bfloat16
+from classifier.cpu import computes
 from classifier.errors import UnusableError
 from classifier.pipeline import Classifier
 from classifier.recipe import PRECISIONS, RuntimeName, Variant, read_recipe
@@ -26,11 +26,8 @@ FARTHEST = {"float32": 1e-5, "float16": 3e-3, "bfloat16": 0.05, "int8": 0.5}
 # … and how far one of them is at least, where another precision is really computed in.
 NEAREST = {"float32": 0, "float16": 1e-5, "bfloat16": 1e-4, "int8": 1e-3}
 
-
 ALL = read_recipe(TINY_RECIPE).archives
-HERE = [
-    variant for variant in ALL if variant.precision != "bfloat16" or has_native_bfloat16()
-]  # the others are not built
+HERE = [variant for variant in ALL if computes(variant.precision)]  # the others are not built
 
 
 def name_of(variant: Variant) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from classifier.cpu import has_native_bfloat16
+from classifier.cpu import computes
 from classifier.preprocess import normalize
 from classifier.recipe import Precision, Recipe, read_recipe
 from classifier.runtimes import Source, load_runtime
@@ -27,7 +27,7 @@ LOWERED: list[Precision] = ["bfloat16", "int8"]
 Written = Callable[..., Source]
 EXACT = 1e-5  # as near as float32 is to eager
 
-computes_bfloat16 = pytest.mark.skipif(not has_native_bfloat16(), reason="this processor has no bfloat16")
+computes_bfloat16 = pytest.mark.skipif(not computes("bfloat16"), reason="this processor has no bfloat16")
 
 
 def random_pixels(number: int) -> NDArray[np.uint8]:

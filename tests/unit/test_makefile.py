@@ -103,6 +103,19 @@ def command(printed: str) -> list[str]:
     return words[words.index("-m") + 2 :]
 
 
+@pytest.mark.parametrize(("listing", "built"), [("true", 1), ("false", 0)], ids=["build", "list"])
+def test_archives_ends_with_the_first_failure(make: Make, tmp_path: Path, listing: str, built: int) -> None:
+    calls = tmp_path / "calls"
+    program = tmp_path / "program"
+    lines = ["#!/bin/sh", 'case "$*" in', f'*--list) echo "eager float32"; echo "openvino int8"; {listing};;']
+    program.write_text("\n".join([*lines, f'*) echo "$*" >> {calls}; false;;', "esac", ""]))
+    program.chmod(0o755)
+    calls.touch()
+    result = make(f"RUN={program}", "archives", "MODEL=efficientnet_lite0", f"STORE={tmp_path}")
+    assert result.returncode == 2
+    assert len(calls.read_text().splitlines()) == built
+
+
 def test_the_variables_of_archive_reach_the_program(make: Make, tmp_path: Path) -> None:
     given = ("MODEL=vgg16", "RUNTIME=torchscript", "WEIGHTS=my file.pth", "VERSION=3.0", "TORCHSCRIPT=script")
     result = make(
