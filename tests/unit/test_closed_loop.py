@@ -1,8 +1,10 @@
 import time
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 
 import pytest
 
+from scripts import closed_loop
 from scripts.closed_loop import Answer, clients, shuffled
 from scripts.hostile import Body
 from tests.unit.conftest import Answer as Said
@@ -50,6 +52,21 @@ def test_a_client_asks_every_question_as_often_and_no_two_clients_in_the_same_or
     assert one == again
     assert one[:50] != one[50:]
     assert one[:50] != other[:50]
+
+
+def test_every_client_has_an_order_of_its_own(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    torchserve.answers[f"POST {URL}"] = [Said(predicted())] * 50
+    seeds = []
+
+    def noted(questions: Sequence[Body], seed: int) -> Iterator[Body]:
+        seeds.append(seed)
+        return shuffled(questions, seed)
+
+    monkeypatch.setattr(closed_loop, "shuffled", noted)
+    with clients(torchserve.address + URL, [STAR], 4) as loop:
+        while len(loop.answers()) < 4:
+            time.sleep(0.01)
+    assert len(set(seeds)) == 4
 
 
 def test_a_rate_is_kept_and_lateness_counts(torchserve: FakeTorchServe) -> None:
