@@ -141,7 +141,7 @@ def load_pixels(image: Picture, spec: Input) -> NDArray[np.uint8] | Problem:
         decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * spec.resize))
         return resize_and_crop(decoded, spec.resize, spec.crop, spec.interpolation, extent)
     except Problem as problem:
-        return problem.as_result()
+        return problem.forget_origin()
     except Exception as error:  # out of memory, say: still only this picture's trouble
         return internal_problem(error)
 

@@ -18,8 +18,8 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the 
         short = detail if len(detail) <= DETAIL_LENGTH else detail[: DETAIL_LENGTH - 1] + "…"
         self.detail = short.encode("utf-8", "replace").decode()  # it may quote a client's unpaired surrogates
 
-    def as_result(self) -> Self:
-        """The problem without what an exception remembers of its way here, for those who return it.
+    def forget_origin(self) -> Self:
+        """Drop what an exception remembers of its way here; for those who return the problem instead of raising it.
 
         That is the frames it was raised in, with the client's bytes and a half-decoded picture, and through their
         callers the list that the problem is put into: a cycle. Only the garbage collector frees one, and beside

@@ -123,7 +123,7 @@ def answer_explanation(classifier: Classifier, request: Request) -> Response:
             overlay(explanation).save(stream, "PNG")
             return Response(status=200, content_type=_PNG, body=stream.getvalue())
     except Problem as problem:
-        return problem_response(problem.as_result())
+        return problem_response(problem.forget_origin())
     except Exception:  # whatever it is, it is the trouble of this request alone
         logger.exception("request %s: the explanation failed", request.request_id)
         return problem_response(
@@ -181,7 +181,7 @@ def _respond(request: Request, item: _Parsed, results: Iterator[list[Prediction]
     for result in own:
         if isinstance(result, Internal) and result.__cause__ is not None:
             logger.error("request %s: the classifier failed", request.request_id, exc_info=result.__cause__)
-            result.as_result()  # nobody needs the cause any more, and it keeps the picture
+            result.forget_origin()  # it has been logged
     if item.content is not None:
         return _json_response(item.content(own, model))
     (result,) = own
@@ -224,7 +224,7 @@ def _parse(request: Request, classifier: Classifier) -> _Parsed | Problem:
             top_k = parse_top_k({"top_k": str(asked.parameters["top_k"])}, len(classifier.labels))
         return _Parsed(_pictures(asked.pictures, limit), top_k, partial(v2.content, asked, top_k))
     except Problem as problem:
-        return problem.as_result()
+        return problem.forget_origin()
     except Exception:  # whatever it is, it is the trouble of this request alone
         logger.exception("request %s could not be read", request.request_id)
         return Internal("the request could not be read; the server's log has the reason, under the id of this request")
