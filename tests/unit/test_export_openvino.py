@@ -9,7 +9,6 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from classifier.cpu import computes
 from classifier.preprocess import normalize
 from classifier.recipe import Precision, Recipe, read_recipe
 from classifier.runtimes import Source, load_runtime
@@ -26,8 +25,6 @@ WITH_WEIGHTS = ("Convolution", "GroupConvolution", "MatMul")
 LOWERED: list[Precision] = ["bfloat16", "int8"]
 Written = Callable[..., Source]
 EXACT = 1e-5  # as near as float32 is to eager
-
-computes_bfloat16 = pytest.mark.skipif(not computes("bfloat16"), reason="this processor has no bfloat16")
 
 
 def random_pixels(number: int) -> NDArray[np.uint8]:
@@ -187,7 +184,7 @@ def computed_in(source: Source) -> dict[str, set[str]]:
     return found
 
 
-@computes_bfloat16
+@pytest.mark.bfloat16
 @pytest.mark.parametrize(
     ("layers", "precisions"),
     [
@@ -204,7 +201,7 @@ def test_in_bfloat16_the_convolutions_that_stay_are_really_computed_in_float32(
     assert computed_in(written("bfloat16", *layers)) == precisions
 
 
-@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=computes_bfloat16), "int8"])
+@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.bfloat16), "int8"])
 def test_logits_are_nearer_where_more_layers_stay(precision: Precision, module: nn.Module, written: Written) -> None:
     lowered = error(written(precision), module)
     assert error(written(precision, "features.0", "classifier"), module) < 0.75 * lowered
@@ -238,15 +235,21 @@ def plain() -> nn.Module:
         return Plain().eval().requires_grad_(requires_grad=False)
 
 
-@computes_bfloat16
-def test_in_bfloat16_layers_without_biases_stay_too(plain: nn.Module, recipe: Recipe, tmp_path: Path) -> None:
-    source = write(plain, recipe, "bfloat16", ["first", "depthwise"], tmp_path / "graph")
-    assert {str(layer.get("type")) for layer in layers_of(source) if layer.get("type") in WITH_WEIGHTS} == set(
-        WITH_WEIGHTS
-    )
-    lowered = {layer.get("type") for layer in layers_of(source) if not is_marked(layer)} & set(WITH_WEIGHTS)
+@pytest.fixture
+def plain_in_bfloat16(plain: nn.Module, recipe: Recipe, tmp_path: Path) -> Source:
+    return write(plain, recipe, "bfloat16", ["first", "depthwise"], tmp_path / "graph")
+
+
+def test_in_bfloat16_layers_without_biases_stay_too(plain_in_bfloat16: Source) -> None:
+    layers = layers_of(plain_in_bfloat16)
+    assert {str(layer.get("type")) for layer in layers if layer.get("type") in WITH_WEIGHTS} == set(WITH_WEIGHTS)
+    lowered = {layer.get("type") for layer in layers if not is_marked(layer)} & set(WITH_WEIGHTS)
     assert lowered == {"MatMul"}
-    assert computed_in(source) == {"Convolution": {"f32"}, "FullyConnected": {"bf16"}}
+
+
+@pytest.mark.bfloat16
+def test_in_bfloat16_layers_without_biases_that_stay_are_computed_in_float32(plain_in_bfloat16: Source) -> None:
+    assert computed_in(plain_in_bfloat16) == {"Convolution": {"f32"}, "FullyConnected": {"bf16"}}
 
 
 def test_in_int8_layers_without_biases_stay_too(plain: nn.Module, recipe: Recipe, tmp_path: Path) -> None:
