@@ -121,7 +121,7 @@ class Stand:
             if not version.ready or harmed & set(version.pids):
                 return False
             question = self.questions[0]
-            return bool(self.client.predict(question.content, self.model)["class"] == question.label)
+            return bool(self.client.predict(question.content, self.model)["class"] in question.labels)
         except RequestFailedError:
             return False
 

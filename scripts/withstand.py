@@ -44,7 +44,8 @@ class Answer(NamedTuple):
         body = self.body
         if body.deserves(self.status, self.code, self.label):
             return ""
-        got, expected = _in_words(self.status, self.code or self.label), _in_words(body.status, body.code or body.label)
+        got = _in_words(self.status, self.code or self.label)
+        expected = _in_words(body.status, body.code or " or ".join(body.labels))
         return f"{body.name}: {got} instead of {expected}"
 
 
@@ -87,8 +88,8 @@ def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Seq
     client = server.client()
     first = client.predict(friendly[0].content, model)
     trained = first["model"]["weights"] != UNTRAINED
-    alone = [replace(body, label=client.predict(body.content, model)["class"]) for body in friendly]
-    bodies = list(hostile) if trained else [replace(body, label="") for body in hostile]
+    alone = [replace(body, labels=(client.predict(body.content, model)["class"],)) for body in friendly]
+    bodies = list(hostile) if trained else [replace(body, labels=()) for body in hostile]
     mixed = _mix(bodies, alone)
     pids = _pids(client, model)
     memory = [_memory_mb(pids)]

@@ -17,7 +17,7 @@ def sample(second: float, memory: int = 500_000_000, pid: int = 7, **held: int) 
 
 
 def answer(second: float, seconds: float = 0.1, status: int = 200, *, kept: bool = True) -> Answer:
-    return Answer(BEGIN + second, seconds, status, "1.0", "cat", "cat", kept)
+    return Answer(BEGIN + second, seconds, status, "1.0", "cat", kept=kept)
 
 
 def soaked(answers: list[Answer] | None = None, samples: list[Sample] | None = None) -> Soak:

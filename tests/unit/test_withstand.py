@@ -6,7 +6,7 @@ from scripts.hostile import Body
 from scripts.withstand import Answer, Report, groups
 
 BROKEN = Body("truncated/jpeg-3", b"", 422, "image_broken")
-CAT = Body("good/cat", b"", 200, label="Egyptian cat")
+CAT = Body("good/cat", b"", 200, labels=("Egyptian cat", "tiger cat"))
 UNKNOWN = Body("mode/jpeg", b"", 200)
 RIGHT = [
     Answer(BROKEN, 422, "image_broken", "", 0.1),
@@ -26,7 +26,7 @@ def test_answers_as_they_should_be_differ_in_nothing() -> None:
         (Answer(BROKEN, 500, "internal", "", 0.1), "truncated/jpeg-3: 500 internal instead of 422 image_broken"),
         (Answer(BROKEN, 422, "not_an_image", "", 0.1), "422 not_an_image instead of 422 image_broken"),
         (Answer(BROKEN, 0, "timeout", "", 0.1), "0 timeout instead of 422 image_broken"),
-        (Answer(CAT, 200, "", "espresso", 0.1), "good/cat: 200 espresso instead of 200 Egyptian cat"),
+        (Answer(CAT, 200, "", "espresso", 0.1), "good/cat: 200 espresso instead of 200 Egyptian cat or tiger cat"),
         (Answer(UNKNOWN, 503, "", "", 0.1), "mode/jpeg: 503 instead of 200"),
     ],
 )
