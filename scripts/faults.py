@@ -4,6 +4,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -11,6 +12,7 @@ from typing import Final
 
 import yaml
 
+from benchmarks.result import this_machine
 from scripts import fault_scenarios as scenarios
 from scripts.archive import Options, build
 from scripts.console import UserError, done, out, run, show_table, step
@@ -73,6 +75,13 @@ def _repeated(repeat: int, faults: Iterable[Fault], stand: Stand) -> Iterator[li
             yield runs
 
 
+def heading(faults: Sequence[Sequence[Run]]) -> str:
+    """When it was and on which machine: how soon all is well depends on it."""
+    machine, requests = this_machine(), sum(len(run.answers) for runs in faults for run in runs)
+    day = date.today().isoformat()
+    return f"{day}, {machine.cores} cores of {machine.processor}, {requests} requests in all."
+
+
 def cells(faults: Sequence[Sequence[Run]]) -> list[list[str]]:
     """What people read of the faults: a head, and a line for each. Pairs are median and worst."""
     head = ["what happens", "times", "requests", "refused", "cut off", "no connection", "wrong"]
@@ -124,7 +133,7 @@ def main() -> None:
     lines = cells(faults)
     show_table(lines)
     if given.page:
-        replace_block(given.page, "faults", f"\n{markdown(lines)}\n")
+        replace_block(given.page, "faults", f"\n{heading(faults)}\n\n{markdown(lines)}\n")
     answers = [answer for runs in faults for run in runs for answer in run.answers]
     if wrong := [answer for answer in answers if answer.wrong]:
         raise UserError(f"{len(wrong)} requests got another's result; the first: {wrong[0]}")

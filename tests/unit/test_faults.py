@@ -2,9 +2,10 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.result import this_machine
 from scripts.closed_loop import Answer
 from scripts.fault_stand import Run
-from scripts.faults import cells
+from scripts.faults import cells, heading
 
 
 def answer(sent: float, status: int = 200, label: str = "cat", *, kept: bool = True) -> Answer:
@@ -62,3 +63,10 @@ def test_the_table_sums_what_is_wrong(wrong: int) -> None:
     answers = [answer(1, 200, "dog", kept=False)] * wrong
     head, line = cells([[Run(fault="x", answers=answers), Run(fault="x", answers=answers)]])
     assert dict(zip(head, line, strict=True))["wrong"] == str(2 * wrong)
+
+
+def test_the_table_says_on_which_machine_and_how_many_requests_there_were() -> None:
+    machine, requests = this_machine(), len(run().answers)
+    assert f"{machine.cores} cores of {machine.processor}, {3 * requests} requests" in heading(
+        [[run(), run()], [run()]]
+    )
