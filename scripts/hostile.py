@@ -217,6 +217,8 @@ def _bombs(small: Image.Image) -> Iterator[Body]:
     yield Body("bomb/jpeg-scanned-100-times", bombs.scanned(8_000, 100), *_TOO_LARGE)
     for name, data in (*bombs.broken_metadata(small), *bombs.many_strips()):
         yield Body(f"structure/{name}", data, *_BROKEN)
+    for name, data in bombs.largest():
+        yield Body(f"largest/{name}", data, 200)
     for name, data in bombs.much_metadata(small):
         yield Body(f"metadata/{name}", data, 200)
     yield Body("jpeg/scanned-20-times", bombs.scanned(1_000, 20), 200)

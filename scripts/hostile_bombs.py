@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from scripts.hostile_files import chunk, encode, in_mode, png, segment
 
@@ -25,6 +25,16 @@ def too_large() -> Iterator[tuple[str, bytes]]:
     yield "bmp-50000x50000", bmp(_MANY, _MANY)
     yield "tiff-50000x50000", ifd(grey(_MANY, _MANY)[:-1])
     yield "webp-16383x16383", webp(16_383, 16_383)
+
+
+def largest() -> Iterator[tuple[str, bytes]]:
+    """Pictures of as many pixels as the recipes allow, in modes that take the most memory, in small files."""
+    size, lying = (8_000, 8_000), Image.Exif()
+    lying[ExifTags.Base.Orientation] = 6
+    yield "png-transparent", encode(Image.new("RGBA", size, (20, 120, 220, 128)), "PNG", exif=lying)
+    yield "webp-transparent", encode(Image.new("RGBA", size, (20, 120, 220, 128)), "WEBP", lossless=True, method=0)
+    yield "tiff-floats", encode(Image.new("F", size, 0.5), "TIFF", compression="tiff_adobe_deflate", exif=lying)
+    yield "jpeg-progressive", encode(Image.new("CMYK", size, "teal"), "JPEG", progressive=True)
 
 
 def sized_jpeg(width: int, height: int) -> bytes:

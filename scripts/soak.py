@@ -43,7 +43,7 @@ _SETTLE_S: Final = 5.0  # before: new connections, cold caches
 _CAPACITY_CLIENTS: Final = 32
 _CLIENTS: Final = 64  # of the paced load; enough that one is free whenever a request is due
 _LARGEST: Final = 1_000_000  # bytes of a body; some of the corpus' are ten times that, and would decide the capacity
-_SLOW: Final = ("bomb/", "metadata/", "shape/")  # likewise the slow ones
+_SLOW: Final = ("bomb/", "largest/", "metadata/", "shape/")  # likewise the slow ones
 _LINES: Final = 12  # of the table over time
 
 

@@ -1,6 +1,7 @@
 """glibc's memory allocator, told to keep what it has from batch to batch, and not for ever."""
 
 import ctypes
+import functools
 import sys
 import threading
 import time
@@ -27,18 +28,34 @@ def keep_memory(every_s: float = _EVERY_S) -> None:
     Args:
         every_s: seconds between two times that memory is given back.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if getattr(libc, "mallopt", None) is None or getattr(libc, "malloc_trim", None) is None:  # musl
+    libc = _glibc()
+    if libc is None:
         return
     for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEEP), (_TOP_PAD, _PAD)):
         libc.mallopt(parameter, value)
-    threading.Thread(target=_give_back, args=(libc, every_s), name="give-back", daemon=True).start()
+    threading.Thread(target=_give_back_for_ever, args=(every_s,), name="give-back", daemon=True).start()
 
 
-def _give_back(libc: Any, every_s: float) -> None:
-    libc.malloc_trim.argtypes = [ctypes.c_size_t]
+def give_back() -> None:
+    """Give freed memory back now: after something that took far more than a batch does. Does nothing without glibc."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _give_back_for_ever(every_s: float) -> None:
     while True:
         time.sleep(every_s)
-        libc.malloc_trim(0)
+        give_back()
+
+
+@functools.cache
+def _glibc() -> Any:
+    """The C library, if it is glibc; None with another."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    if getattr(libc, "mallopt", None) is None or getattr(libc, "malloc_trim", None) is None:  # musl
+        return None
+    libc.malloc_trim.argtypes = [ctypes.c_size_t]
+    return libc

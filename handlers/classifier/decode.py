@@ -1,14 +1,16 @@
 """Bytes to an upright RGB picture, whatever format and mode they came in."""
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from classifier.allocator import give_back
 from classifier.limits import Reader, check_scans, restrain_pillow
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
 
@@ -29,6 +31,10 @@ _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it uprigh
     8: Image.Transpose.ROTATE_90,
 }
 _LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # those that swap width and height
+# A picture takes 8 to 16 bytes a pixel while it is decoded and converted, of the limit's 64 megapixels 1 GB, though its
+# file may have some bytes. Larger ones than this take turns, so that a batch of them is not too much for a worker.
+_LARGE: Final = 16_000_000  # pixels
+_turn_of_large = threading.Lock()
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 
 restrain_pillow()
@@ -65,16 +71,22 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
         raise EmptyBody("the body is empty; send the bytes of a picture")
     image = _open(data)
     _check_size(image, max_pixels)
+    pixels = image.width * image.height
     if image.format in _JPEG:
-        check_scans(data, image.width * image.height, max_pixels)
+        check_scans(data, pixels, max_pixels)
     extent: Extent = image.size
-    with _decoding(f"the {image.format} data is truncated or corrupt"):
+    broken = f"the {image.format} data is truncated or corrupt"
+    with _decoding(broken):
         drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
-        image.load()
     if drafted is not None:
         extent = drafted[1][2:]
-    turn = _turn(image)
-    return _upright_rgb(image, turn), extent[::-1] if turn in _LYING else extent
+    with _alone() if _held_pixels(image, pixels) > _LARGE else nullcontext():
+        with _decoding(broken):
+            image.load()
+        turn = _turn(image)
+        image = to_rgb(image)  # before it is turned, and under the same name: two copies of it are enough
+        image = _upright(image, turn)
+    return image, extent[::-1] if turn in _LYING else extent
 
 
 def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -89,7 +101,7 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
     _check_size(image, max_pixels)
     with _decoding("the picture is truncated, corrupt or closed"):
         image.load()
-    return _upright_rgb(image, _turn(image))
+    return _upright(to_rgb(image), _turn(image))
 
 
 @contextmanager
@@ -116,8 +128,27 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
 
 
-def _upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
-    return to_rgb(image if turn is None else image.transpose(turn))
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While no other large picture is decoded in this process, and without the memory that the last one took.
+
+    Each thread would keep that for the next one: first what was left when the last one was resized, in the end our own.
+    """
+    with _turn_of_large:
+        give_back()
+        try:
+            yield
+        finally:
+            give_back()
+
+
+def _held_pixels(image: Image.Image, pixels: int) -> int:
+    """How many of a file's pixels its decoder holds at once: of a progressive JPEG all, however small it comes out."""
+    return pixels if "progressive" in image.info else image.width * image.height
+
+
+def _upright(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -131,9 +162,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_deep_to_eight_bits(image)).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", rgba.size, "white")
-        white.paste(rgba, mask=rgba.getchannel("A"))
+        white.paste(rgba, mask=rgba)
         return white
     return image.convert("RGB")
 
@@ -182,11 +213,13 @@ def _deep_to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
             shifted[grey == image.info["transparency"]] = _WHITE
         return shifted
     values = grey.astype(np.float32)
+    del grey  # four bytes a pixel, and the picture may be large
     finite = np.isfinite(values)
     low = float(values.min(where=finite, initial=np.inf)) if finite.any() else 0.0
     high = float(values.max(where=finite, initial=-np.inf)) if finite.any() else 0.0
-    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-    values /= max(abs(low), abs(high)) or 1.0  # in place, the picture may be large; to -1…1, or the span may overflow
+    if not finite.all():
+        np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    values /= max(abs(low), abs(high)) or 1.0  # in place, for the same reason; to -1…1, or the span may overflow
     low, high = values.min(), values.max()
     values -= low
     values *= _WHITE / ((high - low) or 1.0)

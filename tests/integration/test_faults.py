@@ -15,12 +15,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts import fault_scenarios as scenarios
-from scripts.fault_injection import front_end, kill, memory_groups, workers
+from scripts.closed_loop import clients
+from scripts.fault_injection import front_end, kill, memory_group, memory_groups, workers
 from scripts.fault_stand import CLIENTS, Run, Stand, until
 from scripts.faults import impatient
+from scripts.hostile import Body
+from scripts.hostile_bombs import largest
 from scripts.server import CONSOLE_LOG, Server, find
+from scripts.store import find_archive
 from scripts.worker_history import read_workers
-from tests.integration.conftest import CHECKOUT, make
+from tests.integration.conftest import CHECKOUT, STORE, make
 from tests.integration.contract import LITE0
 from tests.integration.test_lost_worker_7070 import lose_the_worker
 
@@ -105,6 +109,20 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_comes_back(stand: Stand) 
     run = scenarios.memory_limit_exceeded(stand)
     assert_no_more_than_a_batch_was_refused(run, "500 Worker died", "507 Worker died")
     assert "Worker died" in run.note
+
+
+def test_a_batch_of_pictures_as_large_as_allowed_is_not_too_much_for_a_containers_memory(tmp_path: Path) -> None:
+    if memory_groups() is None:
+        pytest.skip("control groups with a memory limit take root and the memory controller")
+    bodies = [Body(name, data, 200) for name, data in largest()]
+    with Stand(find_archive(f"{LITE0}-eager", STORE), tmp_path).running() as patient:  # eight take longer than 5 s
+        patient.scale(1)
+        (worker,) = workers(patient.server)
+        # One takes 1.1 GB of it, a second may still hold a quarter of that; two at once do not fit.
+        with memory_group(worker, 1_600_000_000), clients(patient.url, bodies, 2 * BATCH) as loop:
+            until(lambda: len(loop.answers()) >= 2 * BATCH, "answers to the largest pictures")
+        assert [answer for answer in loop.answers() if not answer.kept] == []
+        assert workers(patient.server) == [worker]
 
 
 def test_a_deleted_archive_is_not_missed_until_the_server_is_started_again(stand: Stand) -> None:

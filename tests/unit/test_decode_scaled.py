@@ -1,9 +1,12 @@
 """JPEGs, decoded no larger than is needed."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from classifier import decode as module
 from classifier.decode import decode, decode_scaled
 from PIL import Image
 
@@ -92,3 +95,40 @@ def test_without_a_short_side_a_jpeg_is_decoded_as_large_as_it_is(
     photo: Image.Image, image_format: str, mode: str, options: dict[str, Any]
 ) -> None:
     assert decode(encode(photo.convert(mode), image_format, **options), LIMIT).size == (600, 400)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options", "large", "at_once"),
+    [
+        ("PNG", {}, 600 * 400 - 1, False),
+        ("PNG", {}, 600 * 400, True),
+        ("JPEG", {}, 300 * 200, True),  # what is held is the smaller picture …
+        ("JPEG", {"progressive": True}, 300 * 200, False),  # … but not here
+    ],
+)
+def test_large_pictures_are_decoded_one_after_the_other(
+    photo: Image.Image,
+    monkeypatch: pytest.MonkeyPatch,
+    image_format: str,
+    options: dict[str, Any],
+    large: int,
+    at_once: bool,
+) -> None:
+    together = threading.Barrier(2)
+    met = []
+
+    def meet(image: Image.Image) -> Image.Image:
+        try:
+            together.wait(5 if at_once else 0.2)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            together.reset()
+            met.append(False)
+        return image
+
+    monkeypatch.setattr(module, "_LARGE", large)
+    monkeypatch.setattr(module, "to_rgb", meet)
+    data = encode(photo, image_format, **options)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: decode_scaled(data, LIMIT, 200), range(2)))
+    assert met == [at_once, at_once]
