@@ -31,10 +31,10 @@ _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it uprigh
     8: Image.Transpose.ROTATE_90,
 }
 _LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # those that swap width and height
-# A picture takes 8 to 16 bytes a pixel while it is decoded and converted, of the limit's 64 megapixels 1 GB, though its
-# file may have some bytes. Larger ones than this take turns, so that a batch of them is not too much for a worker.
+# A picture takes 8 to 16 bytes a pixel while it is decoded and converted, so 1 GB at the recipes' limit, however small
+# its file is. Those larger than this are decoded one at a time, so that a batch of them is not too much for a worker.
 _LARGE: Final = 16_000_000  # pixels
-_turn_of_large = threading.Lock()
+_decoding_large = threading.Lock()
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 
 restrain_pillow()
@@ -80,7 +80,7 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
         drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
     if drafted is not None:
         extent = drafted[1][2:]
-    with _alone() if _held_pixels(image, pixels) > _LARGE else nullcontext():
+    with _one_large_picture() if _held_pixels(image, pixels) > _LARGE else nullcontext():
         with _decoding(broken):
             image.load()
         turn = _turn(image)
@@ -129,12 +129,12 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _one_large_picture() -> Iterator[None]:
     """While no other large picture is decoded in this process, and without the memory that the last one took.
 
     Each thread would keep that for the next one: first what was left when the last one was resized, in the end our own.
     """
-    with _turn_of_large:
+    with _decoding_large:
         give_back()
         try:
             yield
