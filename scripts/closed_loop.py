@@ -26,13 +26,13 @@ class Answer(NamedTuple):
     status: int  # 0: there was no answer; -1: nobody accepted the connection
     version: str  # of the model that answered
     label: str  # the likeliest class, or what went wrong
-    expected: tuple[str, ...] = ()  # the classes that it may name, where they are known
+    expected: str = ""  # the class, where it is known
     kept: bool = True  # the answer is what the question says it must be
 
     @property
     def wrong(self) -> bool:
         """It is a classification, of another picture."""
-        return self.status == 200 and bool(self.expected) and self.label not in self.expected
+        return self.status == 200 and self.expected not in ("", self.label)
 
 
 class ClosedLoop:
@@ -139,7 +139,7 @@ def _ask(session: requests.Session, url: str, question: Body, sent: float) -> An
     label = str(content.get("class", "")) if response.ok else _reason(response, content)
     kept = question.deserves(response.status_code, code, label)
     version = str(content["model"]["version"]) if response.ok else ""
-    return Answer(sent, seconds, response.status_code, version, label, question.labels, kept)
+    return Answer(sent, seconds, response.status_code, version, label, question.label, kept)
 
 
 def _content(response: requests.Response) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from scripts.client import Client, RequestFailedError
 from scripts.closed_loop import Answer, ClosedLoop, clients
 from scripts.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.console import UserError
-from scripts.hostile import good
+from scripts.hostile import alone, good
 from scripts.server import Server, start, stop, wait_ready
 from scripts.store import Archive
 
@@ -74,7 +74,6 @@ class Stand:
         self.archive = Archive(Path(shutil.copy(archive.path, store)), archive.identity)
         self.model = archive.identity.model.name
         self.config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(store.resolve())}
-        self.questions = good()
 
     def start(self) -> None:
         """Start it and wait until it is ready.
@@ -85,6 +84,7 @@ class Stand:
         self.server: Server = start(self.config, [self.archive], self.state)
         wait_ready(self.server, self.state)
         self.client: Client = self.server.client(connect_retries=0)
+        self.questions = alone(self.client, self.model, good())
         self.url = f"{self.server.addresses.inference}/predictions/{self.model}"
 
     def stop(self) -> None:
@@ -121,7 +121,7 @@ class Stand:
             if not version.ready or harmed & set(version.pids):
                 return False
             question = self.questions[0]
-            return bool(self.client.predict(question.content, self.model)["class"] in question.labels)
+            return bool(self.client.predict(question.content, self.model)["class"] == question.label)
         except RequestFailedError:
             return False
 

@@ -16,7 +16,7 @@ from benchmarks.result import this_machine
 from scripts.closed_loop import clients
 from scripts.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.console import UserError, done, progress, run, show_table, step
-from scripts.hostile import Body, corpus, good
+from scripts.hostile import Body, alone, corpus, good
 from scripts.pages import markdown, replace_block
 from scripts.server import Server, serving
 from scripts.soak_samples import Sample, sampling
@@ -47,22 +47,22 @@ _SLOW: Final = ("bomb/", "largest/", "metadata/", "shape/")  # likewise the slow
 _LINES: Final = 12  # of the table over time
 
 
-def mixture() -> list[Body]:
+def mixture(photographs: Sequence[Body]) -> list[Body]:
     """As many good photographs as hostile bodies, in random order; without the large and slow ones."""
     hostile = [body for body in corpus() if len(body.content) <= _LARGEST and not body.name.startswith(_SLOW)]
-    photographs = good()
     mixed = hostile + [photographs[index % len(photographs)] for index in range(len(hostile))]
     random.Random(0).shuffle(mixed)  # noqa: S311 - reproducible
     return mixed
 
 
-def soak(server: Server, state: Path, url: str, minutes: float) -> Soak:
+def soak(server: Server, state: Path, model: str, minutes: float) -> Soak:
     """Measure the capacity, then send most of it.
 
     Raises:
         UserError: nothing is answered as the contract says.
     """
-    questions = mixture()
+    url = f"{server.addresses.inference}/predictions/{model}"
+    questions = mixture(alone(server.client(), model, good()))
     capacity = _capacity(url, questions)
     rate = _SHARE * capacity
     step(f"capacity {capacity:.0f} requests a second; {rate:.0f} for {minutes:g} minutes")
@@ -98,8 +98,7 @@ def soak_archive(archive: Archive, minutes: float) -> Soak:
         config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
         step(f"serving {archive.path.name}")
         with serving(config, [archive], state) as server:
-            url = f"{server.addresses.inference}/predictions/{archive.identity.model.name}"
-            return soak(server, state, url, minutes)
+            return soak(server, state, archive.identity.model.name, minutes)
 
 
 def report(measured: Soak, archive: Archive) -> list[str]:

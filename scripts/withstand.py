@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from scripts.client import Client, RequestFailedError
 from scripts.console import UserError, done, progress, run, show_table
-from scripts.hostile import Body, corpus, good
+from scripts.hostile import Body, alone, corpus, good
 from scripts.server import STATE_FOLDER, Server, running
 
 _CLIENTS: Final = 16  # two full batches of the recipes: there is always one waiting while the worker computes
@@ -44,8 +44,7 @@ class Answer(NamedTuple):
         body = self.body
         if body.deserves(self.status, self.code, self.label):
             return ""
-        got = _in_words(self.status, self.code or self.label)
-        expected = _in_words(body.status, body.code or " or ".join(body.labels))
+        got, expected = _in_words(self.status, self.code or self.label), _in_words(body.status, body.code or body.label)
         return f"{body.name}: {got} instead of {expected}"
 
 
@@ -88,9 +87,8 @@ def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Seq
     client = server.client()
     first = client.predict(friendly[0].content, model)
     trained = first["model"]["weights"] != UNTRAINED
-    alone = [replace(body, labels=(client.predict(body.content, model)["class"],)) for body in friendly]
-    bodies = list(hostile) if trained else [replace(body, labels=()) for body in hostile]
-    mixed = _mix(bodies, alone)
+    bodies = list(hostile) if trained else [replace(body, label="") for body in hostile]
+    mixed = _mix(bodies, alone(client, model, friendly))
     pids = _pids(client, model)
     memory = [_memory_mb(pids)]
     answers: list[Answer] = []

@@ -11,7 +11,7 @@ from tests.unit.conftest import Answer as Said
 from tests.unit.conftest import FakeTorchServe, predicted
 
 URL = "/predictions/tiny"
-STAR = Body("star", b"picture", 200, labels=("t04 star",))
+STAR = Body("star", b"picture", 200, label="t04 star")
 
 
 def first_answer(address: str, question: Body) -> Answer:
@@ -25,7 +25,7 @@ def first_answer(address: str, question: Body) -> Answer:
     ("question", "said", "kept", "wrong"),
     [
         (STAR, Said(predicted()), True, False),
-        (Body("other", b"picture", 200, labels=("t01 square", "t02 circle")), Said(predicted()), False, True),
+        (Body("other", b"picture", 200, label="t01 square"), Said(predicted()), False, True),
         (Body("text", b"text", 415, "not_an_image"), Said({"code": "not_an_image"}, 415), True, False),
         (Body("text", b"text", 415, "not_an_image"), Said({"code": "image_broken"}, 415), False, False),
         (Body("text", b"text", 415, "not_an_image"), Said(predicted()), False, False),

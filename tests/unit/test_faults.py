@@ -9,7 +9,7 @@ from scripts.faults import cells, heading
 
 
 def answer(sent: float, status: int = 200, label: str = "cat", *, kept: bool = True) -> Answer:
-    return Answer(sent, 0.5, status, "1.0", label, ("cat",), kept=kept)
+    return Answer(sent, 0.5, status, "1.0", label, "cat", kept)
 
 
 def run(begin: float = 10, healthy_s: float = 4, extra: int = 0) -> Run:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from scripts.closed_loop import Answer
+from scripts.hostile import good
 from scripts.soak import mixture, time_cells, verdict_cells
 from scripts.soak_samples import Sample
 from scripts.soak_statistics import Soak, Verdict, Window, trend, verdicts, windows
@@ -17,7 +18,7 @@ def sample(second: float, memory: int = 500_000_000, pid: int = 7, **held: int) 
 
 
 def answer(second: float, seconds: float = 0.1, status: int = 200, *, kept: bool = True) -> Answer:
-    return Answer(BEGIN + second, seconds, status, "1.0", "cat", kept=kept)
+    return Answer(BEGIN + second, seconds, status, "1.0", "cat", "cat", kept)
 
 
 def soaked(answers: list[Answer] | None = None, samples: list[Sample] | None = None) -> Soak:
@@ -146,8 +147,7 @@ def test_tables_have_a_line_for_every_verdict_and_at_most_a_dozen_over_time() ->
 
 
 def test_half_of_the_mixture_is_good_and_the_other_half_mostly_refused() -> None:
-    mixed = mixture()
-    good = [body for body in mixed if body.name.startswith("good/")]
-    assert len(good) == len(mixed) // 2
+    mixed = mixture(good())
+    assert sum(body.name.startswith("good/") for body in mixed) == len(mixed) // 2
     assert {body.status for body in mixed} >= {200, 400, 415, 422}
     assert max(len(body.content) for body in mixed if not body.name.startswith("good/")) <= 1_000_000
