@@ -26,12 +26,12 @@ from benchmarks.pictures import Kind, make_pictures
 from benchmarks.report import markdown, plot
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
-from scripts.archive import archive_name
-from scripts.compare import compare_archives
+from scripts.archives.store import Archive, find_archive
+from scripts.building.build import archive_name
 from scripts.console import UserError, done, out, run, step
+from scripts.measuring.parity import compare_archives
 from scripts.pages import replace_block
-from scripts.server import Server
-from scripts.store import Archive, find_archive
+from scripts.torchserve.server import Server
 
 _RESULTS: Final = Path(__file__).parent / "results"
 _LIGHT: Final = 30.0  # MB: a model whose weights are no more keeps the cores busy only with more clients

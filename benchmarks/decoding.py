@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision.transforms import v2 as transforms
 
 from benchmarks.result import Decode
-from scripts.store import find_archive
-from scripts.unpack import loaded
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
 
 _ROUNDS: Final = 5
 

@@ -18,7 +18,7 @@ from classifier.allocator import keep_memory
 from classifier.pipeline import Classifier
 
 from benchmarks.load import Load
-from scripts.unpack import loaded
+from scripts.archives.loaded import loaded
 
 Measure = Literal["raw", "pipe", "lone"]
 

@@ -18,11 +18,11 @@ from benchmarks.load import Load, closed_loop, open_loop
 from benchmarks.pictures import Kind, mixed
 from benchmarks.result import Lone, Open, Round, Start, Variant
 from benchmarks.stock import stock_config
-from scripts.client import Client
-from scripts.config import CONFIG_FILE, Addresses, read_config, with_free_ports
+from scripts.archives.store import Archive
 from scripts.console import UserError
-from scripts.server import LOG_CONFIG, Server, find, serving, start, stop
-from scripts.store import Archive
+from scripts.torchserve.client import Client
+from scripts.torchserve.config import CONFIG_FILE, Addresses, read_config, with_free_ports
+from scripts.torchserve.server import LOG_CONFIG, Server, find, serving, start, stop
 
 _WARM_UP_S: Final = 2
 _START_DEADLINE_S: Final = 120
@@ -156,7 +156,7 @@ def _workers(server: Server) -> list[psutil.Process]:
 
 
 def _predict(server: Server) -> None:
-    from scripts.golden import photograph
+    from scripts.building.golden import photograph
 
     requests.post(url(server), data=photograph("chelsea.png").read_bytes(), timeout=60).raise_for_status()
 
@@ -170,7 +170,7 @@ def measure_start(ours: Archive, stock: Archive, say: Say) -> Start:
 def _start_ours(archive: Archive) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         state = Path(folder)
-        command = [sys.executable, "-m", "scripts.serve", "--state", str(state), "start", "--ports", "free"]
+        command = [sys.executable, "-m", "scripts.serving.serve", "--state", str(state), "start", "--ports", "free"]
         command += ["--models", archive.path.name, "--store", str(archive.path.parent)]
         begin = time.perf_counter()
         launched = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -197,7 +197,7 @@ def _start_stock(archive: Archive) -> float:
 
 
 def _first_answer(addresses: Addresses, archive: Archive, begin: float) -> float:
-    from scripts.golden import photograph
+    from scripts.building.golden import photograph
 
     body = photograph("chelsea.png").read_bytes()
     where = f"{addresses.inference}/predictions/{archive.identity.model.name}"

@@ -7,7 +7,7 @@ from classifier.decode import decode
 from classifier.recipe import PILLOW_LIMIT
 from PIL import Image
 
-from scripts.golden import photograph
+from scripts.building.golden import photograph
 
 Kind = Literal["small", "medium", "phone", "png"]
 

@@ -13,10 +13,10 @@ from classifier.labels import load_labels
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import load_module
 
-from scripts.archive import source_file
-from scripts.config import with_free_ports
-from scripts.store import Archive
-from scripts.weights import resolve
+from scripts.archives.store import Archive
+from scripts.building.build import source_file
+from scripts.building.weights import resolve
+from scripts.torchserve.config import with_free_ports
 
 # Where it listens must be said; every other setting stays what TorchServe takes by itself.
 _ADDRESSES: Final = """

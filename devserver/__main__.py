@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from devserver.app import create_app
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
 from scripts.console import UserError, run, step
-from scripts.store import find_archive
-from scripts.unpack import loaded
 
 
 def main() -> None:

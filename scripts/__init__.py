@@ -1,1 +1,1 @@
-"""The programs behind the Make targets. README.md in this folder says what each one is for."""
+"""What a user runs. README.md in this folder says what each part is for."""

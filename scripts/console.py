@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -111,3 +112,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(143)
+
+
+def tail(log: Path, lines: int) -> str:
+    """The last lines of a log file."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

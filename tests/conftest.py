@@ -11,10 +11,10 @@ import torch
 from classifier.cpu import computes
 from classifier.pipeline import Classifier
 
-from scripts.archive import Options, build
-from scripts.golden import photograph
-from scripts.hostile_files import encode as encode
-from scripts.packing import Format
+from scripts.archives.format import Format
+from scripts.building.build import Options, build
+from scripts.building.golden import photograph
+from stress.hostile.files import encode as encode
 
 # The same examples every time; `HYPOTHESIS=search` looks for others, as many as `HYPOTHESIS_EXAMPLES` says.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150, database=None)

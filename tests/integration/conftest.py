@@ -15,12 +15,12 @@ import psutil
 import pytest
 import requests
 
-from scripts.client import Client
-from scripts.config import read_config, with_free_ports
-from scripts.image import NAME, version, write_context
-from scripts.server import LOG_CONFIG, Server
-from scripts.server import serving as start_and_stop
-from scripts.store import find_archive
+from scripts.archives.store import find_archive
+from scripts.shipping.image import NAME, version, write_context
+from scripts.torchserve.client import Client
+from scripts.torchserve.config import read_config, with_free_ports
+from scripts.torchserve.server import LOG_CONFIG, Server
+from scripts.torchserve.server import serving as start_and_stop
 from tests.integration.container import ARCHIVE, ENGINE, Podman
 from tests.integration.contract import LITE0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.golden import photograph
+from scripts.building.golden import photograph
 from tests.integration.contract import LITE0
 
 # Builds and runs images where there is neither an engine nor a registry, with Debian's buildah and podman.

@@ -4,7 +4,7 @@ from typing import Any
 
 import requests
 
-from scripts.server import Server
+from scripts.torchserve.server import Server
 
 TIMEOUT_S = 60
 LITE0 = "efficientnet_lite0"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psutil
 import requests
 
-from scripts.server import Server
+from scripts.torchserve.server import Server
 from tests.integration.contract import LITE0, TIMEOUT_S, post, torchserve
 
 PREDICT = f"/predictions/{LITE0}"

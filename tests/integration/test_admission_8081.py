@@ -9,10 +9,10 @@ import pytest
 import requests
 from classifier.digests import verify
 
-from scripts.client import Client
-from scripts.packing import zip_entry
-from scripts.server import Server, find
-from scripts.store import signature_of
+from scripts.archives.format import zip_entry
+from scripts.archives.store import signature_of
+from scripts.torchserve.client import Client
+from scripts.torchserve.server import Server, find
 from tests.integration.conftest import STORE, make, serving
 from tests.integration.contract import LITE0
 from tests.unit.conftest import contents

@@ -8,7 +8,7 @@ from benchmarks.in_process import InProcess
 from benchmarks.load import closed_loop, open_loop
 from benchmarks.measure import cpu_seconds
 from benchmarks.pictures import make_pictures
-from scripts.server import Server
+from scripts.torchserve.server import Server
 from tests.integration.conftest import STORE
 
 

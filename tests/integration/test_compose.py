@@ -13,8 +13,8 @@ import pytest
 import requests
 import yaml
 
-from scripts.config import free_port
-from scripts.golden import photograph
+from scripts.building.golden import photograph
+from scripts.ports import free_port
 from tests.integration.conftest import CHECKOUT, STORE
 from tests.integration.container import ARCHIVE, ENGINE, Podman
 from tests.integration.contract import LITE0, TIMEOUT_S

@@ -10,8 +10,8 @@ import pytest
 from classifier.pipeline import load_pixels
 from PIL import Image
 
-from scripts.golden import labelled
-from scripts.unpack import loaded
+from scripts.archives.loaded import loaded
+from scripts.building.golden import labelled
 from tests.conftest import encode
 from tests.integration.conftest import CHECKOUT, STORE, make
 

@@ -11,7 +11,7 @@ import requests
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from scripts.golden import photograph
+from scripts.building.golden import photograph
 
 DESK = {"width": 1200, "height": 800}
 PHONE = {"width": 360, "height": 740}

@@ -11,13 +11,13 @@ from classifier.cpu import computes
 from classifier.identity import Model
 from classifier.recipe import read_recipe
 
-from scripts.client import Client
-from scripts.compare import Comparison, compare_archives
-from scripts.golden import photograph
-from scripts.overlay import Tuned, apply
-from scripts.server import CONSOLE_LOG, Server
-from scripts.store import archives_of
-from scripts.unpack import unpacked
+from scripts.archives.loaded import unpacked
+from scripts.archives.store import archives_of
+from scripts.building.golden import photograph
+from scripts.building.overlay import Tuned, apply
+from scripts.measuring.parity import Comparison, compare_archives
+from scripts.torchserve.client import Client
+from scripts.torchserve.server import CONSOLE_LOG, Server
 from tests.integration.conftest import CHECKOUT, STORE, make, serving
 
 LITE0 = "efficientnet_lite0"

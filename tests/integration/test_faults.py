@@ -14,16 +14,16 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scripts import fault_scenarios as scenarios
-from scripts.closed_loop import clients
-from scripts.fault_injection import front_end, kill, memory_group, memory_groups, workers
-from scripts.fault_stand import CLIENTS, Run, Stand, until
-from scripts.faults import impatient
-from scripts.hostile import Body
-from scripts.hostile_bombs import largest
-from scripts.server import CONSOLE_LOG, Server, find
-from scripts.store import find_archive
-from scripts.worker_history import read_workers
+from scripts.archives.store import find_archive
+from scripts.torchserve.log import read_workers
+from scripts.torchserve.server import CONSOLE_LOG, Server, find, front_end, workers
+from stress.clients import clients
+from stress.faults import scenarios
+from stress.faults.__main__ import impatient
+from stress.faults.injection import kill, memory_group, memory_groups
+from stress.faults.stand import CLIENTS, Run, Stand, until
+from stress.hostile.bombs import largest
+from stress.questions import Body
 from tests.integration.conftest import CHECKOUT, STORE, make
 from tests.integration.contract import LITE0
 from tests.integration.test_lost_worker_7070 import lose_the_worker
@@ -141,7 +141,17 @@ def test_a_full_queue_refuses_at_once_and_only_what_is_too_much(stand: Stand) ->
 @contextmanager
 def in_front(state: Path) -> Iterator[tuple[subprocess.Popen[str], Server]]:
     """`make serve FOREGROUND=1`, ready."""
-    command = [sys.executable, "-m", "scripts.serve", "--state", str(state), "start", "--ports", "free", "--foreground"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.serving.serve",
+        "--state",
+        str(state),
+        "start",
+        "--ports",
+        "free",
+        "--foreground",
+    ]
     log = state.with_suffix(".err")
     with (
         log.open("w") as errors,

@@ -7,7 +7,7 @@ from socket import SO_LINGER, SOL_SOCKET, socket
 
 import pytest
 
-from scripts.server import Server
+from scripts.torchserve.server import Server
 from tests.integration.contract import LITE0, post, torchserve
 from tests.integration.raw_http import CAT, connect, connections, nothing_lost, read_answer, request, wait_until
 

@@ -7,9 +7,9 @@ import grpc
 import pytest
 from PIL import Image
 
-from scripts.client import Client, RequestFailedError
-from scripts.grpc_client import GrpcClient
-from scripts.server import Server
+from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.grpc_client import GrpcClient
+from scripts.torchserve.server import Server
 from tests.conftest import encode
 
 LITE0 = "efficientnet_lite0"

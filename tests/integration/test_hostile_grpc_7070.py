@@ -7,8 +7,8 @@ import grpc
 import pytest
 from torchserve_grpc import inference_pb2, inference_pb2_grpc
 
-from scripts.config import CONFIG_FILE, read_config
-from scripts.server import Server
+from scripts.torchserve.config import CONFIG_FILE, read_config
+from scripts.torchserve.server import Server
 from tests.integration.contract import LITE0
 from tests.integration.raw_http import CAT, nothing_lost
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scripts.image import version
+from scripts.shipping.image import version
 from tests.integration.conftest import CHECKOUT
 from tests.integration.container import ARCHIVE, Container, Podman
 
@@ -174,7 +174,7 @@ def test_it_has_no_compiler_no_installer_and_nothing_of_the_checkout(podman: Pod
     found = podman("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", programs).stdout.split()
     assert found == []
     listed = podman("run", "--rm", "--network=none", "--entrypoint=ls", image, "/opt/classifier/app").stdout.split()
-    assert set(listed) == {"classifier", "jit.json", "log4j2.xml", "scripts"}
+    assert set(listed) == {"classifier", "scripts"}
 
 
 def test_its_labels_say_what_it_is(podman: Podman, image: str) -> None:

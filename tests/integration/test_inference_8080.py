@@ -17,10 +17,10 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image, ImageOps
 from torchvision import transforms
 
-from scripts.client import Client
-from scripts.golden import photograph
-from scripts.hostile_files import lying, png
-from scripts.server import Server
+from scripts.building.golden import photograph
+from scripts.torchserve.client import Client
+from scripts.torchserve.server import Server
+from stress.hostile.files import lying, png
 from tests.conftest import encode
 from tests.integration.conftest import CHECKOUT
 from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve

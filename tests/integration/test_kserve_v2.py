@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from scripts.server import Server
+from scripts.torchserve.server import Server
 from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve
 
 

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from scripts import ship_validate
-from scripts.client import Client
 from scripts.console import UserError
-from scripts.ship_validate import (
+from scripts.shipping import validate as ship_validate
+from scripts.shipping.validate import (
     AUTOSCALING,
     Fault,
     Rendered,
@@ -28,6 +27,7 @@ from scripts.ship_validate import (
     facts,
     render,
 )
+from scripts.torchserve.client import Client
 from tests.integration.conftest import CHECKOUT, make
 from tests.integration.contract import LITE0, post
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from torchserve_grpc import inference_pb2, inference_pb2_grpc
 
-from scripts.server import Server
+from scripts.torchserve.server import Server
 from tests.integration.conftest import CHECKOUT, make, serving
 from tests.integration.contract import LITE0, post, torchserve
 from tests.integration.raw_http import CAT, workers

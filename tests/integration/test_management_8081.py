@@ -11,12 +11,12 @@ import requests
 import yaml
 from classifier.digests import write_digests
 
-from scripts.archive import Options, build
-from scripts.client import Client, RequestFailedError
+from scripts.building.build import Options, build
+from scripts.building.packing import write_archive
 from scripts.console import UserError
-from scripts.manage import register
-from scripts.packing import write_archive
-from scripts.server import CONSOLE_LOG, Server
+from scripts.serving.manage import register
+from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.server import CONSOLE_LOG, Server
 from tests.integration.conftest import CHECKOUT, STORE, serving
 
 LITE0 = "efficientnet_lite0"

@@ -14,9 +14,9 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from scripts.client import Client, RequestFailedError
-from scripts.config import free_port
-from scripts.server import Server
+from scripts.ports import free_port
+from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.server import Server
 from tests.integration.conftest import CHECKOUT
 
 LITE0 = "efficientnet_lite0"

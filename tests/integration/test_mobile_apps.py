@@ -1,7 +1,7 @@
 """The Android app: its pure module compiled and run on Python's answers, its files beside the views type-checked.
 
 The compiler is the one that the Kotlin kernel of Jupyter carries. The views, Gradle's files and the iOS app are only
-parsed, by tests/unit/test_mobile_sources.py: that needs neither an Android SDK nor a Swift compiler.
+parsed, by tests/unit/edge/test_mobile_sources.py: that needs neither an Android SDK nor a Swift compiler.
 """
 
 import subprocess
@@ -17,12 +17,12 @@ from classifier.recipe import Interpolation
 from msgspec.structs import replace
 from PIL import Image
 
-from scripts.bundle import BUNDLE_FILE, constants, write_bundle, write_golden
-from scripts.golden import photograph
-from scripts.java import find_java_home
-from scripts.store import find_archive
-from scripts.system_packages import JARS
-from scripts.unpack import loaded
+from edge.bundle import BUNDLE_FILE, constants, write_bundle, write_golden
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
+from scripts.building.golden import photograph
+from scripts.setup.system_packages import JARS
+from scripts.torchserve.java import find_java_home
 from tests.integration.conftest import CHECKOUT, STORE
 
 ANDROID = CHECKOUT / "edge/android"

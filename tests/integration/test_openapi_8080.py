@@ -18,8 +18,8 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.transport import Response
 from schemathesis.generation.case import Case
 
-from scripts.openapi import RECIPES, description
-from scripts.server import Server
+from scripts.shipping.openapi import RECIPES, description
+from scripts.torchserve.server import Server
 from tests.conftest import encode
 from tests.integration.contract import LITE0, TIMEOUT_S, post, torchserve
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from mktestdocs.__main__ import grab_code_blocks
 
-from scripts.config import Addresses, addresses, read_config, with_free_ports, write_config
-from scripts.golden import photograph
-from scripts.server import find
+from scripts.building.golden import photograph
+from scripts.torchserve.config import Addresses, addresses, read_config, with_free_ports, write_config
+from scripts.torchserve.server import find
 from tests.integration.conftest import CHECKOUT, make
 
 README = CHECKOUT / "README.md"
@@ -99,7 +99,9 @@ def test_every_problem_code_is_documented() -> None:
         assert re.search(rf"^\| {problem.status} \|.*`{problem.code}`", text, re.MULTILINE), problem.code
 
 
-def test_every_script_is_listed() -> None:
+def test_every_folder_of_scripts_is_listed() -> None:
     text = (CHECKOUT / "scripts/README.md").read_text()
-    for path in (CHECKOUT / "scripts").glob("[a-z]*.py"):
-        assert f"`{path.stem}`" in text, path.stem
+    folders = {path.parent.relative_to(CHECKOUT / "scripts") for path in (CHECKOUT / "scripts").rglob("[a-z]*.py")}
+    modules = [path.stem for path in (CHECKOUT / "scripts").glob("[a-z]*.py")]
+    for name in (*modules, *(f"{folder}/" for folder in folders - {Path()})):
+        assert f"`{name}`" in text, name

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.config import CONFIG_FILE, read_config
-from scripts.server import Server
+from scripts.torchserve.config import CONFIG_FILE, read_config
+from scripts.torchserve.server import Server
 from tests.integration.contract import LITE0
 from tests.integration.raw_http import CAT, Answer, exchange, nothing_lost, request
 
@@ -186,7 +186,7 @@ def test_a_tensor_of_another_shape(server: Server, wrong: dict[str, object]) -> 
 
 
 def test_an_id_that_would_make_the_answer_too_long_for_the_front_end(server: Server) -> None:
-    """It cost the worker its life, and its neighbours their answers: see tests/unit/test_answer_sizes.py."""
+    """It cost the worker its life, and its neighbours their answers: see test_answer_sizes.py."""
     frame = json.dumps({"id": "", "parameters": {"top_k": 1000}, "inputs": [TENSOR]})
     body = frame.replace('"id": ""', f'"id": "{"x" * (LIMIT - len(frame))}"').encode()
     answer = exchange(server, request(body, JSON, path=f"/v2/models/{LITE0}/infer"))

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from classifier.recipe import read_recipe
 
-from scripts.openapi import RECIPES
-from scripts.server import Server
+from scripts.shipping.openapi import RECIPES
+from scripts.torchserve.server import Server
 from tests.integration.contract import LITE0
 from tests.integration.raw_http import CAT, PREDICT, connect, exchange, nothing_lost, read_answer, request
 

@@ -13,12 +13,12 @@ import pytest
 import requests
 from classifier.recipe import read_recipe
 
-from scripts.config import read_config
+from scripts.archives.store import Archive, find_archive
 from scripts.console import UserError
-from scripts.scale_out import MODEL, NEW, OLD
-from scripts.scale_out_fleet import Fleet, TorchServe, fleet
-from scripts.scale_out_scenarios import Outcome, one_cut_off, one_killed, rolling_restart, rolling_update
-from scripts.store import Archive, find_archive
+from scripts.torchserve.config import read_config
+from stress.scale_out.__main__ import MODEL, NEW, OLD
+from stress.scale_out.fleet import Fleet, TorchServe, fleet
+from stress.scale_out.scenarios import Outcome, one_cut_off, one_killed, rolling_restart, rolling_update
 from tests.integration.conftest import CHECKOUT, STORE, make
 from tests.integration.contract import TIMEOUT_S, post
 
@@ -136,7 +136,7 @@ def test_an_interrupted_run_leaves_no_namespace_link_or_process(number: signal.S
     program = """
 import signal, subprocess
 from scripts.console import run
-from scripts.scale_out_network import network
+from stress.scale_out.network import network
 def main():
     with network(2) as machines:
         inside = subprocess.Popen(machines[0].command("sleep", "infinity"))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from scripts.server import CONSOLE_LOG, Server
+from scripts.torchserve.server import CONSOLE_LOG, Server
 from tests.integration.conftest import STORE, serving
 from tests.integration.contract import LITE0, TIMEOUT_S, post, torchserve
 

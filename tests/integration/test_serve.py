@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.client import Client
-from scripts.java import bundled_java_home
-from scripts.server import Server, find, stop
+from scripts.torchserve.client import Client
+from scripts.torchserve.java import bundled_java_home
+from scripts.torchserve.server import Server, find, stop
 from tests.integration.conftest import CHECKOUT, STORE, make, serving
 from tests.integration.test_management_8081 import tampered
 
@@ -164,7 +164,17 @@ def test_the_java_of_pypi_starts_the_server(state: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signal.Signals) -> None:
-    command = [sys.executable, "-m", "scripts.serve", "--state", str(state), "start", "--ports", "free", "--foreground"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.serving.serve",
+        "--state",
+        str(state),
+        "start",
+        "--ports",
+        "free",
+        "--foreground",
+    ]
     with subprocess.Popen([*command, "--models", LITE0], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -199,7 +209,7 @@ def serve(
     *arguments: str, state: Path, ports: str = "free", environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "scripts.serve", "--state", str(state), "start", "--ports", ports, *arguments],
+        [sys.executable, "-m", "scripts.serving.serve", "--state", str(state), "start", "--ports", ports, *arguments],
         cwd=CHECKOUT,
         env=os.environ | (environment or {}),
         capture_output=True,

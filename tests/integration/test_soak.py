@@ -1,8 +1,8 @@
 """Three minutes at 80 % of the capacity, good and bad pictures mixed: what half an hour shows is in docs/soak.md."""
 
-from scripts.soak import DEFAULT, soak_archive
-from scripts.soak_statistics import verdicts
-from scripts.store import find_archive
+from scripts.archives.store import find_archive
+from stress.soak.__main__ import DEFAULT, soak_archive
+from stress.soak.statistics import verdicts
 from tests.integration.conftest import STORE, make
 from tests.integration.contract import LITE0
 

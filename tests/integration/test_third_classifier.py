@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.client import Client
-from scripts.manage import register
-from scripts.packing import SUFFIX, Format
-from scripts.server import CONSOLE_LOG
+from scripts.archives.format import SUFFIX, Format
+from scripts.serving.manage import register
+from scripts.torchserve.client import Client
+from scripts.torchserve.server import CONSOLE_LOG
 from tests.integration.conftest import make, serving
 
 FOLDER = Path("tests/third_model")

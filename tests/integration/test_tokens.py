@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.golden import photograph
-from scripts.server import Server, find
+from scripts.building.golden import photograph
+from scripts.torchserve.server import Server, find
 from tests.integration.conftest import make
 from tests.integration.contract import LITE0, TIMEOUT_S, post, torchserve
 

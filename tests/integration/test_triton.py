@@ -21,14 +21,14 @@ from classifier.pipeline import Classifier
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
-from scripts.archive import Options, build
-from scripts.client import RequestFailedError
+from edge.triton.repository import REPOSITORY, write_repository
+from edge.triton.server import ENVIRONMENT, Addresses, Client, serving
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
+from scripts.building.build import Options, build
+from scripts.building.golden import labelled, photograph
 from scripts.console import UserError
-from scripts.golden import labelled, photograph
-from scripts.store import find_archive
-from scripts.triton import REPOSITORY, write_repository
-from scripts.triton_server import ENVIRONMENT, Addresses, Client, serving
-from scripts.unpack import loaded
+from scripts.torchserve.client import RequestFailedError
 from tests.conftest import THIRD_MODEL
 from tests.integration.conftest import CHECKOUT, STORE, make
 from tests.integration.contract import LITE0, TIMEOUT_S

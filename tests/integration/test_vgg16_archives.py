@@ -12,8 +12,8 @@ from classifier.pipeline import Classifier
 from classifier.recipe import read_recipe
 from numpy.typing import NDArray
 
-from scripts.golden import golden_set
-from scripts.parity import exported_logits, golden_pixels
+from scripts.building.gate import exported_logits
+from scripts.building.golden import golden_pixels, golden_set
 from tests.integration.conftest import CHECKOUT, STORE, make
 
 

@@ -9,10 +9,11 @@ import pytest
 import requests
 import yaml
 
-from scripts.archive import Options, build
-from scripts.hostile import Body, corpus, good
-from scripts.server import CONSOLE_LOG, Server
-from scripts.withstand import Report, withstand
+from scripts.building.build import Options, build
+from scripts.torchserve.server import CONSOLE_LOG, Server
+from stress.hostile.corpus import corpus
+from stress.questions import Body, good
+from stress.withstand import Report, withstand
 from tests.integration.conftest import CHECKOUT, serving
 from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve
 

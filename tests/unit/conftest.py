@@ -18,11 +18,11 @@ import pytest
 from classifier.digests import members
 from classifier.service import Response
 
-from scripts.archive import Options
-from scripts.config import Addresses
-from scripts.golden import photograph
-from scripts.hostile_files import stored as stored
-from scripts.server import Server
+from scripts.building.build import Options
+from scripts.building.golden import photograph
+from scripts.torchserve.config import Addresses
+from scripts.torchserve.server import Server
+from stress.hostile.files import stored as stored
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
 StartServer = Callable[[type[BaseHTTPRequestHandler]], str]
@@ -81,7 +81,7 @@ def command(options: Options, *more: str) -> list[str]:
     """The build as a command line."""
     given = {"--recipe": options.recipe, "--golden": options.golden, "--store": options.store, "--cache": options.cache}
     flags = [f"{flag}={value}" for flag, value in given.items()]
-    return [sys.executable, "-m", "scripts.archive", *flags, "--weights", options.weights, *more]
+    return [sys.executable, "-m", "scripts.building.build", *flags, "--weights", options.weights, *more]
 
 
 def start(arguments: list[str], hash_seed: str) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from classifier.digests import DIGESTS_FILE
 
-from scripts.packing import TAR_FORMAT, tar_entry, zip_entry
+from scripts.archives.format import TAR_FORMAT, tar_entry, zip_entry
 
 Files = dict[str, bytes]
 Forge = Callable[[Path, Files], None]  # writes the archive

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.archive import Options, parse_arguments
+from scripts.building.build import Options, parse_arguments
 
 ROOT = Path(__file__).parents[2]
 PHONY = re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -159,7 +159,7 @@ def build(make: Make, tmp_path: Path) -> Callable[..., list[str]]:
             "archive", "RUN=echo ran", f"STORE={tmp_path / 'store'}", f"RECIPES={tmp_path / 'recipes'}", *arguments
         )
         assert result.returncode == 0, result.stderr
-        return re.findall(r"^ran scripts\.archive .*--runtime (\S+)", result.stdout, re.MULTILINE)
+        return re.findall(r"^ran scripts\.building\.build .*--runtime (\S+)", result.stdout, re.MULTILINE)
 
     return run
 

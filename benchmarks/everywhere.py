@@ -1,0 +1,111 @@
+"""One model, every home, the same pictures: are the answers the same? `make everywhere`."""
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from classifier.labels import Label
+from classifier.rank import Prediction, top_k
+from numpy.typing import NDArray
+
+from benchmarks.homes import Home, Model, all_homes
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
+from scripts.building.golden import photograph
+from scripts.console import UserError, done, run, show_table, step
+from scripts.pages import markdown, replace_block
+
+_PICTURES: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
+_WARM_UP, _ROUNDS = 5, 5  # rounds that are not timed, because servers compile while they answer; and that are
+# How far any class's probability may be from the reference's. `make parity` and `make mobile` measure on more pictures
+# what lower precisions change.
+_ALLOWED: Final = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.05, "int8": 0.15}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What one home said."""
+
+    home: str
+    precision: str
+    best: list[Prediction]  # of each picture its likeliest class
+    difference: float  # the largest of any class's probability in any picture from the reference's
+    same: bool  # all likeliest classes are the reference's, or as likely there within the tolerance
+    megabytes: float
+    milliseconds: float  # a picture: of each its quickest round, because cores are shared; of these the mean
+
+
+def visit(home: Home, pictures: list[Path], reference: NDArray[np.float32], labels: list[Label]) -> Row:
+    """Ask a home about pictures, and compare its answers with the reference's probabilities [pictures,classes]."""
+    rounds = [[home.ask(picture) for picture in pictures] for _ in range(_WARM_UP + _ROUNDS)]
+    timed = [[answer.milliseconds for answer in answers] for answers in rounds[_WARM_UP:]]
+    found = np.stack([answer.probabilities for answer in rounds[-1]])
+    difference, allowed = float(np.abs(found - reference).max()), _ALLOWED[home.precision]
+    # of a near tie either class may come first
+    behind = reference.max(axis=1) - reference[range(len(found)), found.argmax(axis=1)]
+    return Row(
+        home=home.name,
+        precision=home.precision,
+        best=[top_k(row, labels, 1)[0] for row in found],
+        difference=difference,
+        same=difference <= allowed and bool((behind <= allowed).all()),
+        megabytes=home.size / 1e6,
+        milliseconds=float(np.mean([min(times) for times in zip(*timed, strict=True)])),
+    )
+
+
+def compare_homes(model: str, store: Path) -> list[Row]:
+    """Ask every home of a model about the photographs.
+
+    Raises:
+        UserError: a home is not built; the message says how to.
+    """
+    pictures = [photograph(name) for name in _PICTURES]
+    with loaded(find_archive(f"{model}-eager", store).path) as classifier:
+        subject = Model(name=model, store=store, reference=classifier)
+        reference = classifier.probabilities(np.concatenate([subject.pixels(picture) for picture in pictures]))
+        rows = []
+        with closing(all_homes(subject)) as homes:
+            for home in homes:
+                step(f"{home.name}, {home.precision}")
+                rows.append(visit(home, pictures, reference, classifier.labels))
+    return rows
+
+
+def cells(rows: list[Row]) -> list[list[str]]:
+    """What people read: a head, and a line for each home."""
+    head = ["home", "precision", *_PICTURES, "max Δp", "MB", "ms"]
+    return [head] + [
+        [
+            row.home,
+            row.precision,
+            *(f"{item.class_name} {item.probability:.1%}" for item in row.best),
+            f"{row.difference:.0e}",
+            f"{row.megabytes:.1f}",
+            f"{row.milliseconds:.1f}",
+        ]
+        for row in rows
+    ]
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.everywhere", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--page", type=Path, help="page of the documentation to write the table into")
+    given = parser.parse_args()
+    rows = compare_homes(given.model, given.store)
+    lines = cells(rows)
+    show_table(lines)
+    if given.page:
+        replace_block(given.page, "everywhere", markdown(lines))
+    if odd := [f"{row.home}, {row.precision}" for row in rows if not row.same]:
+        raise UserError(f"other answers than the reference's: {'; '.join(odd)}")
+    done(f"{len(rows)} homes, the same answers")
+
+
+if __name__ == "__main__":
+    run(main)

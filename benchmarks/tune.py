@@ -1,0 +1,253 @@
+"""Which archive of a model, and with how many workers, threads and pictures a batch, is best on this machine?
+
+Tries settings on a real server under load, remembers every trial, and goes on where it was interrupted.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, get_args
+
+import optuna
+from classifier.cpu import usable_cores
+from classifier.digests import DIGESTS_FILE
+from classifier.identity import RECIPE_FILE
+from classifier.pipeline import threads_per_worker
+from classifier.recipe import Precision, read_recipe
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from rich.table import Column, Table
+
+from benchmarks.load import Load, closed_loop
+from benchmarks.measure import serving_ours, url
+from benchmarks.pictures import make_pictures
+from benchmarks.result import CLIENTS
+from scripts.archives.loaded import unpacked
+from scripts.archives.settings import MODEL_CONFIG
+from scripts.archives.store import Archive, archives_of
+from scripts.building.overlay import OVERLAYS, Overlay, Tuned, apply, repack, write_overlay
+from scripts.console import UserError, done, out, progress, run, step
+
+_BATCHES: Final = (1, 2, 4, 8, 16)
+_DELAYS_MS: Final = (1, 2, 5)
+_WARM_UP_S: Final = 2
+_SECONDS: Final = 6
+# The order of precisions: a floor of bfloat16 allows bfloat16 and float32.
+_FLOORS: Final[dict[Precision, tuple[Precision, ...]]] = {
+    "float32": ("float32",),
+    "float16": ("float32", "float16"),
+    "bfloat16": ("float32", "float16", "bfloat16"),
+    "int8": get_args(Precision),
+}
+
+
+class Tuner:
+    """Tries settings of a model's archives, which it keeps unpacked in a folder."""
+
+    def __init__(self, archives: list[Archive], study: optuna.Study, folder: Path, cores: int) -> None:
+        self._archives = {archive.path.name: archive for archive in archives}
+        self._study = study
+        self._folder = folder
+        self._cores = cores
+        self._bodies = make_pictures(folder / "pictures")["small"]
+
+    def enqueue_recipes(self) -> None:
+        """Begin with what the recipe says, for each archive."""
+        for name in self._archives:
+            serving = read_recipe(self._unpacked(name) / RECIPE_FILE).serving
+            self._study.enqueue_trial(
+                {
+                    "archive": name,
+                    "layout": f"{serving.workers} x {threads_per_worker(serving)}",
+                    "batch_size": serving.batch_size,
+                    "delay_ms": serving.max_batch_delay_ms,
+                },
+                skip_if_exists=True,
+            )
+
+    def trial(self, trial: optuna.Trial) -> tuple[float, float]:
+        """Serve with one choice of settings under load; pictures a second, and p99 in ms."""
+        name = trial.suggest_categorical("archive", sorted(self._archives))
+        serving = _suggest(trial, self._cores)
+        load = self._measure(name, serving)
+        trial.set_user_attr("failed", load.failed)
+        if load.failed or not load.answers:
+            raise optuna.TrialPruned(f"{load.failed} requests failed")
+        return load.rate, load.p99_ms
+
+    def _measure(self, name: str, serving: Tuned) -> Load:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="trial-") as trial_folder:
+            store = Path(trial_folder)
+            folder = store / name.partition(".")[0]
+            shutil.copytree(self._unpacked(name), folder, copy_function=os.link)
+            _own_copies(folder)
+            apply(serving, folder)
+            with serving_ours(Archive(folder, self._archives[name].identity)) as server:
+                closed_loop(url(server), self._bodies, CLIENTS, _WARM_UP_S)
+                return closed_loop(url(server), self._bodies, CLIENTS, _SECONDS)
+
+    def _unpacked(self, name: str) -> Path:
+        folder = self._folder / "unpacked" / name
+        if not folder.exists():
+            with unpacked(self._archives[name].path) as content:
+                shutil.copytree(content, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        return folder
+
+
+def layouts(cores: int) -> list[str]:
+    """Workers times threads of each: all that fill the cores once, and two workers that have all cores to themselves.
+
+    Those two hide from each other the time between two batches, if their runtime does not wait busily.
+    """
+    once = [f"{workers} x {cores // workers}" for workers in range(1, cores + 1) if cores % workers == 0]
+    return [*once, f"2 x {cores}"] if cores > 1 else once
+
+
+def _suggest(trial: optuna.Trial, cores: int) -> Tuned:
+    workers, threads = trial.suggest_categorical("layout", layouts(cores)).split(" x ")
+    return Tuned(
+        workers=int(workers),
+        threads=int(threads),
+        batch_size=trial.suggest_categorical("batch_size", _BATCHES),
+        max_batch_delay_ms=trial.suggest_categorical("delay_ms", _DELAYS_MS),
+    )
+
+
+def _own_copies(folder: Path) -> None:
+    """The files that settings change must not stay links to those of the unpacked archive."""
+    for path in (folder / name for name in (RECIPE_FILE, MODEL_CONFIG, DIGESTS_FILE)):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+
+
+def best(trials: list[optuna.trial.FrozenTrial], p99_ms: float) -> optuna.trial.FrozenTrial:
+    """The trial with the most pictures a second whose p99 is within the bound.
+
+    Raises:
+        UserError: none is.
+    """
+    within = [trial for trial in trials if trial.values and trial.values[1] <= p99_ms]
+    if not within:
+        fastest = min((trial.values[1] for trial in trials if trial.values), default=float("nan"))
+        raise UserError(
+            f"no setting keeps p99 below {p99_ms:.0f} ms with {CLIENTS} clients; the lowest was {fastest:.0f} ms"
+        )
+    return max(within, key=lambda trial: trial.values[0])
+
+
+def pareto_table(study: optuna.Study, p99_ms: float) -> Table:
+    """The settings that no other beats in both throughput and latency."""
+    table = Table(
+        Column("archive", no_wrap=True), "workers x threads", "batch", "delay, ms", "pictures/s", "p99, ms", ""
+    )
+    for trial in sorted(study.best_trials, key=lambda each: -each.values[0]):
+        rate, p99 = trial.values
+        setting = trial.params
+        table.add_row(
+            str(setting["archive"]), str(setting["layout"]), str(setting["batch_size"]), str(setting["delay_ms"]),
+            f"{rate:.1f}", f"{p99:.0f}", "within the bound" if p99 <= p99_ms else "",
+        )  # fmt: skip
+    return table
+
+
+def plot(study: optuna.Study, p99_ms: float, path: Path) -> None:
+    """All trials, throughput against p99."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    trials = [trial for trial in study.trials if trial.values]
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for name in sorted({trial.params["archive"] for trial in trials}):
+        own = [trial.values for trial in trials if trial.params["archive"] == name]
+        axes.plot([rate for rate, _ in own], [p99 for _, p99 in own], "o", label=name.partition(".")[0])
+    front = sorted(trial.values for trial in study.best_trials)
+    axes.plot([rate for rate, _ in front], [p99 for _, p99 in front], "k-", linewidth=1, label="Pareto front")
+    axes.axhline(p99_ms, color="grey", linestyle="--", linewidth=1)
+    axes.annotate("the bound", (0, p99_ms), xycoords=("axes fraction", "data"), va="bottom")
+    axes.set_yscale("log")
+    axes.set_xlabel(f"pictures a second with {CLIENTS} clients")
+    axes.set_ylabel("p99, ms")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, folder: Path) -> Overlay:
+    """Search, then write the winner as the model's overlay and into its archive.
+
+    Raises:
+        UserError: the model has no archives, or no setting is within the bound.
+    """
+    archives = [item for item in archives_of(model, store) if item.identity.model.precision in _FLOORS[floor]]
+    folder.mkdir(exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name=f"{model}, {floor} and better",
+        storage=JournalStorage(JournalFileBackend(str(folder / f"{model}.trials"))),
+        load_if_exists=True,
+        directions=["maximize", "minimize"],
+        sampler=optuna.samplers.TPESampler(seed=len(archives), multivariate=True),
+    )
+    before = sum(bool(trial.values) for trial in study.trials)
+    if before:
+        step(f"going on after {before} trials; remove {folder / model}.trials to begin anew")
+    with tempfile.TemporaryDirectory(prefix="tune-") as name:
+        tuner = Tuner(archives, study, Path(name), usable_cores())
+        tuner.enqueue_recipes()
+        with progress(f"trials of {model}", max(0, trials - before)) as advance:
+            while before < trials:
+                study.optimize(tuner.trial, n_trials=1)
+                before += 1
+                advance(1)
+    out.print(pareto_table(study, p99_ms))
+    plot(study, p99_ms, folder / f"{model}.png")
+    return _adopt(best(study.trials, p99_ms), archives, folder, p99_ms)
+
+
+def _adopt(winner: optuna.trial.FrozenTrial, archives: list[Archive], folder: Path, p99_ms: float) -> Overlay:
+    archive = next(item for item in archives if item.path.name == winner.params["archive"])
+    workers, threads = winner.params["layout"].split(" x ")
+    serving = Tuned(
+        workers=int(workers),
+        threads=int(threads),
+        batch_size=winner.params["batch_size"],
+        max_batch_delay_ms=winner.params["delay_ms"],
+    )
+    rate, p99 = winner.values
+    identity = archive.identity.model
+    overlay = Overlay(
+        model=identity.name,
+        runtime=identity.runtime,
+        precision=identity.precision,
+        serving=serving,
+        found=f"{rate:.1f} pictures/s, p99 {p99:.0f} ms with {CLIENTS} clients (bound: {p99_ms:.0f} ms), "
+        f"{time.strftime('%Y-%m-%d')}",
+    )
+    path = write_overlay(overlay, folder)
+    repack(archive, serving)
+    done(f"{path}: {archive.path.name}, {overlay.found}")
+    return overlay
+
+
+def main() -> None:
+    """Tune as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--p99-ms", type=float, default=400, help=f"the bound on p99 with {CLIENTS} clients")
+    parser.add_argument("--precision", choices=get_args(Precision), default="int8", help="the lowest to try")
+    parser.add_argument("--trials", type=int, default=24, help="in all, with those of earlier runs")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--output", type=Path, default=OVERLAYS)
+    given = parser.parse_args()
+    tune(given.model, given.store, given.p99_ms, given.precision, given.trials, given.output)
+
+
+if __name__ == "__main__":
+    run(main)

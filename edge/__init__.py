@@ -1,0 +1,1 @@
+"""The same model in other languages and on other machines."""

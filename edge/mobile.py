@@ -1,0 +1,264 @@
+"""A model for phones: ExecuTorch programs (`.pte`), run here in ExecuTorch's own runtime: `make mobile`.
+
+PyTorch Mobile is gone from current torch; ExecuTorch is its successor. Each program takes float32 [1,3,H,W],
+normalised, and gives logits [1,classes].
+"""
+
+import argparse
+import contextlib
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import torch
+from classifier.identity import UNTRAINED
+from classifier.pipeline import Classifier
+from classifier.preprocess import normalize
+from classifier.recipe import Recipe
+from classifier.runtimes import Forward
+from classifier.runtimes.eager import load_module
+from numpy.typing import NDArray
+from rich.table import Table
+from torch import Tensor, nn
+
+from edge.bundle import write_facts
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
+from scripts.building.exports.program import quiet
+from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, view_pixels
+from scripts.console import UserError, done, out, progress, run
+
+_TIMED: Final = 20  # forward passes
+_AGREEMENT: Final = {"float32": 1.0, "float16": 0.995, "int8": 0.97}  # share of pictures with the reference's top-1
+_ROUNDING: Final = 1e-4  # of a float32 program's logits
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """One `.pte` file and how it did here."""
+
+    path: Path
+    measured: "Measured | None"  # None: its backend runs on phones only
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """How a program compares with the float32 eager archive, in ExecuTorch's runtime on this machine."""
+
+    agreement: float  # share of the pictures with the same top-1
+    max_abs_logit: float
+    milliseconds: float  # one forward pass
+
+
+class Makers:
+    """How to make each program of one loaded float32 eager archive; the names are `<backend>-<precision>`."""
+
+    def __init__(self, classifier: Classifier, calibration: Callable[[], NDArray[np.uint8]]) -> None:
+        """Load the plain module.
+
+        Args:
+            classifier: of the archive.
+            calibration: gives the pictures, uint8 [N,H,W,3], on which int8 chooses its scales.
+        """
+        side = classifier.recipe.input.crop
+        self._recipe = classifier.recipe
+        self._calibration = calibration
+        self._module = load_module(classifier.recipe.architecture, classifier.source.path)
+        self._example = (torch.zeros(1, 3, side, side),)
+
+    def all(self) -> dict[str, Callable[[], bytes]]:
+        """Every program that can be made."""
+        return {
+            "xnnpack-float32": lambda: self._xnnpack(self._module),
+            "xnnpack-int8": lambda: self._xnnpack(self._quantized()),
+            "coreml-float16": self._core_ml,
+            "vulkan-float32": self._vulkan,
+        }
+
+    def _xnnpack(self, module: nn.Module) -> bytes:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+        return self._lower(module, XnnpackPartitioner())
+
+    def _core_ml(self) -> bytes:
+        from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+        return self._lower(self._module, CoreMLPartitioner())  # its weights are float16, as Apple's chips compute
+
+    def _vulkan(self) -> bytes:
+        from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+
+        return self._lower(self._module, VulkanPartitioner())
+
+    def _lower(self, module: nn.Module, partitioner: Any) -> bytes:
+        """An ExecuTorch program: what the backend cannot compute stays with ExecuTorch's portable operators."""
+        from executorch.exir import to_edge_transform_and_lower
+
+        program = torch.export.export(module, self._example, strict=True)
+        return bytes(to_edge_transform_and_lower(program, partitioner=[partitioner]).to_executorch().buffer)
+
+    def _quantized(self) -> nn.Module:
+        """The module in int8: weights by channel, activations by tensor, scales from the calibration pictures."""
+        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+            XNNPACKQuantizer,
+            get_symmetric_quantization_config,
+        )
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantizer import get_module_name_filter
+
+        kept = [get_module_name_filter(name) for name in self._kept_in_float32()]
+        quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+        quantizer.set_filter_function(lambda node: not any(inside(node) for inside in kept))
+        prepared = prepare_pt2e(torch.export.export(self._module, self._example, strict=True).module(), quantizer)
+        for item in self._calibration():
+            prepared(tensor(item, self._recipe))
+        converted: nn.Module = convert_pt2e(prepared)
+        return converted
+
+    def _kept_in_float32(self) -> list[str]:
+        names = self._recipe.mobile.float32_layers
+        if unknown := set(names) - {name for name, _ in self._module.named_modules()}:
+            raise UserError(
+                f"{self._recipe.name} has no {', '.join(sorted(unknown))}, which mobile.float32_layers names"
+            )
+        return names
+
+
+def tensor(pixels: NDArray[np.uint8], recipe: Recipe) -> Tensor:
+    """One picture uint8 [H,W,3] as a program takes it: float32 [1,3,H,W], normalised, contiguous."""
+    return normalize(torch.from_numpy(pixels[None]), recipe.input.normalization).contiguous()
+
+
+def load_program(path: Path, recipe: Recipe) -> Forward | None:
+    """A program in ExecuTorch's runtime: pixels uint8 [N,H,W,3] to logits float32 [N,classes].
+
+    Returns:
+        Nothing when this machine has not the backend that the file's name says, `…-<backend>-<precision>.pte`.
+    """
+    with quiet():  # it calls itself experimental
+        from executorch.runtime import Runtime
+
+        runtime = Runtime.get()
+        backend = path.stem.split("-")[-2]
+        if f"{backend}backend" not in map(str.lower, runtime.backend_registry.registered_backend_names):
+            return None
+        method = runtime.load_program(path).load_method("forward")
+    if method is None:
+        raise UserError(f"{path} has no method `forward`; write it again with `make mobile`")
+
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # copied, because the runtime writes the next answer to the same memory
+        return np.concatenate([method.execute([tensor(item, recipe)])[0].numpy().copy() for item in pixels])
+
+    return forward
+
+
+def measure(forward: Forward, classifier: Classifier, pixels: NDArray[np.uint8]) -> Measured:
+    """Compare a program with the archive's own answers on pixels uint8 [N,H,W,3]."""
+    logits, expected = forward(pixels), classifier.logits(pixels)
+    timed = pixels[:_TIMED]
+    begin = time.perf_counter()
+    forward(timed)
+    return Measured(
+        agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
+        max_abs_logit=float(np.abs(logits - expected).max()),
+        milliseconds=(time.perf_counter() - begin) / len(timed) * 1e3,
+    )
+
+
+def refuse_unlike(name: str, measured: Measured, precision: str) -> None:
+    """Hold a program to the reference.
+
+    Raises:
+        UserError: it is another model by its answers.
+    """
+    needed = _AGREEMENT[precision]
+    if measured.agreement < needed:
+        hint = "; name blocks that stay in float32 in the recipe, `mobile.float32_layers`" * (precision == "int8")
+        raise UserError(f"{name} has the reference's top-1 on {measured.agreement:.1%}, needed are {needed:.1%}{hint}")
+    if precision == "float32" and not measured.max_abs_logit <= _ROUNDING:
+        raise UserError(f"{name}'s logits differ by {measured.max_abs_logit:.1e}, allowed is {_ROUNDING:.0e}")
+
+
+def write_programs(
+    model: str, store: Path, folder: Path, golden: Path | None = None, calibration: Path | None = None
+) -> list[Program]:
+    """Write every program that can be made here, with constants, labels and golden vectors beside them.
+
+    Args:
+        model: whose float32 eager archive is in the store.
+        store: of archives.
+        folder: to write into.
+        golden: folder of pictures to hold the programs to; default: views of the labelled photographs.
+        calibration: folder of pictures for int8's scales; default: views of the golden set.
+
+    Raises:
+        UserError: the archive is missing, or a program's answers are not the model's; nothing of it is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    with loaded(find_archive(f"{model}-eager", store).path) as classifier:
+        recipe = classifier.recipe
+        makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
+        pixels = view_pixels(recipe.input) if golden is None else golden_pixels(golden_set(golden), recipe)
+        with progress(f"programs of {model}", len(makers)) as advance:
+            for name, make in makers.items():
+                path = folder / f"{model}-{name}.pte"
+                # coremltools draws progress bars of its own
+                with quiet(), contextlib.redirect_stderr(io.StringIO()):
+                    path.write_bytes(make())
+                try:
+                    found.append(_checked(path, classifier, pixels))
+                except BaseException:
+                    path.unlink()
+                    raise
+                advance(1)
+        write_facts(classifier, folder)
+    return found
+
+
+def _checked(path: Path, classifier: Classifier, pixels: NDArray[np.uint8]) -> Program:
+    forward = load_program(path, classifier.recipe)
+    if forward is None:
+        return Program(path=path, measured=None)
+    measured = measure(forward, classifier, pixels)
+    if classifier.identity.model.weights != UNTRAINED:  # noise has near ties everywhere
+        refuse_unlike(path.name, measured, path.stem.rpartition("-")[2])
+    return Program(path=path, measured=measured)
+
+
+def table(programs: list[Program]) -> Table:
+    """What was written, and how it did in ExecuTorch's runtime on this machine."""
+    shown = Table("program", "MB", "same top-1", "max |Δlogit|", "ms a picture here")
+    for item in programs:
+        size = f"{item.path.stat().st_size / 1e6:.1f}"
+        if item.measured is None:
+            shown.add_row(item.path.name, size, "not run: its backend", "is on phones only", "")
+        else:
+            ran = item.measured
+            shown.add_row(
+                item.path.name, size, f"{ran.agreement:.1%}", f"{ran.max_abs_logit:.1e}", f"{ran.milliseconds:.1f}"
+            )
+    return shown
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m edge.mobile", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--golden", type=Path, help="folder of pictures to compare on; default: scikit-image's")
+    parser.add_argument(
+        "--calibration", type=Path, help="folder of pictures for int8's scales; default: the golden set"
+    )
+    given = parser.parse_args()
+    written = write_programs(given.model, given.store, given.output, given.golden, given.calibration)
+    out.print(table(written), soft_wrap=False)
+    done(f"{given.output}")
+
+
+if __name__ == "__main__":
+    run(main)

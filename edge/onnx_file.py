@@ -1,0 +1,72 @@
+"""The ONNX file of a model, checked, printed and run: `make onnx`."""
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx.printer
+
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
+from scripts.building.golden import golden_pixels, golden_set
+from scripts.console import UserError, done, run, step
+
+_ROUNDING: Final = 1e-4  # between ONNX Runtime and the float32 eager reference
+
+
+def write_onnx(model: str, store: Path, folder: Path) -> tuple[Path, Path, float]:
+    """Copy the ONNX file out of its archive, and print its graph beside it, when it is valid and computes the same.
+
+    Returns:
+        The file, the printed graph, and the largest difference of any logit from the eager archive's.
+
+    Raises:
+        UserError: an archive is missing, the file is not valid ONNX, or it differs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, printed = folder / f"{model}.onnx", folder / f"{model}.onnx.txt"
+    with loaded(find_archive(f"{model}-onnxruntime", store).path) as exported:
+        pixels = golden_pixels(golden_set(), exported.recipe)
+        logits = exported.logits(pixels)
+        with loaded(find_archive(f"{model}-eager", store).path) as eager:
+            difference = float(np.abs(logits - eager.logits(pixels)).max())
+        if not difference <= _ROUNDING:
+            raise UserError(
+                f"{path.name}: logits differ by {difference:.1e} from the eager archive's; build both again"
+            )
+        try:
+            onnx.checker.check_model(exported.source.path, full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise UserError(f"{path.name} is not valid ONNX: {error}") from error
+        shutil.copy(exported.source.path, path)
+    printed.write_text(printed_graph(onnx.load(path)))
+    return path, printed, difference
+
+
+def printed_graph(model: onnx.ModelProto) -> str:
+    """A model's graph as text, a line an operation, without the numbers of its weights."""
+    for weight in model.graph.initializer:
+        weight.ClearField("raw_data")
+        weight.ClearField("float_data")
+    return onnx.printer.to_text(model)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m edge.onnx_file", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--output", type=Path, default=Path("onnx"), help="folder to write into")
+    arguments = parser.parse_args()
+    path, printed, difference = write_onnx(arguments.model, arguments.store, arguments.output)
+    model = onnx.load(path, load_external_data=False)
+    (opset,) = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
+    step(f"{len(model.graph.node)} operations of opset {opset}, uint8 [N,H,W,3] to logits; the graph: {printed}")
+    done(f"{path} ({path.stat().st_size / 1e6:.0f} MB), valid, max |Δlogit| {difference:.1e} in ONNX Runtime")
+
+
+if __name__ == "__main__":
+    run(main)

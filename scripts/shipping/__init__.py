@@ -1,0 +1,1 @@
+"""Container images, manifests and the description of the API."""

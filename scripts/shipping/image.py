@@ -1,0 +1,158 @@
+"""Build the container image: `make image`, with docker, podman or buildah, whichever is there."""
+
+import argparse
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from scripts.archives.store import find_archive, sbom_of, signature_of
+from scripts.console import UserError, done, run, step
+
+NAME: Final = "torchserve-image-classifier"
+CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, whose torch has no CUDA in it
+
+_ROOT: Final = Path(__file__).parents[2]
+# What runs in a container, and nothing that builds, measures or harms a server.
+_APP: Final = (
+    "handlers/classifier",
+    *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py")),
+    *(f"scripts/{name}" for name in ("archives", "admission", "torchserve", "serving")),
+)
+_EXTRAS: Final = ("serve", "onnxruntime", "openvino", "explain")  # of the project's dependencies
+_ENGINES: Final = {
+    "docker": ("docker", "build"),
+    "podman": ("podman", "build", "--format", "docker"),  # HEALTHCHECK is docker's
+    "buildah": ("buildah", "build", "--format", "docker"),
+}
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def version() -> str:
+    """The project's."""
+    return str(_project()["version"])
+
+
+def requirements() -> list[str]:
+    """What the programs in the image import, and what workers of every runtime do."""
+    project = _project()
+    extras = [item for extra in _EXTRAS for item in project["optional-dependencies"][extra]]
+    return sorted({*project["dependencies"], *extras})
+
+
+def tag(gpu: bool) -> str:
+    """The image's name and tag."""
+    return f"{NAME}:{version()}{'-gpu' if gpu else ''}"
+
+
+def write_context(folder: Path, archives: Sequence[Path]) -> None:
+    """Put together what the Dockerfile copies, and nothing else of the checkout.
+
+    Args:
+        folder: to write into.
+        archives: to bake in.
+    """
+    docker = _ROOT / "docker"
+    for name in ("Dockerfile", "config.properties"):
+        shutil.copy(docker / name, folder)
+    shutil.copytree(docker / "bin", folder / "bin")
+    (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n")
+    for name in _APP:
+        _copy(_ROOT / name, folder / "app" / name.removeprefix("handlers/"))
+    (folder / "archives").mkdir()
+    for archive in archives:
+        for path in (archive, signature_of(archive), sbom_of(archive)):
+            if path.exists():
+                _copy(path, folder / "archives" / path.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+def build_arguments(gpu: bool, torch_index: str | None) -> dict[str, str]:
+    """What the Dockerfile is told."""
+    index = torch_index if torch_index is not None else "" if gpu else CPU_INDEX
+    return {"VERSION": version(), "REVISION": _revision(), "TORCH_INDEX": index}
+
+
+def _revision() -> str:
+    result = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def engine() -> tuple[str, ...]:
+    """The command that builds images here.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name, command in _ENGINES.items():
+        if shutil.which(name) and _works(name):
+            return command
+    raise UserError(f"none of {', '.join(_ENGINES)} works here; install or start one to build images")
+
+
+def _works(name: str) -> bool:
+    """Whether an engine is more than a client: docker's asks a daemon, which may not run."""
+    question = [name, "version", "--format", "{{.Server.Version}}"] if name == "docker" else [name, "--version"]
+    return subprocess.run(question, capture_output=True, check=False).returncode == 0
+
+
+def build(archives: Sequence[Path], gpu: bool, torch_index: str | None) -> str:
+    """Build the image; returns its name and tag.
+
+    Raises:
+        UserError: there is no engine, or it failed.
+    """
+    name = tag(gpu)
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        write_context(Path(folder), archives)
+        arguments = [f"--build-arg={key}={value}" for key, value in build_arguments(gpu, torch_index).items()]
+        step(f"building {name}")
+        if subprocess.run([*engine(), "--tag", name, *arguments, folder], check=False).returncode:
+            raise UserError(f"{name} could not be built; see above")
+    return name
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.shipping.image", description=__doc__)
+    parser.add_argument(
+        "--archives", default="", help="to bake in, separated by spaces; without any, mount them at /models"
+    )
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument("--gpu", action="store_true", help="with CUDA")
+    parser.add_argument(
+        "--torch-index", help=f"where torch comes from besides PyPI; default: {CPU_INDEX}, none with --gpu"
+    )
+    parser.add_argument("--context", type=Path, help="write the build context into this folder, and build nothing")
+    given = parser.parse_args()
+    archives = [find_archive(name, given.store).path for name in given.archives.split()]
+    if given.context:
+        given.context.mkdir(parents=True)
+        write_context(given.context, archives)
+        return
+    name = build(archives, given.gpu, given.torch_index)
+    done(f"{name}; docker/README.md says how to run it")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,307 @@
+"""The HTTP contract as an OpenAPI 3.1 description, made from the types, limits and problems that answer requests.
+
+TorchServe describes itself at `OPTIONS /`, but knows nothing of what goes in and comes out.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from classifier.decode import FORMATS
+from classifier.explain import METHODS
+from classifier.identity import Model
+from classifier.labels import load_labels
+from classifier.problems import DETAIL_LENGTH, MEDIA_TYPE, NotSupported, Problem
+from classifier.rank import Prediction
+from classifier.recipe import VERSION_PATTERN, Recipe, read_recipe
+from classifier.service import DEFAULT_TOP_K, JSON, PICTURE_FIELDS, Instances
+from classifier.v2 import OUTPUTS, InferOutput, InferRequest
+from msgspec import Meta
+from PIL import Image
+
+from scripts.console import done, run
+from scripts.torchserve.config import addresses, read_config
+
+PAGE: Final = Path("docs/openapi.json")
+RECIPES: Final = Path("recipes")
+
+Schema = dict[str, Any]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+# What the front end answers by itself, before and instead of a worker. Found by asking it: docs/requests.md.
+FRONT_END: Final = {
+    400: "the bytes are no HTTP request, or its head has a line of more than 4, or headers of more than 8 kB",
+    403: "the path has a broken percent escape",
+    404: "no such path, model or version",
+    500: "a form that it cannot read; or the worker ended, and another one starts",
+    503: "no worker, or its queue is full",
+    507: "out of memory",
+}
+_TOO_LARGE: Final = "TorchServe itself, without a body: a request over max_request_size."
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What the model sees in one picture."""
+
+    class_: str = msgspec.field(name="class")
+    probability: _Share
+    predictions: Annotated[list[Prediction], Meta(min_length=1)]
+    model: Model
+
+
+class InstanceAnswer(msgspec.Struct, kw_only=True):
+    """The same for one of several pictures."""
+
+    class_: str = msgspec.field(name="class")
+    probability: _Share
+    predictions: Annotated[list[Prediction], Meta(min_length=1)]
+
+
+class Region(msgspec.Struct):
+    """The part of the upright picture that the model saw, in its pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class ExplanationAnswer(msgspec.Struct, kw_only=True):
+    """Where in a picture the evidence for a class is: `heatmap` covers `region`, in rows from the top."""
+
+    class_: str = msgspec.field(name="class")
+    probability: _Share
+    method: str
+    region: Region
+    heatmap: list[list[_Share]]
+    model: Model
+
+
+class InferResponse(msgspec.Struct, kw_only=True):
+    """Tensors with a row for each picture; what is wrong with one stands in the tensor `problem`."""
+
+    model_name: str
+    model_version: str
+    parameters: dict[str, str]
+    outputs: list[InferOutput]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class FrontEndError(msgspec.Struct, kw_only=True):
+    """What TorchServe's front end answers by itself."""
+
+    code: int
+    type: str
+    message: str
+
+
+class Ping(msgspec.Struct):
+    """Whether anybody answers. Not whether a model is ready."""
+
+    status: str
+
+
+def description(recipes: Sequence[Recipe], folder: Path = RECIPES) -> Schema:
+    """The OpenAPI description of a TorchServe with these models.
+
+    Args:
+        recipes: of the models. Their limits are the described ones; where they differ, the largest.
+        folder: of the recipes, which their label files are relative to.
+    """
+    classes = max(len(load_labels(recipe.labels, folder)) for recipe in recipes)
+    pictures = max(recipe.serving.max_instances for recipe in recipes)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Image classifier on TorchServe",
+            "version": "1",
+            "description": "The contract of the inference port. Compare a problem's `code`; never its text.",
+        },
+        "servers": [{"url": addresses(read_config()).inference}],
+        "paths": _paths([recipe.name for recipe in recipes], classes),
+        "components": {"schemas": _schemas(pictures, classes), "responses": _errors()},
+    }
+
+
+# ---- schemas
+
+
+def _schemas(pictures: int, classes: int) -> dict[str, Schema]:
+    types = [Answer, InstanceAnswer, ExplanationAnswer, InferResponse, FrontEndError, Ping, Instances, InferRequest]
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    found: dict[str, Schema] = dict(schemas)
+    for schema in found.values():
+        schema.pop("title", None)
+    found["Problem"] = _problem(Problem.__subclasses__())
+    found["InstancesAnswer"] = _object(
+        instances={"type": "array", "minItems": 1, "items": {"oneOf": [_ref("InstanceAnswer"), _ref("Problem")]}},
+        model=_ref("Model"),
+    )
+    _limit(found["Instances"]["properties"]["instances"], pictures)
+    tensor = found["InferInput"]["properties"]
+    _limit(tensor["data"], pictures)
+    tensor["data"]["items"] = found["Instance"]["properties"]["b64"] = {"type": "string", "contentEncoding": "base64"}
+    tensor["shape"] |= {"minItems": 1, "maxItems": 2}
+    found["InferRequest"]["properties"]["inputs"] |= {"minItems": 1, "maxItems": 1}
+    found["InferRequest"]["properties"]["parameters"]["properties"] = {"top_k": _top_k(classes)}
+    found["RequestedOutput"]["properties"]["name"]["enum"] = list(OUTPUTS)
+    return found
+
+
+def _limit(schema: Schema, pictures: int) -> None:
+    schema |= {"minItems": 1, "maxItems": pictures}
+
+
+def _problem(kinds: Iterable[type[Problem]]) -> Schema:
+    kinds = sorted(kinds, key=lambda kind: (kind.status, kind.code))
+    return _object(
+        type={"type": "string", "format": "uri"},
+        title={"type": "string"},
+        status={"enum": sorted({kind.status for kind in kinds})},
+        code={"enum": [kind.code for kind in kinds]},
+        detail={"type": "string", "maxLength": DETAIL_LENGTH},
+    )
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _top_k(classes: int) -> Schema:
+    return {"type": "integer", "minimum": 1, "maximum": classes, "default": min(DEFAULT_TOP_K, classes)}
+
+
+# ---- paths
+
+
+def _paths(models: list[str], classes: int) -> Schema:
+    model = _parameter("model_name", "path", {"type": "string", "enum": models})
+    version = _parameter(
+        "model_version", "path", {"type": "string", "pattern": VERSION_PATTERN.pattern.replace(r"\Z", "$")}
+    )
+    top_k = _parameter("X-Top-K", "header", _top_k(classes))
+    why = [
+        _parameter("X-Target", "header", {"type": "string"}, "The class to explain, by id or index."),
+        _parameter("X-Method", "header", {"type": "string", "enum": list(METHODS)}),
+    ]
+    pictures, picture = _bodies(), _bodies(several=False)
+    answers, explanation = {JSON: _any("Answer", "InstancesAnswer")}, {JSON: _any("ExplanationAnswer"), **_png()}
+    tensors = {"required": True, "content": {JSON: {"schema": _ref("InferRequest")}}}
+    several = {"required": True, "content": {JSON: {"schema": _ref("Instances")}}}
+
+    def ask(name: str, what: str, parameters: list[Schema], body: Schema, content: Schema, **more: Any) -> Schema:
+        operation = {"operationId": name, "summary": what, "parameters": [model, *parameters], "requestBody": body}
+        return {"post": operation | {"responses": _responses(content, **more)}}
+
+    predict, explain = "Classify pictures.", "Which parts of a picture speak for a class."
+    query = _parameter("top_k", "query", _top_k(classes))
+    return {
+        "/ping": {"get": {"operationId": "ping", "responses": {"200": _response("alive", {JSON: _any("Ping")})}}},
+        "/predictions/{model_name}": ask("predict", predict, [top_k], pictures, answers),
+        "/predictions/{model_name}/{model_version}": ask(
+            "predictVersion", predict, [version, top_k], pictures, answers
+        ),
+        "/models/{model_name}/invoke": ask("invoke", predict, [query], pictures, answers),
+        "/v1/models/{model_name}:predict": ask("predictV1", predict, [top_k], several, {JSON: _any("InstancesAnswer")}),
+        "/v2/models/{model_name}/infer": ask("infer", predict, [], tensors, {JSON: _any("InferResponse")}),
+        "/explanations/{model_name}": ask("explain", explain, why, picture, explanation, explains=True),
+        "/explanations/{model_name}/{model_version}": ask(
+            "explainVersion", explain, [version, *why], picture, explanation, explains=True
+        ),
+    }
+
+
+def _parameter(name: str, place: str, schema: Schema, what: str = "") -> Schema:
+    described = {"description": what} if what else {}
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, **described}
+
+
+def _bodies(*, several: bool = True) -> Schema:
+    """A picture as the body or in a form, or pictures in JSON.
+
+    That a form's fields may be parameters is said in words only: what is said twice, in a field and in the header or
+    the query, has no place in a schema.
+    """
+    binary = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "description": "Parameters may be fields too: `top_k`, `target`, `method`. A field wins.",
+        "properties": dict.fromkeys(PICTURE_FIELDS, binary),
+        "oneOf": [{"required": [field]} for field in PICTURE_FIELDS],
+    }
+    Image.init()
+    types = [Image.MIME[name] for name in FORMATS]
+    content: Schema = {name: {"schema": binary} for name in [*types, "application/octet-stream"]}
+    content["multipart/form-data"] = {"schema": form}
+    one = {"properties": {"instances": {"maxItems": 1}}}
+    content[JSON] = {"schema": _ref("Instances") if several else {"allOf": [_ref("Instances"), one]}}
+    return {"required": True, "content": content}
+
+
+def _any(*names: str) -> Schema:
+    return {"schema": _ref(names[0]) if len(names) == 1 else {"oneOf": [_ref(name) for name in names]}}
+
+
+def _png() -> Schema:
+    return {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+
+
+def _responses(content: Schema, *, explains: bool = False) -> Schema:
+    """The answer, or what can come back instead of it."""
+    errors = {
+        str(status): {"$ref": f"#/components/responses/Error{status}"}
+        for status in _statuses()
+        if explains or status != NotSupported.status
+    }
+    return {"200": _response("the answer", content)} | errors
+
+
+def _statuses() -> list[int]:
+    return sorted({kind.status for kind in Problem.__subclasses__()} | FRONT_END.keys())
+
+
+def _errors() -> Schema:
+    """For each status the handler's problems, and what the front end says by itself."""
+    responses = {}
+    for status in _statuses():
+        own = [kind for kind in Problem.__subclasses__() if kind.status == status]
+        said = [f"`{kind.code}`: {(kind.__doc__ or '').splitlines()[0]}" for kind in own]
+        bodies: Schema = {MEDIA_TYPE: {"schema": {"allOf": [_ref("Problem"), _only(status, own)]}}} if own else {}
+        if status in FRONT_END:
+            said.append(f"TorchServe itself: {FRONT_END[status]}.")
+            bodies[JSON] = _any("FrontEndError")
+        responses[f"Error{status}"] = _response(" ".join([*said, *([_TOO_LARGE] if status == 413 else [])]), bodies)
+    return responses
+
+
+def _only(status: int, kinds: list[type[Problem]]) -> Schema:
+    return {"properties": {"status": {"const": status}, "code": {"enum": [kind.code for kind in kinds]}}}
+
+
+def _response(what: str, content: Schema) -> Schema:
+    ids = {"x-request-id": {"schema": {"type": "string", "format": "uuid"}, "description": "as in the server's logs"}}
+    return {"description": what, "headers": ids, "content": content}
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.shipping.openapi", description=__doc__)
+    parser.add_argument("--recipes", type=Path, default=RECIPES, help="folder")
+    parser.add_argument("--output", type=Path, default=PAGE)
+    arguments = parser.parse_args()
+    recipes = [read_recipe(path) for path in sorted(arguments.recipes.glob("*.yaml"))]
+    arguments.output.write_text(
+        json.dumps(description(recipes, arguments.recipes), indent=1, ensure_ascii=False) + "\n"
+    )
+    done(f"{arguments.output}: {', '.join(recipe.name for recipe in recipes)}")
+
+
+if __name__ == "__main__":
+    run(main)

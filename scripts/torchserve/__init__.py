@@ -1,0 +1,1 @@
+"""TorchServe itself: its processes, ports, messages, settings and log. No other folder knows them."""

@@ -1,0 +1,268 @@
+"""A client of TorchServe's REST APIs. gRPC: grpc_client.py."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from scripts.torchserve.config import Addresses
+from scripts.torchserve.tokens import REFUSED, Api, Tokens
+
+_CONNECT_TIMEOUT_S: Final = 5
+_LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
+_POLL_S: Final = 0.1
+
+
+class RequestFailedError(Exception):
+    """The server answered with an error, or not at all. `status` is 0 when there was no answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version of a model and its workers."""
+
+    name: str
+    version: str
+    archive: str
+    workers: list[str]  # the status of each
+    min_workers: int
+    pids: list[int] = []  # of the workers' processes
+
+    @property
+    def ready(self) -> bool:
+        """All the workers that it should have are READY."""
+        return len(self.workers) >= self.min_workers > 0 and set(self.workers) == {"READY"}
+
+
+class Client:
+    """One server's REST APIs. Retries a refused connection only: nothing is ever sent twice."""
+
+    def __init__(
+        self, addresses: Addresses, timeout_s: float = 130, connect_retries: int = 3, key_file: Path | None = None
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            addresses: of the server.
+            timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts.
+            connect_retries: how often to try again when a connection is refused.
+            key_file: where TorchServe writes its tokens, if it asks for them; the environment may have others.
+        """
+        self.addresses = addresses
+        self.tokens = Tokens(key_file)
+        self._timeouts = (_CONNECT_TIMEOUT_S, timeout_s)
+        self._session = requests.Session()
+        self._session.trust_env = False  # the server is on this machine or in the cluster, never behind a proxy
+        retry = Retry(
+            total=None, connect=connect_retries, read=False, redirect=0, status=0, other=0, backoff_factor=0.2
+        )
+        self._session.mount("http://", HTTPAdapter(max_retries=retry))
+
+    # ---- inference
+
+    def ping(self) -> dict[str, Any]:
+        """TorchServe's own health. It says Healthy without a single worker: ask `ModelVersion.ready` for the truth."""
+        content: dict[str, Any] = self._ask("GET", f"{self.addresses.inference}/ping")
+        return content
+
+    def predict(
+        self,
+        image: bytes,
+        model: str,
+        version: str | None = None,
+        top_k: int | None = None,
+        content_type: str | None = None,
+    ) -> dict[str, Any]:
+        """Classify one picture: the answer as the contract has it.
+
+        Args:
+            image: the bytes of a file, or any other body that the contract has.
+            model: its name.
+            version: of it; the default version without one.
+            top_k: how many classes to return.
+            content_type: what to say of the body; nothing without one.
+
+        Raises:
+            RequestFailedError: with the status and code of the contract.
+        """
+        # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
+        headers = {} if top_k is None else {"X-Top-K": str(top_k)}
+        if content_type:
+            headers["Content-Type"] = content_type
+        url = _path(self.addresses.inference, "predictions", model, version)
+        content: dict[str, Any] = self._ask("POST", url, data=image, headers=headers)
+        return content
+
+    # ---- management
+
+    def versions(self, model: str | None = None) -> list[ModelVersion]:
+        """The registered versions of one model or of all."""
+        names = [model] if model else self._names()
+        return [version for name in names for version in self._describe(name, "all")]
+
+    def version(self, model: str, version: str) -> ModelVersion:
+        """One registered version."""
+        return self._describe(model, version)[0]
+
+    def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """What the model says of itself, through a worker: identity, classes, accepted pictures."""
+        url = _path(self.addresses.management, "models", model, version)
+        described = self._ask("GET", url, params={"customized": "true"})
+        content: dict[str, Any] = described[0]
+        return content
+
+    def register(self, archive: str) -> str:
+        """Register an archive of the model store with the workers that it asks for, and wait until they are READY.
+
+        Raises:
+            RequestFailedError: the server refused it, or a worker could not load it.
+        """
+        parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
+        timeouts = (_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S)
+        answer = self._ask("POST", f"{self.addresses.management}/models", params=parameters, timeout=timeouts)
+        return str(answer["status"])
+
+    def scale(self, model: str, workers: int, version: str | None = None) -> str:
+        """Set the number of workers, and wait until all of them are READY."""
+        url = _path(self.addresses.management, "models", model, version)
+        parameters = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
+        return str(self._ask("PUT", url, params=parameters)["status"])
+
+    def set_default(self, model: str, version: str) -> str:
+        """Make a version the one that answers when a request names none."""
+        url = _path(self.addresses.management, "models", model, version, "set-default")
+        return str(self._ask("PUT", url)["status"])
+
+    def unregister(self, model: str, version: str | None = None) -> str:
+        """Take a version away; without one, the default version."""
+        return str(self._ask("DELETE", _path(self.addresses.management, "models", model, version))["status"])
+
+    def wait_ready(
+        self, expected: list[tuple[str, str]], deadline_s: float, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until all workers of these (model, version) are READY; `check` is called in between and may raise.
+
+        Raises:
+            TimeoutError: they are not, in time.
+            RequestFailedError: the server refuses the environment's token.
+        """
+        deadline = time.monotonic() + deadline_s
+        waiting = list(expected)
+        while True:
+            check()
+            waiting = [(model, version) for model, version in waiting if not self._is_ready(model, version)]
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                names = ", ".join(f"{model} {version}" for model, version in waiting)
+                raise TimeoutError(f"{names}: no READY worker after {deadline_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    def renew_token(self, api: Api) -> None:
+        """Have the server make a new token for an API and write it to its key file. The old one ends now."""
+        url, headers = f"{self.addresses.management}/token", self.tokens.renewal_headers()
+        self._send("GET", url, params={"type": api}, headers=headers)
+
+    # ---- metrics
+
+    def metrics(self) -> str:
+        """The metrics page, in Prometheus' text format."""
+        return self._send("GET", f"{self.addresses.metrics}/metrics").text
+
+    # ---- how
+
+    def _is_ready(self, model: str, version: str) -> bool:
+        try:
+            return self.version(model, version).ready
+        except RequestFailedError as error:
+            if error.code == REFUSED and self.tokens.explicit("management"):
+                raise  # time will not mend it, as it does a key file that is not written yet
+            return False
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        following: str | None = "0"
+        while following is not None:
+            page = self._ask("GET", f"{self.addresses.management}/models", params={"next_page_token": following})
+            names += [model["modelName"] for model in page["models"]]
+            following = page.get("nextPageToken")
+        return names
+
+    def _describe(self, model: str, version: str) -> list[ModelVersion]:
+        return [
+            ModelVersion(
+                name=entry["modelName"],
+                version=entry["modelVersion"],
+                archive=entry["modelUrl"],
+                workers=[worker["status"] for worker in entry["workers"]],
+                min_workers=entry["minWorkers"],
+                pids=[worker["pid"] for worker in entry["workers"] if "pid" in worker],
+            )
+            for entry in self._ask("GET", _path(self.addresses.management, "models", model, version))
+        ]
+
+    def _ask(self, method: str, url: str, **options: Any) -> Any:
+        response = self._send(method, url, **options)
+        try:
+            return response.json()
+        except requests.JSONDecodeError as error:
+            raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
+
+    def _api(self, url: str) -> Api:
+        return "management" if url.startswith(self.addresses.management) else "inference"
+
+    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+        options = {"timeout": self._timeouts} | options
+        api = self._api(url)
+        options["headers"] = self.tokens.headers(api) | options.get("headers", {})
+        try:
+            response = self._session.request(method, url, **options)
+        except requests.ConnectTimeout as error:
+            raise RequestFailedError(0, "unreachable", f"no connection to {url} in {_CONNECT_TIMEOUT_S} s") from error
+        except requests.Timeout as error:
+            raise RequestFailedError(0, "timeout", f"{url} did not answer within {self._timeouts[1]:.0f} s") from error
+        except requests.ConnectionError as error:
+            raise RequestFailedError(
+                0, "unreachable", f"nothing answers at {url}; is the server running? (make serve, make status)"
+            ) from error
+        except requests.RequestException as error:
+            raise RequestFailedError(0, "broken", f"the answer of {url} broke off: {error}") from error
+        if response.ok:
+            return response
+        failure = _failure(response)
+        if failure.code == REFUSED:
+            raise RequestFailedError(failure.status, REFUSED, self.tokens.refusal(api))
+        raise failure
+
+
+def _failure(response: requests.Response) -> RequestFailedError:
+    """An error answer as an exception, JSON or not."""
+    try:
+        return failure_of(response.status_code, response.json())
+    except requests.JSONDecodeError:
+        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (no JSON)")
+
+
+def failure_of(status: int, content: Any) -> RequestFailedError:
+    """An error answer as an exception: the handler's problem, or the front end's own object."""
+    fields = content if isinstance(content, dict) else {}
+    if "detail" in fields:
+        return RequestFailedError(
+            status, str(fields.get("code", "")), f"{fields['detail']} ({status} {fields.get('code')})"
+        )
+    code = str(fields.get("type", ""))
+    return RequestFailedError(status, code, f"{fields.get('message', content)} ({status} {code})")
+
+
+def _path(base: str, *parts: str | None) -> str:
+    return "/".join([base, *(quote(part, safe="") for part in parts if part)])

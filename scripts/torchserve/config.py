@@ -1,0 +1,97 @@
+"""TorchServe's config.properties: read, and made into what one server is started with."""
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import javaproperties
+import msgspec
+
+from scripts.console import UserError
+from scripts.ports import free_port
+
+CONFIG_FILE: Final = Path("config.properties")
+SECURE: Final = {"disable_token_authorization": "false"}  # what makes any configuration ask for tokens
+
+_URLS: Final = ("inference_address", "management_address", "metrics_address")
+_GRPC: Final = ("grpc_inference", "grpc_management")
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a server listens: three URLs and two `host:port`."""
+
+    inference: str
+    management: str
+    metrics: str
+    grpc_inference: str
+    grpc_management: str
+
+    def ports(self) -> dict[str, int]:
+        """The port of each address."""
+        return {name: int(address.rpartition(":")[2]) for name, address in msgspec.structs.asdict(self).items()}
+
+
+def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
+    """Read a config.properties.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return javaproperties.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def write_config(config: dict[str, str], path: Path) -> None:
+    """Write a config.properties that TorchServe reads: its front end in Java, and its launcher, which knows no escapes.
+
+    In a value a colon or an equals sign needs none.
+    """
+    text = javaproperties.dumps(config, sort_keys=True, timestamp=False)
+    path.write_text(text.replace(r"\:", ":").replace(r"\=", "="))
+
+
+def addresses(config: dict[str, str]) -> Addresses:
+    """The addresses that a configuration names.
+
+    Raises:
+        UserError: one is missing; all five must be said, so that nobody has to know TorchServe's defaults.
+    """
+    try:
+        urls = {key.removesuffix("_address"): config[key] for key in _URLS}
+        grpc = {key: f"{config[f'{key}_address']}:{config[f'{key}_port']}" for key in _GRPC}
+    except KeyError as error:
+        raise UserError(f"the configuration has no {error.args[0]}") from error
+    found = Addresses(**urls, **grpc)
+    try:
+        found.ports()
+    except ValueError as error:
+        raise UserError(f"every address of the configuration must end in its port: {error}") from error
+    return found
+
+
+def with_free_ports(config: dict[str, str]) -> dict[str, str]:
+    """The configuration with every port replaced by one that is free now."""
+    with ExitStack() as stack:  # all held at once, so that no two are the same
+        ports = [str(free_port(stack)) for _ in (*_URLS, *_GRPC)]
+    changed = {key: f"{config[key].rpartition(':')[0]}:{port}" for key, port in zip(_URLS, ports, strict=False)}
+    changed |= {f"{key}_port": port for key, port in zip(_GRPC, ports[len(_URLS) :], strict=True)}
+    return config | changed
+
+
+def saved_models(snapshots: Iterable[Path]) -> str | None:
+    """What the last server had registered: the `model_snapshot` of the newest snapshot, if it names any model.
+
+    TorchServe writes a snapshot at every change, named by its time. Started with one, it would take all other settings
+    from it too, so a changed config.properties would be ignored; hence only this one value is taken over.
+    """
+    for path in sorted(snapshots, reverse=True):
+        models = read_config(path).get("model_snapshot", "{}")
+        try:
+            return models if json.loads(models).get("models") else None
+        except ValueError:
+            continue  # half written: the server was killed at that moment
+    return None

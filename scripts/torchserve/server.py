@@ -1,0 +1,269 @@
+"""One TorchServe on this machine: start it, find it again, stop it.
+
+All that is needed to find a running server lies in its state folder: server.json, the configuration that it was started
+with, its logs. Unpacked archives and sockets lie in a folder of their own below the system's temp folder, because the
+path of a socket must be short.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psutil
+
+from scripts.archives.store import Archive
+from scripts.console import UserError, tail
+from scripts.ports import check_ports
+from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.config import Addresses, addresses, write_config
+from scripts.torchserve.java import find_java_home
+from scripts.torchserve.log import failure
+
+STATE_FOLDER: Final = Path(".torchserve")
+SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
+LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
+JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
+CONSOLE_LOG: Final = Path("logs/console.log")
+_KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started in
+
+_READY_DEADLINE_S: Final = 300
+_STOP_DEADLINE_S: Final = 20
+_LOG_GRACE_S: Final = 0.5  # what a dying worker wrote reaches the log a moment after the news of its death
+
+# Inherited settings that would change what a server does behind config.properties' back
+_DROPPED_VARIABLES: Final = (
+    "PYTHONPATH",
+    "TS_CONFIG_FILE",
+    "LOG_LOCATION",
+    "METRICS_LOCATION",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+)
+
+# The servers that this process itself started: their parent must collect their exit codes, or they stay as zombies.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A running server, as written to server.json."""
+
+    pid: int  # of the launcher, which leads the server's process group
+    created: float  # its start time, so that a reused pid is not taken for it
+    addresses: Addresses
+    temporary: str  # folder
+    models: list[tuple[str, str]]  # name and version of what it was started with
+    key_file: str | None = None  # see `key_path`
+    public_key: str | None = None  # the file or folder of the keys whose signatures its archives need
+
+    def client(self, **options: Any) -> Client:
+        """A client of it; options as of `Client`."""
+        return Client(self.addresses, key_file=self.key_path, **options)
+
+    @property
+    def key_path(self) -> Path | None:
+        """Where it writes its tokens, if it asks for them."""
+        return None if self.key_file is None else Path(self.key_file)
+
+
+def find(state: Path) -> Server | None:
+    """The server that runs from this state folder, if one does."""
+    try:
+        server = msgspec.json.decode((state / "server.json").read_bytes(), type=Server)
+    except FileNotFoundError:
+        return None
+    return server if _processes(server) else None
+
+
+def running(state: Path) -> Server:
+    """The server that runs from this state folder.
+
+    Raises:
+        UserError: none does.
+    """
+    server = find(state)
+    if server is None:
+        raise UserError("no server is running; start one with `make serve`")
+    return server
+
+
+def refuse_a_second(state: Path) -> None:
+    """Raise a UserError if a server runs from this state folder already."""
+    if server := find(state):
+        raise UserError(f"a server is running already at {server.addresses.inference}; `make stop` ends it")
+
+
+def start(
+    config: dict[str, str],
+    archives: list[Archive],
+    state: Path,
+    log_config: Path | None = LOG_CONFIG,
+    *,
+    public_key: Path | None = None,
+    console: bool = False,
+) -> Server:
+    """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
+
+    Args:
+        config: what goes into its config.properties; model_store must be absolute.
+        archives: what it loads; those that `config` names in a `model_snapshot` must be among them.
+        state: folder for all that it writes.
+        log_config: a log4j configuration; None for TorchServe's own, which says more.
+        public_key: of whoever signs archives; `make register` holds to it what comes later.
+        console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
+
+    Raises:
+        UserError: one is running from that folder already, a port is taken, or there is no Java.
+    """
+    refuse_a_second(state)
+    listening = addresses(config)
+    check_ports(listening.ports(), "change config.properties, or use PORTS=free")
+    java_home = find_java_home()
+    _clean(state)
+    (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
+    write_config(config, state / "config.properties")
+    shutil.copy(JIT_CONFIG, state)
+    (state / _KEY_FILE).unlink(missing_ok=True)  # of the last one
+    (state / _KEY_FILE).touch(0o600)  # TorchServe makes it readable by all, and mends that after it has written
+    temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
+    models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]
+    if log_config is not None:
+        command += ["--log-config", str(log_config)]
+    if "model_snapshot" not in config and archives:
+        command += ["--models", *(f"{a.identity.model.name}={a.path.name}" for a in archives)]
+    environment = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}
+    environment |= {"JAVA_HOME": str(java_home), "TMPDIR": str(temporary), "TEMP": str(temporary)}
+    environment["CONSOLE_LOG"] = "console" if console else "file"  # log4j2.xml reads it
+    (state / CONSOLE_LOG).unlink(missing_ok=True)
+    with (state / CONSOLE_LOG).open("ab") as log:  # appending, so that it may be cut while it is written
+        process = subprocess.Popen(
+            command,
+            cwd=state,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _children[process.pid] = process
+    created = psutil.Process(process.pid).create_time()
+    key_file = None if config.get("disable_token_authorization") == "true" else str(state.resolve() / _KEY_FILE)
+    server = Server(
+        pid=process.pid,
+        created=created,
+        addresses=listening,
+        temporary=str(temporary),
+        models=models,
+        key_file=key_file,
+        public_key=None if public_key is None else str(public_key.resolve()),
+    )
+    (state / "server.json").write_bytes(msgspec.json.format(msgspec.json.encode(server)))
+    return server
+
+
+def wait_ready(server: Server, state: Path) -> None:
+    """Wait until every worker of every model is READY.
+
+    Raises:
+        UserError: the server ended, refuses the environment's token, or a model cannot be loaded; the message has what
+            the log says of it.
+    """
+    log = state / CONSOLE_LOG
+
+    def check() -> None:
+        if not _processes(server):
+            raise UserError(f"TorchServe ended while starting; the end of {log}:\n{tail(log, 15)}")
+        if failure(log.read_text(errors="replace")):
+            time.sleep(_LOG_GRACE_S)
+            raise UserError(f"{failure(log.read_text(errors='replace'))}\nThe whole log: {log}")
+
+    client = server.client(connect_retries=0)
+    try:
+        client.wait_ready(server.models, _READY_DEADLINE_S, check)
+    except TimeoutError as error:
+        raise UserError(f"{error}; see {log}") from error
+    except RequestFailedError as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def serving(
+    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG
+) -> Iterator[Server]:
+    """A server that is ready, and is stopped in the end; arguments and errors as of `start` and `wait_ready`."""
+    try:
+        server = start(config, archives, state, log_config)
+        wait_ready(server, state)
+        yield server
+    finally:
+        stop(state)
+
+
+def stop(state: Path) -> bool:
+    """Stop the server of this state folder, and remove its temporary files. False if none was running."""
+    server = find(state)
+    if server is not None:
+        processes = _processes(server)
+        for process in processes:
+            if process.name() == "java":  # it ends its workers, then the launcher ends by itself
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=_STOP_DEADLINE_S)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=_STOP_DEADLINE_S)
+    _clean(state)
+    return server is not None
+
+
+def _processes(server: Server) -> list[psutil.Process]:
+    """The launcher and all below it; none if the launcher is gone or the pid is somebody else's by now."""
+    if (child := _children.get(server.pid)) is not None and child.poll() is not None:
+        return []
+    try:
+        launcher = psutil.Process(server.pid)
+        if launcher.create_time() != server.created or launcher.status() == psutil.STATUS_ZOMBIE:
+            return []
+        return [launcher, *launcher.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _clean(state: Path) -> None:
+    """Remove what a server that is gone left behind, also one that was killed. Logs and snapshots stay."""
+    path = state / "server.json"
+    if path.exists():
+        server = msgspec.json.decode(path.read_bytes(), type=Server)
+        if child := _children.pop(server.pid, None):
+            child.wait(_STOP_DEADLINE_S)
+        shutil.rmtree(server.temporary, ignore_errors=True)
+        path.unlink()
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """The processes of its workers that live, oldest first."""
+    found = [child for child in _descendants(server) if any("model_service_worker" in word for word in _command(child))]
+    return sorted(found, key=lambda process: process.create_time())
+
+
+def front_end(server: Server) -> psutil.Process:
+    """The process of its Java."""
+    return next(child for child in _descendants(server) if child.name() == "java")
+
+
+def _descendants(server: Server) -> list[psutil.Process]:
+    return psutil.Process(server.pid).children(recursive=True)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []

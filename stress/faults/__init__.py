@@ -1,0 +1,1 @@
+"""Faults of one server: killed, frozen and starved processes, full disks and queues."""

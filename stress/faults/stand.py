@@ -1,0 +1,174 @@
+"""A server to harm, and what its clients saw of it."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from scripts.archives.store import Archive
+from scripts.console import UserError
+from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
+from scripts.torchserve.server import Server, start, stop, wait_ready
+from stress.clients import Answer, ClosedLoop, clients
+from stress.questions import alone, good
+
+CLIENTS: Final = 16  # two batches
+PAUSE_S: Final = 0.05  # of a client after a failure
+DEADLINE_S: Final = 90
+
+_ANSWERS: Final = 4  # of each client, before a fault and after it
+_POLL_S: Final = 0.02
+_RACE: Final = "ConcurrentModificationException"  # TorchServe's, now and then, while it still saves the last snapshot
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """What clients saw of one fault."""
+
+    fault: str
+    answers: list[Answer] = []
+    begin: float = 0  # time.monotonic() of the fault
+    healthy_s: float = 0  # from then until the server was well again: `Stand.healthy`
+    pings: set[str] = set()  # what /ping said in between
+    note: str = ""
+
+    @property
+    def failed(self) -> list[Answer]:
+        """All that were not answered as they had to be."""
+        return [answer for answer in self.answers if not answer.kept]
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Those that were told so, by what they were told."""
+        return Counter(f"{answer.status} {short(answer.label)}" for answer in self.failed if answer.status > 200)
+
+    @property
+    def failed_after_s(self) -> tuple[float, float] | None:
+        """When the first and the last failure arrived, in seconds after the fault."""
+        moments = [answer.sent + answer.seconds - self.begin for answer in self.failed]
+        return (min(moments), max(moments)) if moments else None
+
+    def number(self, status: int) -> int:
+        """How many failed like this: 0 without an answer, -1 without a connection."""
+        return sum(answer.status == status for answer in self.failed)
+
+
+def short(text: str) -> str:
+    """The front end's words without the model's name and advice: its first clause."""
+    return text.partition("has no worker")[1] or text.partition(". ")[0].rstrip(".")
+
+
+class Stand:
+    """A server to harm: an archive in a store of its own, ports that are free, everything in one folder."""
+
+    def __init__(self, archive: Archive, folder: Path) -> None:
+        """Nothing runs yet."""
+        self.state = folder / "state"
+        store = folder / "store"
+        store.mkdir(parents=True)
+        self.archive = Archive(Path(shutil.copy(archive.path, store)), archive.identity)
+        self.model = archive.identity.model.name
+        self.config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(store.resolve())}
+
+    def start(self) -> None:
+        """Start it and wait until it is ready.
+
+        Raises:
+            UserError: it does not come up.
+        """
+        self.server: Server = start(self.config, [self.archive], self.state)
+        wait_ready(self.server, self.state)
+        self.client: Client = self.server.client(connect_retries=0)
+        self.url = f"{self.server.addresses.inference}/predictions/{self.model}"
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        stop(self.state)
+
+    @contextmanager
+    def running(self) -> Iterator["Stand"]:
+        """Started, and stopped in the end, whatever happens to it."""
+        try:
+            self.start()
+            self.questions = alone(self.client, self.model, good())  # once: a restart's time is measured
+            yield self
+        finally:
+            self.stop()
+
+    def scale(self, number: int) -> None:
+        """Have that many workers, all READY."""
+
+        def scaled() -> bool:
+            try:
+                self.client.scale(self.model, number)
+            except RequestFailedError as error:
+                if error.code != _RACE:
+                    raise
+                return False
+            return True
+
+        until(scaled, "scaled model")
+
+    def healthy(self, harmed: set[int]) -> bool:
+        """Every worker is READY, none of these processes is among them, and a picture is classified."""
+        try:
+            (version,) = self.client.versions(self.model)
+            if not version.ready or harmed & set(version.pids):
+                return False
+            question = self.questions[0]
+            return bool(self.client.predict(question.content, self.model)["class"] == question.label)
+        except RequestFailedError:
+            return False
+
+    def ping(self) -> str:
+        """What /ping says."""
+        try:
+            return str(self.client.ping()["status"])
+        except RequestFailedError:
+            return "nothing"
+
+
+@contextmanager
+def load(stand: Stand, fault: str) -> Iterator[tuple[Run, ClosedLoop]]:
+    """Clients before, while and after something happens; then the run is complete."""
+    run = Run(fault=fault)
+    with clients(stand.url, stand.questions, CLIENTS, PAUSE_S) as loop:
+        more_answers(loop)
+        yield run, loop
+        more_answers(loop)
+    run.answers = loop.answers()
+
+
+def more_answers(loop: ClosedLoop) -> None:
+    """Wait until every client, on average, has some more classifications."""
+    now = time.monotonic()
+    until(lambda: sum(answer.status == 200 for answer in loop.answers(since=now)) >= _ANSWERS * CLIENTS, "answers")
+
+
+def until(reached: Callable[[], bool], what: str) -> None:
+    """Wait for it.
+
+    Raises:
+        UserError: it was not reached in time; `what` names it.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    while not reached():
+        if time.monotonic() > deadline:
+            raise UserError(f"no {what} within {DEADLINE_S} s after a fault")
+        time.sleep(_POLL_S)
+
+
+def recover(stand: Stand, run: Run, harmed: set[int]) -> None:
+    """Wait until all is well again, and note when it is."""
+
+    def well() -> bool:
+        run.pings.add(stand.ping())
+        return stand.healthy(harmed)
+
+    until(well, "healthy server")
+    run.healthy_s = time.monotonic() - run.begin

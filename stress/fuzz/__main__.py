@@ -1,0 +1,134 @@
+"""Fuzz the decoder or the request parser for some time: `make fuzz TARGET=decode SECONDS=60`.
+
+libFuzzer's log, the inputs that it found interesting and those that failed stay in .fuzz/<target>/.
+"""
+
+import argparse
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scripts.console import UserError, done, run, step
+from stress.hostile.corpus import corpus
+from stress.hostile.files import png
+
+FOLDER: Final = Path(".fuzz")
+_LARGEST: Final = 1 << 16  # bytes of an input
+_SLOWEST_S: Final = 20  # one input; it is no longer than 64 KB
+_MOST_MEMORY_MB: Final = 3000
+_COVERED: Final = re.compile(r"^#\d+\s+\S+\s+cov: (\d+)", re.MULTILINE)
+_EXECUTED: Final = re.compile(r"stat::number_of_executed_units: (\d+)")
+_GRACE_S: Final = 120  # for starting, reading the seeds and ending
+
+
+class Target(NamedTuple):
+    """What is fuzzed."""
+
+    name: str
+    program: list[str]  # arguments of Python
+    seeds: Callable[[], dict[str, bytes]]  # the first inputs, by file name
+
+
+class Outcome(NamedTuple):
+    """What a run of libFuzzer came to."""
+
+    executions: int
+    covered_first: int  # branches of Python code, by the seeds
+    covered: int
+
+
+def fuzz(target: Target, seconds: int, folder: Path, replay: Path | None = None) -> Outcome:
+    """Run a target for some time, or once on one input.
+
+    Raises:
+        UserError: an input failed. The message names the file that has it.
+    """
+    inputs, log = folder / "corpus", folder / "log.txt"
+    inputs.mkdir(parents=True, exist_ok=True)
+    limits = [f"-timeout={_SLOWEST_S}", f"-rss_limit_mb={_MOST_MEMORY_MB}", f"-artifact_prefix={folder}/"]
+    if replay is None:
+        for name, seed in target.seeds().items():
+            (inputs / name).write_bytes(seed)
+        limits += [f"-max_total_time={seconds}", f"-max_len={_LARGEST}", "-print_final_stats=1"]
+    command = [sys.executable, *target.program, *limits, str(replay or inputs)]
+    with log.open("wb") as stream:
+        ended = subprocess.run(
+            command, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds + _GRACE_S, check=False
+        )
+    text = log.read_text(errors="replace")
+    if ended.returncode:
+        raise UserError(_finding(target.name, text, log, replay))
+    covered = [int(number) for number in _COVERED.findall(text)] or [0]
+    executed = _EXECUTED.search(text)
+    return Outcome(int(executed[1]) if executed else 1, covered[0], covered[-1])
+
+
+def _finding(target: str, text: str, log: Path, replayed: Path | None) -> str:
+    written = re.search(r"Test unit written to (\S+)", text)
+    what = re.search(r"=== Uncaught Python exception: ===\n(.*)", text)
+    failed = replayed or (written and written[1])
+    if failed is None:
+        return f"the fuzzer of {target} ended by itself; see {log}"
+    return (
+        f"{what[1] if what else 'an input took too long or too much memory'}; replay it with "
+        f"`make fuzz TARGET={target} INPUT={failed}`, the whole log: {log}"
+    )
+
+
+def decode_seeds() -> dict[str, bytes]:
+    """The corpus' small files."""
+    small = [body for body in corpus() if 0 < len(body.content) <= _LARGEST and not body.content_type]
+    return {body.name.replace("/", "-"): body.content for body in small}
+
+
+def request_seeds() -> dict[str, bytes]:
+    """A request of each shape that the contract has."""
+    picture = png(1, 1, b"\0\0")
+    text = base64.b64encode(picture).decode()
+    tensor = {"name": "pictures", "shape": [1], "datatype": "BYTES", "data": [text]}
+    shapes: dict[str, object] = {
+        "one": {"instances": [{"b64": text}]},
+        "two": {"instances": [{"b64": text}, {"b64": "%%%"}]},
+        "six": {"instances": [{"b64": "aaaa"}] * 6},
+        "none": {"instances": []},
+        "v2": {"inputs": [tensor]},
+        "v2-all": {"inputs": [tensor], "id": "7", "parameters": {"top_k": 2}, "outputs": [{"name": "class_id"}]},
+    }
+    seeds = {name: json.dumps(shape).encode() for name, shape in shapes.items()} | {"picture": picture}
+    heads = {"plain": b"\n\n", "json": b"application/json\n3\n", "decoded": b"decoded\n\n"}
+    return {f"{name}-{kind}": head + seed for name, seed in seeds.items() for kind, head in heads.items()}
+
+
+TARGETS: Final = {
+    name: Target(name, ["-m", f"stress.fuzz.{name}"], seeds)
+    for name, seeds in (("decode", decode_seeds), ("request", request_seeds))
+}
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m stress.fuzz", description=__doc__)
+    parser.add_argument("target", choices=sorted(TARGETS))
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--input", type=Path, help="run this one input instead, one that failed say")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="for inputs and log")
+    arguments = parser.parse_args()
+    step(f"fuzzing {arguments.target}" + ("" if arguments.input else f" for {arguments.seconds} s"))
+    folder = arguments.folder / arguments.target
+    outcome = fuzz(TARGETS[arguments.target], arguments.seconds, folder, arguments.input)
+    if arguments.input:
+        done(f"{arguments.input} does no harm")
+    else:
+        done(
+            f"{outcome.executions} executions without a finding; "
+            f"branches covered: {outcome.covered_first} by the first input, {outcome.covered} in the end"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Several servers behind a gateway, on machines made of network namespaces."""

@@ -1,0 +1,125 @@
+"""TorchServe replicas, each on a machine of its own and run there as by a person: `make serve` and its sisters."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+from classifier.recipe import Recipe
+
+from gateway.__main__ import gateway
+from gateway.endpoints import Gateway, Replica
+from scripts.archives.store import Archive
+from scripts.console import UserError
+from scripts.torchserve.config import CONFIG_FILE, addresses, read_config, write_config
+from scripts.torchserve.server import CONSOLE_LOG, running, stop
+from stress.scale_out.network import Machine, network
+
+_STOP_DEADLINE_S: Final = 20
+
+
+class TorchServe:
+    """One replica. Only its inference port leaves the machine; it is managed from inside, as everywhere."""
+
+    def __init__(self, machine: Machine, store: Path, folder: Path) -> None:
+        """Args: store: of archives. folder: for all that it writes."""
+        self.machine = machine
+        self.state = folder / machine.name
+        self._store = store.resolve()
+        self._config = folder / f"{machine.name}.properties"
+        config = read_config(CONFIG_FILE)
+        port = addresses(config).ports()["inference"]
+        self.replica = Replica(machine.address, port)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(config | {"inference_address": f"http://{self.replica}"}, self._config)
+
+    def start(self, archive: Archive) -> None:
+        """Start it with an archive and wait until every worker is READY.
+
+        Raises:
+            UserError: it does not start; the message has its reason.
+        """
+        self.run(
+            "serve", "start", "--config", str(self._config), "--store", str(self._store), "--models", archive.path.name
+        )
+
+    def stop(self) -> None:
+        """Stop it, if it runs, and remove its temporary files."""
+        stop(self.state)
+
+    def kill(self) -> float:
+        """SIGKILL to its launcher, its front end and its workers, all at once; says when, by the monotonic clock."""
+        group = running(self.state).pid
+        members = [process for process in psutil.process_iter() if _group(process) == group]
+        os.killpg(group, signal.SIGKILL)
+        killed = time.monotonic()
+        psutil.wait_procs(members, timeout=_STOP_DEADLINE_S)
+        self.stop()  # only its temporary files are left
+        return killed
+
+    def update(self, old: Archive, new: Archive) -> None:
+        """Replace a version by another: register, make it the default, unregister.
+
+        Raises:
+            UserError: a step failed; the message has its reason.
+        """
+        self.run("manage", "register", str(self._store / new.path.name))
+        self.run("manage", "default", new.identity.model.name, new.identity.model.version)
+        self.run("manage", "unregister", old.identity.model.name, old.identity.model.version)
+
+    def run(self, module: str, *arguments: str) -> None:
+        """Run one of the project's commands on its machine, for its state folder.
+
+        Raises:
+            UserError: it failed; the message has its reason.
+        """
+        command = [sys.executable, "-m", f"scripts.{module}", "--state", str(self.state), *arguments]
+        result = subprocess.run(self.machine.command(*command), capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise UserError(f"{self.machine.name}: {result.stderr.strip()}; its log: {self.state / CONSOLE_LOG}")
+
+
+class Fleet(NamedTuple):
+    """Replicas behind a gateway."""
+
+    servers: list[TorchServe]
+    gateway: Gateway
+    model: str
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """Where users ask."""
+        return f"{self.gateway.address}/predictions/{self.model}"
+
+
+@contextmanager
+def fleet(number: int, archive: Archive, recipe: Recipe, folder: Path) -> Iterator[Fleet]:
+    """Replicas of an archive of that recipe behind a gateway, all ready; nothing of them is left in the end.
+
+    Raises:
+        UserError: not root, or a part does not start.
+    """
+    with network(number) as machines, ExitStack() as stack, ThreadPoolExecutor() as pool:
+        servers = [TorchServe(machine, archive.path.parent, folder) for machine in machines]
+        for server in servers:
+            stack.callback(server.stop)
+        for started in [pool.submit(server.start, archive) for server in servers]:
+            started.result()
+        model = archive.identity.model.name
+        entrance = gateway(model, recipe, [server.replica for server in servers], folder / "gateway")
+        yield Fleet(servers, stack.enter_context(entrance), model, folder)
+
+
+def _group(process: psutil.Process) -> int:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return 0

@@ -1,0 +1,208 @@
+"""A server under 80 % of the load that it can bear, with good and bad pictures, for a long time: does anything grow?"""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import matplotlib as mpl
+
+from benchmarks.result import this_machine
+from scripts.archives.store import Archive, find_archive
+from scripts.console import UserError, done, progress, run, show_table, step
+from scripts.pages import markdown, replace_block
+from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
+from scripts.torchserve.server import Server, serving
+from stress.clients import clients
+from stress.hostile.corpus import corpus
+from stress.questions import Body, alone, good
+from stress.soak.samples import Sample, sampling
+from stress.soak.statistics import (
+    WINDOW_S,
+    Soak,
+    Verdict,
+    Window,
+    front_end_trend,
+    memory_trend,
+    verdicts,
+    windows,
+)
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt  # after the choice of a backend that needs no display
+
+DEFAULT: Final = "efficientnet_lite0-openvino-int8"
+
+_SHARE: Final = 0.8  # of the capacity
+_CAPACITY_S: Final = 15.0
+_SETTLE_S: Final = 5.0  # before: new connections, cold caches
+_CAPACITY_CLIENTS: Final = 32
+_CLIENTS: Final = 64  # of the paced load; enough that one is free whenever a request is due
+_LARGEST: Final = 1_000_000  # bytes of a body; some of the corpus' are ten times that, and would decide the capacity
+_SLOW: Final = ("bomb/", "largest/", "metadata/", "shape/")  # likewise the slow ones
+_LINES: Final = 12  # of the table over time
+
+
+def mixture(photographs: Sequence[Body]) -> list[Body]:
+    """As many good photographs as hostile bodies, in random order; without the large and slow ones."""
+    hostile = [body for body in corpus() if len(body.content) <= _LARGEST and not body.name.startswith(_SLOW)]
+    mixed = hostile + [photographs[index % len(photographs)] for index in range(len(hostile))]
+    random.Random(0).shuffle(mixed)  # noqa: S311 - reproducible
+    return mixed
+
+
+def soak(server: Server, state: Path, model: str, minutes: float) -> Soak:
+    """Measure the capacity, then send most of it.
+
+    Raises:
+        UserError: nothing is answered as the contract says.
+    """
+    url = f"{server.addresses.inference}/predictions/{model}"
+    questions = mixture(alone(server.client(), model, good()))
+    capacity = _capacity(url, questions)
+    rate = _SHARE * capacity
+    step(f"capacity {capacity:.0f} requests a second; {rate:.0f} for {minutes:g} minutes")
+    with sampling(server, state) as samples:
+        begin = time.monotonic()
+        with clients(url, questions, _CLIENTS, rate=rate) as loop, progress("seconds", round(minutes * 60)) as advance:
+            while (left := begin + minutes * 60 - time.monotonic()) > 0:
+                time.sleep(min(1.0, left))
+                advance(1)
+    return Soak(
+        minutes=minutes, capacity=capacity, rate=rate, begin=begin, answers=loop.answers(), samples=list(samples)
+    )
+
+
+def _capacity(url: str, questions: Sequence[Body]) -> float:
+    """Requests a second of clients that never wait."""
+    step(f"measuring the capacity for {_SETTLE_S + _CAPACITY_S:.0f} s")
+    with clients(url, questions, _CAPACITY_CLIENTS) as loop:
+        time.sleep(_SETTLE_S)
+        begin = time.monotonic()
+        time.sleep(_CAPACITY_S)
+        end = time.monotonic()
+    answers = [answer for answer in loop.answers() if begin <= answer.sent + answer.seconds < end]
+    if not any(answer.kept for answer in answers):
+        raise UserError(f"not one of {len(answers)} requests was answered as the contract says; see `make logs`")
+    return len(answers) / (end - begin)
+
+
+def soak_archive(archive: Archive, minutes: float) -> Soak:
+    """Serve an archive as in production, on free ports, and soak it."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        state = Path(folder) / "state"
+        config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
+        step(f"serving {archive.path.name}")
+        with serving(config, [archive], state) as server:
+            return soak(server, state, archive.identity.model.name, minutes)
+
+
+def report(measured: Soak, archive: Archive) -> list[str]:
+    """What it was, in a sentence or two."""
+    machine, worker, java = this_machine(), memory_trend(measured), front_end_trend(measured)
+    logged = measured.samples[-1].log_bytes - measured.samples[0].log_bytes
+    return [
+        f"{archive.path.name}, {date.today().isoformat()}, {machine.cores} cores of {machine.processor}: capacity "
+        f"{measured.capacity:.0f} requests a second, {measured.rate:.0f} sent for {measured.minutes:g} minutes, "
+        f"{len(measured.answers)} in all; {sum(answer.status == 200 for answer in measured.answers)} answered 200.",
+        f"After a warm-up of {measured.warm_up_s:.0f} s the workers' memory changed by {worker.slope:+.1f} ± "
+        f"{worker.error:.1f} MB an hour, the front end's by {java.slope:+.1f} ± {java.error:.1f}. "
+        f"{logged / max(1, len(measured.answers)):.0f} bytes of log a request.",
+    ]
+
+
+def verdict_cells(found: Sequence[Verdict]) -> list[list[str]]:
+    """What people read of the verdicts: a head, and a line for each."""
+    return [["held to", "measured", ""]] + [
+        [verdict.what, verdict.measured, "yes" if verdict.good else "**no**"] for verdict in found
+    ]
+
+
+def time_cells(measured: Soak) -> list[list[str]]:
+    """How it went over time, in a dozen lines at most."""
+    rows = windows(measured.answers, measured.begin)
+    step_s = WINDOW_S * -(-len(rows) // _LINES)
+    head = ["minute", "requests/s", "p50 ms", "p99 ms", "workers MB", "front end MB", "descriptors", "temporary files"]
+    lines = [head]
+    begin = 0.0
+    while begin + step_s <= measured.minutes * 60:
+        inside = [row for row in rows if begin <= row.at_s < begin + step_s]
+        seen = [sample for sample in measured.samples if begin <= sample.at_s < begin + step_s]
+        begin += step_s
+        if inside and seen:
+            lines.append([f"{begin / 60:.1f}", *_middle(inside, step_s), *_held(seen[-1])])
+    return lines
+
+
+def _middle(inside: Sequence[Window], seconds: float) -> list[str]:
+    return [
+        f"{sum(window.answers for window in inside) / seconds:.0f}",
+        f"{median(window.p50_ms for window in inside):.0f}",
+        f"{median(window.p99_ms for window in inside):.0f}",
+    ]
+
+
+def _held(sample: Sample) -> list[str]:
+    return [
+        f"{sample.memory / 1e6:.0f}",
+        f"{sample.front_end / 1e6:.0f}",
+        str(sample.descriptors),
+        str(sample.temporary_files),
+    ]
+
+
+def plot(measured: Soak, path: Path) -> None:
+    """Memory, latency and descriptors over time, as a PNG."""
+    minutes = [sample.at_s / 60 for sample in measured.samples]
+    rows = windows(measured.answers, measured.begin)
+    figure, (memory, latency, held) = plt.subplots(3, figsize=(8, 8), sharex=True, layout="constrained")
+    memory.plot(minutes, [sample.memory / 1e6 for sample in measured.samples], label="workers, PSS")
+    memory.plot(minutes, [sample.front_end / 1e6 for sample in measured.samples], label="front end, RSS")
+    memory.axvspan(0, measured.warm_up_s / 60, color="#eeeeee", label="warm-up")
+    memory.set(ylabel="MB", ylim=(0, None))
+    latency.plot([row.at_s / 60 for row in rows], [row.p50_ms for row in rows], label="p50")
+    latency.plot([row.at_s / 60 for row in rows], [row.p99_ms for row in rows], label="p99")
+    latency.set(ylabel="ms", ylim=(0, None))
+    held.plot(minutes, [sample.descriptors for sample in measured.samples], label="descriptors")
+    held.plot(minutes, [sample.temporary_files for sample in measured.samples], label="temporary files")
+    held.set(xlabel="minutes", ylim=(0, None))
+    for axes in (memory, latency, held):
+        axes.legend(loc="best")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m stress.soak", description=__doc__)
+    parser.add_argument("--archive", default=DEFAULT)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--store", type=Path, default=Path("model_store"))
+    parser.add_argument(
+        "--page", type=Path, help="page of the documentation to write the tables into; the plot lies beside it"
+    )
+    given = parser.parse_args()
+    archive = find_archive(given.archive, given.store)
+    measured = soak_archive(archive, given.minutes)
+    sentences, found = report(measured, archive), verdicts(measured)
+    plotted = given.page.with_suffix(".png") if given.page else Path("soak.png")
+    plot(measured, plotted)
+    for sentence in sentences:
+        step(sentence)
+    tables = [verdict_cells(found), time_cells(measured)]
+    for table in tables:
+        show_table(table)
+    if given.page:
+        replace_block(given.page, "soak", "\n" + "\n\n".join([*sentences, *map(markdown, tables)]) + "\n")
+    if bad := [verdict for verdict in found if not verdict.good]:
+        raise UserError("; ".join(f"{verdict.what}: {verdict.measured}" for verdict in bad))
+    done(f"held all of it; see {plotted}")
+
+
+if __name__ == "__main__":
+    run(main)

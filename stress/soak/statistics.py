@@ -1,0 +1,173 @@
+"""What hours of load say in a few figures: a slope with its error, percentiles by windows, and the verdicts on them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from stress.clients import Answer
+from stress.soak.samples import Sample
+
+WINDOW_S: Final = 10.0
+WARM_UP_SHARE: Final = 1 / 3  # of the time, and at most that long:
+WARM_UP_S: Final = 300.0
+
+# The bounds, with their reasons in docs/soak.md
+SLOPE_MB_PER_HOUR: Final = 20.0  # of all workers together
+SHORT_MINUTES: Final = 15.0  # a shorter soak cannot tell such a slope from the last of the warm-up, so it has instead:
+SHORT_SHARE: Final = 0.15  # of the memory, in the whole time after the warm-up
+MORE_DESCRIPTORS: Final = 4
+P99_RATIO: Final = 1.5
+_SIGMAS: Final = 2.0
+
+
+class Trend(NamedTuple):
+    """A straight line through a series."""
+
+    slope: float  # an hour
+    error: float  # one standard error of it
+
+    @property
+    def surely_above(self) -> float:
+        """What the slope is not below, with 97.7 % confidence."""
+        return self.slope - _SIGMAS * self.error
+
+
+class Window(NamedTuple):
+    """Answers that were due in the same seconds."""
+
+    at_s: float
+    answers: int
+    p50_ms: float
+    p99_ms: float
+
+
+class Verdict(NamedTuple):
+    """One thing that a soak is held to."""
+
+    what: str
+    measured: str
+    good: bool
+    timed: bool = False  # it depends on how fast the machine is just then
+
+
+class Soak(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was measured."""
+
+    minutes: float
+    capacity: float  # requests a second of a closed loop
+    rate: float  # and those that were sent
+    begin: float  # time.monotonic()
+    answers: list[Answer]
+    samples: list[Sample]
+
+    @property
+    def warm_up_s(self) -> float:
+        """What is left out of trends and comparisons: memory grows until every shape of request was there."""
+        return min(WARM_UP_S, WARM_UP_SHARE * self.minutes * 60)
+
+    @property
+    def steady(self) -> list[Sample]:
+        """The samples after it."""
+        return [sample for sample in self.samples if sample.at_s >= self.warm_up_s]
+
+
+def trend(seconds: Sequence[float], values: Sequence[float]) -> Trend:
+    """The least-squares line, its standard error widened for samples that follow each other.
+
+    Neighbouring samples of a memory are alike, so fewer of them are independent than it seems: (1 - r) / (1 + r), where
+    r is the autocorrelation of the residuals at lag one (Santer et al. 2000, J. Geophys. Res. 105, 7337).
+    """
+    hours, series = np.asarray(seconds) / 3600, np.asarray(values, float)
+    centred = hours - hours.mean()
+    spread = float((centred**2).sum())
+    slope = float((centred * series).sum()) / spread
+    residuals = series - series.mean() - slope * centred
+    power = float((residuals**2).sum())
+    if power <= 1e-12 * max(1.0, float((series**2).sum())):
+        return Trend(slope, 0.0)
+    r = min(0.99, max(0.0, float((residuals[1:] * residuals[:-1]).sum()) / power))
+    freedom = max(1.0, len(series) * (1 - r) / (1 + r) - 2)
+    return Trend(slope, (power / freedom / spread) ** 0.5)
+
+
+def windows(answers: Sequence[Answer], begin: float) -> list[Window]:
+    """Percentiles of each ten seconds, from when requests were due to when they were answered."""
+    groups: dict[int, list[float]] = {}
+    for answer in answers:
+        groups.setdefault(int((answer.sent - begin) / WINDOW_S), []).append(answer.seconds * 1e3)
+    return [
+        Window(index * WINDOW_S, len(group), *(float(p) for p in np.percentile(group, (50, 99))))
+        for index, group in sorted(groups.items())
+    ]
+
+
+def memory_trend(soak: Soak) -> Trend:
+    """How all workers' memory grows, in MB an hour."""
+    return trend([sample.at_s for sample in soak.steady], [sample.memory / 1e6 for sample in soak.steady])
+
+
+def memory_bound(soak: Soak) -> float:
+    """How much it may grow, in MB an hour."""
+    if soak.minutes >= SHORT_MINUTES:
+        return SLOPE_MB_PER_HOUR
+    hours = (soak.minutes * 60 - soak.warm_up_s) / 3600
+    return SHORT_SHARE * soak.steady[0].memory / 1e6 / hours
+
+
+def front_end_trend(soak: Soak) -> Trend:
+    """The same of the front end."""
+    return trend([sample.at_s for sample in soak.steady], [sample.front_end / 1e6 for sample in soak.steady])
+
+
+def _thirds_p99_ms(soak: Soak) -> tuple[float, float]:
+    """The first third after the warm-up, and the last."""
+    begin, end = soak.begin + soak.warm_up_s, soak.begin + soak.minutes * 60
+    third = (end - begin) / 3
+    first = [answer.seconds for answer in soak.answers if begin <= answer.sent < begin + third]
+    last = [answer.seconds for answer in soak.answers if end - third <= answer.sent < end]
+    return float(np.percentile(first, 99)) * 1e3, float(np.percentile(last, 99)) * 1e3
+
+
+def _growth(values: Sequence[int]) -> int:
+    """The last third's lowest, less the first third's: connections come and go, and what leaks raises the floor."""
+    third = max(1, len(values) // 3)
+    return min(values[-third:]) - min(values[:third])
+
+
+def verdicts(soak: Soak) -> list[Verdict]:
+    """What the soak is held to."""
+    failures = Counter(answer.status for answer in soak.answers if answer.status >= 500 or answer.status <= 0)
+    unexpected = [answer for answer in soak.answers if not answer.kept]
+    workers, bound, steady = memory_trend(soak), memory_bound(soak), soak.steady
+    pids = {pid for sample in soak.samples for pid in sample.workers}
+    died = len(pids) - len(soak.samples[0].workers)
+    descriptors = _growth([sample.descriptors for sample in steady])
+    temporary = _growth([sample.temporary_files for sample in steady])
+    state = _growth([sample.state_files for sample in steady])
+    first, last = _thirds_p99_ms(soak)
+    return [
+        Verdict("answers of 5xx, or none", _counted(failures), not failures),
+        Verdict("answers other than the contract's", f"{len(unexpected)} of {len(soak.answers)}", not unexpected),
+        Verdict("workers that died", str(died), died == 0),
+        Verdict(
+            f"memory of all workers, at most {bound:.0f} MB an hour more",
+            f"{workers.slope:+.1f} ± {workers.error:.1f} MB an hour",
+            workers.surely_above <= bound,
+        ),
+        Verdict(f"descriptors, at most {MORE_DESCRIPTORS} more", f"{descriptors:+d}", descriptors <= MORE_DESCRIPTORS),
+        Verdict("temporary files", f"{temporary:+d}", temporary <= 0),
+        Verdict("files in the state folder", f"{state:+d}", state <= 0),
+        Verdict(
+            f"p99 of the last third, at most {P99_RATIO} of the first's",
+            f"{first:.0f} ms, then {last:.0f} ms",
+            last <= P99_RATIO * first,
+            timed=True,
+        ),
+    ]
+
+
+def _counted(failures: Counter[int]) -> str:
+    return ", ".join(f"{number} of {status}" for status, number in sorted(failures.items())) or "0"

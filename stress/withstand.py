@@ -1,0 +1,186 @@
+"""Send every hostile picture to the running server, among good ones: `make withstand MODEL=…`.
+
+Each must get its one documented answer, the good ones the same as alone, and the workers must live on in their memory.
+"""
+
+import argparse
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+from classifier.identity import UNTRAINED
+from msgspec.structs import replace
+
+from scripts.console import UserError, done, progress, run, show_table
+from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.server import STATE_FOLDER, Server, running
+from stress.hostile.corpus import corpus
+from stress.questions import Body, alone, good
+
+_CLIENTS: Final = 16  # two full batches of the recipes: there is always one waiting while the worker computes
+_HOSTILE_PER_GOOD: Final = 3
+# Of all workers, from the end of the first round to the end of the last. Which files are decoded at the same time is
+# chance, and a worker keeps the memory of the worst moment: six rounds in one process grew by 142, 133, then 0 MB.
+_MOST_GROWTH_MB: Final = 256
+_SHOWN: Final = 20  # of what differs
+
+
+class Answer(NamedTuple):
+    """What a server said to a body."""
+
+    body: Body
+    status: int  # 0: there was no answer
+    code: str
+    label: str
+    seconds: float
+
+    def differs(self) -> str:
+        """What is wrong with it; empty if it is as it should be."""
+        body = self.body
+        if body.deserves(self.status, self.code, self.label):
+            return ""
+        got, expected = _in_words(self.status, self.code or self.label), _in_words(body.status, body.code or body.label)
+        return f"{body.name}: {got} instead of {expected}"
+
+
+def _in_words(status: int, what: str) -> str:
+    return f"{status} {what}".strip()
+
+
+class Report(NamedTuple):
+    """What became of all of it."""
+
+    answers: list[Answer]
+    pids: tuple[list[int], list[int]]  # of the workers, before and after
+    memory_mb: list[float]  # of the workers, before and after each round
+
+    def differences(self) -> list[str]:
+        """What is not as it should be."""
+        found = [difference for answer in self.answers if (difference := answer.differs())]
+        before, after = self.pids
+        if before != after or not before:
+            found.append(f"the workers' processes were {before} and are {after}: they must live on")
+        growth = self.memory_mb[-1] - self.memory_mb[1]
+        if growth > _MOST_GROWTH_MB:
+            found.append(f"after the first round the workers grew by {growth:.0f} MB more")
+        return found
+
+
+def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Sequence[Body], rounds: int = 2) -> Report:
+    """Send the hostile bodies, a good one after every few of them, so many at once that batches are mixed.
+
+    Args:
+        server: that runs on this machine.
+        model: that is asked, in its default version.
+        hostile: with the answers that they deserve; their classes count only if the weights are trained.
+        friendly: pictures; the class that each must get is the one that it gets now, alone.
+        rounds: how often to send all of it. The first shows how much memory it takes, the others that it takes no more.
+
+    Raises:
+        RequestFailedError: the server does not answer to good pictures either.
+    """
+    client = server.client()
+    first = client.predict(friendly[0].content, model)
+    trained = first["model"]["weights"] != UNTRAINED
+    bodies = list(hostile) if trained else [replace(body, label="") for body in hostile]
+    mixed = _mix(bodies, alone(client, model, friendly))
+    pids = _pids(client, model)
+    memory = [_memory_mb(pids)]
+    answers: list[Answer] = []
+    with progress("sending", rounds * len(mixed)) as advance:
+        for _ in range(rounds):
+            answers += _send(server, model, mixed, advance)
+            memory.append(_memory_mb(pids))
+    return Report(answers, (pids, _pids(client, model)), memory)
+
+
+def _mix(hostile: Sequence[Body], friendly: Sequence[Body]) -> list[Body]:
+    shuffled = random.Random(0).sample(hostile, len(hostile))  # noqa: S311 - the same order every time
+    mixed: list[Body] = []
+    for index, body in enumerate(shuffled):
+        if index % _HOSTILE_PER_GOOD == 0:
+            mixed.append(friendly[index // _HOSTILE_PER_GOOD % len(friendly)])
+        mixed.append(body)
+    return mixed
+
+
+def _send(server: Server, model: str, bodies: Sequence[Body], advance: Callable[[int], None]) -> list[Answer]:
+    own = threading.local()
+
+    def connect() -> None:
+        own.client = server.client()
+
+    def ask(body: Body) -> Answer:
+        answer = _ask(own.client, model, body)
+        advance(1)
+        return answer
+
+    with ThreadPoolExecutor(_CLIENTS, initializer=connect) as pool:
+        return list(pool.map(ask, bodies))
+
+
+def _ask(client: Client, model: str, body: Body) -> Answer:
+    sent = time.monotonic()
+    try:
+        content = client.predict(body.content, model, content_type=body.content_type)
+    except RequestFailedError as error:
+        return Answer(body, error.status, error.code, "", time.monotonic() - sent)
+    return Answer(body, 200, "", content.get("class", ""), time.monotonic() - sent)
+
+
+def _pids(client: Client, model: str) -> list[int]:
+    return sorted(pid for version in client.versions(model) for pid in version.pids)
+
+
+def _memory_mb(pids: Sequence[int]) -> float:
+    """What processes have in memory; nothing for one that is gone."""
+    found = 0
+    for pid in pids:
+        if psutil.pid_exists(pid):
+            found += psutil.Process(pid).memory_info().rss
+    return found / 1e6
+
+
+def groups(answers: Sequence[Answer]) -> list[list[str]]:
+    """A line for each group of bodies, below a head: how many, the statuses, the longest that one took."""
+    lines = [["group", "requests", "statuses", "slowest"]]
+    for group in dict.fromkeys(_group(answer) for answer in sorted(answers, key=_group)):
+        own = [answer for answer in answers if _group(answer) == group]
+        statuses = Counter(answer.status for answer in own)
+        shown = ", ".join(f"{status} x {count}" for status, count in sorted(statuses.items()))
+        lines.append([group, str(len(own)), shown, f"{max(answer.seconds for answer in own):.2f} s"])
+    return lines
+
+
+def _group(answer: Answer) -> str:
+    return answer.body.name.partition("/")[0]
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m stress.withstand", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--rounds", type=int, default=2, help="how often to send all of it")
+    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
+    arguments = parser.parse_args()
+    server = running(arguments.state)
+    try:
+        report = withstand(server, arguments.model, corpus(), good(), arguments.rounds)
+    except RequestFailedError as error:
+        raise UserError(str(error)) from error
+    show_table(groups(report.answers))
+    if found := report.differences():
+        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        raise UserError("\n".join([f"{len(found)} things are not as they should be:", *found[:_SHOWN], *more]))
+    memory = ", ".join(f"{megabytes:.0f}" for megabytes in report.memory_mb)
+    done(f"{len(report.answers)} answers as documented; the same {len(report.pids[0])} workers, with {memory} MB")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,105 @@
+import io
+import json
+from typing import Any
+
+import pytest
+from classifier.pipeline import Classifier
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from devserver.app import MAX_BODY, create_app
+from scripts.torchserve.config import CONFIG_FILE, read_config
+
+
+@pytest.fixture(scope="module")
+def client(tiny: Classifier) -> FlaskClient:
+    return create_app(tiny).test_client()
+
+
+def problem(response: TestResponse, status: int) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    content: dict[str, Any] = json.loads(response.data)
+    assert content.keys() == {"type", "title", "status", "code", "detail"}
+    assert content["status"] == status
+    return content
+
+
+def test_predict_has_the_class_beside_the_contracts_answer(client: FlaskClient, cat: bytes) -> None:
+    answer = client.post("/predict", data={"file": (io.BytesIO(cat), "cat.png")}).get_json()
+    contract = client.post("/predictions/tiny", data=cat).get_json()
+    best = contract["predictions"][0]
+    assert answer == {"class_id": best["class_id"], "class_name": best["class_name"], **contract}
+
+
+def test_the_picture_comes_as_a_body_or_either_form_field(client: FlaskClient, cat: bytes) -> None:
+    body = client.post("/predictions/tiny/1.0", data=cat).data
+    for field in ("data", "file"):
+        assert client.post("/predictions/tiny", data={field: (io.BytesIO(cat), "cat.png")}).data == body
+    # what `curl --data-binary` calls the bytes of a picture
+    assert client.post("/predictions/tiny", data=cat, content_type="application/x-www-form-urlencoded").data == body
+
+
+@pytest.mark.parametrize("how", ["query", "header", "form"])
+def test_top_k_is_a_query_a_header_or_a_field(client: FlaskClient, cat: bytes, how: str) -> None:
+    form: dict[str, Any] = {"file": (io.BytesIO(cat), "cat.png"), **({"top_k": "2"} if how == "form" else {})}
+    response = client.post(
+        "/predict" + ("?top_k=2" if how == "query" else ""),
+        data=form,
+        headers={"X-Top-K": "2"} if how == "header" else {},
+    )
+    assert len(response.get_json()["predictions"]) == 2
+
+
+def test_problems_are_the_contracts(client: FlaskClient, cat: bytes) -> None:
+    assert problem(client.post("/predict", data=b"no picture"), 415)["code"] == "not_an_image"
+    assert problem(client.post("/predict"), 400)["code"] == "empty_body"
+    assert problem(client.post("/predict", data={"other": (io.BytesIO(b"field"), "x")}), 400)["code"] == "empty_body"
+    assert problem(client.post("/predict?top_k=0", data=cat), 400)["code"] == "bad_parameter"
+
+
+def test_what_flask_answers_by_itself_is_a_problem_too(client: FlaskClient, cat: bytes) -> None:
+    assert problem(client.get("/nowhere"), 404)["code"] == "not_found"
+    assert problem(client.get("/predict"), 405)["code"] == "method_not_allowed"
+    assert "tiny 1.0 only" in problem(client.post("/predictions/other", data=cat), 404)["detail"]
+    assert problem(client.post("/predictions/tiny/9.9", data=cat), 404)["code"] == "not_found"
+    assert problem(client.post("/predict", data=bytes(MAX_BODY + 1)), 413)["status"] == 413
+
+
+def test_bodies_are_limited_as_torchserves() -> None:
+    assert int(read_config(CONFIG_FILE)["max_request_size"]) == MAX_BODY
+
+
+def test_several_instances_come_back_as_instances(client: FlaskClient) -> None:
+    answer = client.post("/predict", json={"instances": [{"b64": "%%%"}]}).get_json()
+    assert answer["instances"][0]["code"] == "bad_base64"
+
+
+def test_an_explanation_is_json_or_a_picture(client: FlaskClient, cat: bytes) -> None:
+    answer = client.post("/explanations/tiny?target=3&method=occlusion", data=cat).get_json()
+    assert answer["method"] == "occlusion"
+    assert answer["class"].startswith("t03 ")
+    assert [len(row) for row in answer["heatmap"]] == [7] * 7
+    assert answer["region"].keys() == {"left", "top", "right", "bottom"}
+    response = client.post("/explanations/tiny", data=cat, headers={"Accept": "image/png"})
+    assert response.content_type == "image/png"
+    assert Image.open(io.BytesIO(response.data)).size == (32, 32)
+    two = {"instances": [{"b64": ""}, {"b64": ""}]}
+    assert problem(client.post("/explanations/tiny", json=two), 413)["code"] == "too_many_instances"
+    broken = client.post("/explanations/tiny", data=cat[:500], headers={"Accept": "image/png"})
+    assert problem(broken, 422)["code"] == "image_broken"
+
+
+def test_it_says_who_it_is(client: FlaskClient) -> None:
+    assert client.get("/ping").get_json() == {"status": "Healthy"}
+    assert client.get("/models/tiny").get_json()["model"]["version"] == "1.0"
+    page = client.get("/").get_data(as_text=True)
+    assert "tiny 1.0" in page
+    assert "development" in page
+
+
+def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
+    response = client.get("/")
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "http" not in response.get_data(as_text=True)

@@ -1,0 +1,133 @@
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from classifier.recipe import read_recipe
+
+from gateway.__main__ import configuration, envoy, running
+from gateway.endpoints import Gateway, Host, Replica, parse_replicas, read_endpoints, write_endpoints
+from scripts.console import UserError
+from scripts.torchserve.config import read_config
+from tests.conftest import TINY_RECIPE
+
+FIRST, SECOND = Replica("127.0.0.1", 8080), Replica("127.0.0.2", 80)
+
+
+def configured(folder: Path) -> str:
+    return configuration("tiny", read_recipe(TINY_RECIPE), folder, "127.0.0.1", 0, 0, "/dev/null")
+
+
+def replicas_cluster(folder: Path) -> dict[str, Any]:
+    (cluster,) = yaml.safe_load(configured(folder))["static_resources"]["clusters"]
+    return dict(cluster)
+
+
+def test_envoy_itself_accepts_the_configuration(tmp_path: Path) -> None:
+    write_endpoints(tmp_path, {FIRST: False, SECOND: True})
+    (tmp_path / "envoy.yaml").write_text(configured(tmp_path))
+    command = [str(envoy()), "--mode", "validate", "--config-path", str(tmp_path / "envoy.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_limits_come_from_config_properties_and_the_recipe(tmp_path: Path) -> None:
+    config, serving = read_config(), read_recipe(TINY_RECIPE).serving
+    text, cluster = configured(tmp_path), replicas_cluster(tmp_path)
+    assert f"max_request_bytes: {config['max_request_size']}\n" in text
+    assert f"request_body_buffer_limit: {config['max_request_size']} " in text
+    assert f"per_try_timeout: {serving.response_timeout_s}s\n" in text
+    breakers = cluster["circuit_breakers"]
+    assert breakers["per_host_thresholds"] == [{"max_connections": 2 * serving.batch_size * serving.workers}]
+    assert breakers["thresholds"][0]["max_pending_requests"] == int(config["job_queue_size"])
+
+
+def test_the_health_check_asks_a_worker_of_the_model(tmp_path: Path) -> None:
+    (check,) = replicas_cluster(tmp_path)["health_checks"]
+    asked = check["http_health_check"]
+    assert (asked["method"], asked["path"]) == ("POST", "/predictions/tiny")
+    assert bytes.fromhex(asked["receive"][0]["text"]) == b"empty_body"
+
+
+def test_endpoints_are_read_as_they_were_written(tmp_path: Path) -> None:
+    write_endpoints(tmp_path, {FIRST: False, SECOND: True})
+    assert read_endpoints(tmp_path) == {FIRST: False, SECOND: True}
+    assert [path.name for path in tmp_path.iterdir()] == ["endpoints.yaml"]
+
+
+def test_replicas_are_hosts_and_ports() -> None:
+    assert parse_replicas("127.0.0.1:8080 127.0.0.2:80") == [FIRST, SECOND]
+    assert parse_replicas("localhost:8080") == [FIRST]
+
+
+@pytest.mark.parametrize("word", ["10.0.0.1", ":8080", "10.0.0.1:http", "http://10.0.0.1"])
+def test_what_is_no_replica_is_said_with_the_form(word: str) -> None:
+    with pytest.raises(UserError, match=r"is not a replica: say REPLICAS='<host>:<port> …'"):
+        parse_replicas(word)
+
+
+def test_an_unknown_host_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match=r"nobody knows where the replica nowhere\.invalid is"):
+        parse_replicas("nowhere.invalid:8080")
+
+
+def test_without_a_gateway_there_is_nothing_to_drain(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no gateway is running; start one with `make gateway`"):
+        Gateway(tmp_path).drain(FIRST)
+    with pytest.raises(UserError, match="no gateway was started from"):
+        Gateway(tmp_path).restore(FIRST)
+
+
+def test_a_running_envoy_shows_its_replicas_and_drains_one(tmp_path: Path) -> None:
+    """Without servers: an Envoy alone knows the endpoints, and finds none of them healthy."""
+    write_endpoints(tmp_path, {FIRST: False, SECOND: True})
+    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
+        gateway = Gateway(tmp_path)
+        assert gateway.hosts().keys() == {FIRST, SECOND}
+        assert gateway.hosts()[SECOND] == Host(draining=True, healthy=False, active=0, sent=0)
+        assert gateway.retries() == 0
+        assert gateway.address.startswith("http://127.0.0.1:")
+        with pytest.raises(UserError, match=f"{FIRST} is the only healthy replica"):
+            gateway.drain(FIRST)
+
+
+def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path: Path) -> None:
+    """Without servers: what would go to one is 503."""
+    write_endpoints(tmp_path, {FIRST: False})
+    form = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
+        url = f"{Gateway(tmp_path).address}/predictions/tiny"
+        assert requests.post(url, data=b"a=1", headers=form, timeout=10).status_code == 415
+        for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert requests.request(method, url, timeout=10).status_code == 405, method
+        assert requests.post(url, data=b"a picture", timeout=10).status_code == 503
+
+
+def test_slow_senders_and_idle_connections_end(tmp_path: Path) -> None:
+    (listener,) = yaml.safe_load(configured(tmp_path))["static_resources"]["listeners"]
+    (http,) = (filter_["typed_config"] for filter_ in listener["filter_chains"][0]["filters"])
+    assert http["request_headers_timeout"] == "10s"
+    assert http["request_timeout"] == "60s"
+    assert http["common_http_protocol_options"]["idle_timeout"] == "60s"
+
+
+def test_a_sender_of_half_a_head_is_closed(tmp_path: Path) -> None:
+    write_endpoints(tmp_path, {FIRST: False})
+    quick = configured(tmp_path).replace("request_headers_timeout: 10s", "request_headers_timeout: 0.2s")
+    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, quick, log):
+        host, port = Gateway(tmp_path).address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as connection:
+            connection.sendall(b"POST /predictions/tiny HTTP/1.1\r\nHost: ")
+            assert b"408 Request Timeout" in connection.recv(1000)
+
+
+def test_a_refused_configuration_is_told_in_envoys_words(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "envoy.log").open("wb") as log,
+        pytest.raises(UserError, match=r"(?s)Envoy ended while starting:.*nonsense"),
+        running(tmp_path, "nonsense: 1\n", log),
+    ):
+        pass

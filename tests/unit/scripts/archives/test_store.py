@@ -1,0 +1,116 @@
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from scripts.archives.format import Format
+from scripts.archives.store import find_archive, read_archive_identity
+from scripts.building.build import Options, build
+from scripts.console import UserError
+from tests.conftest import TINY_RECIPE
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, golden: Path) -> Path:
+    """A store with two archives, and what else lies in stores."""
+    folder = tmp_path_factory.mktemp("store")
+    eager = Options(recipe=TINY_RECIPE, weights=str(tiny_weights), golden=golden, store=folder, cache=folder)
+    build(eager)
+    build(replace(eager, runtime="torchscript", archive_format="tgz"))
+    (folder / ".tiny-eager.mar.settings").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("tiny", "tiny-eager.mar"),
+        ("tiny-eager", "tiny-eager.mar"),
+        ("tiny-eager.mar", "tiny-eager.mar"),
+        ("store/tiny-eager.mar", "tiny-eager.mar"),
+        ("tiny-torchscript", "tiny-torchscript.tar.gz"),
+        ("/anywhere/store/tiny-torchscript.tar.gz", "tiny-torchscript.tar.gz"),
+    ],
+)
+def test_an_archive_is_found_by_what_people_call_it(name: str, found: str, store: Path) -> None:
+    archive = find_archive(name, store)
+    assert archive.path == store / found
+    assert archive.identity.model.name == "tiny"
+    assert archive.identity.model.runtime == found.partition("-")[2].partition(".")[0]
+
+
+def test_an_unpacked_archive_is_one_too(options: Options) -> None:
+    path, _ = build(replace(options, archive_format="no-archive"))
+    assert find_archive("tiny", options.store).path == path
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16-eager.mar", "model_store/vgg16-eager.mar"])
+def test_a_missing_archive_is_answered_with_what_is_there_and_how_to_build_it(name: str, store: Path) -> None:
+    message = f"no archive {name} in {store} (there: tiny-eager.mar, tiny-torchscript.tar.gz); build it with "
+    with pytest.raises(UserError, match=re.escape(f"{message}`make archive MODEL=vgg16`")):
+        find_archive(name, store)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_empty_store_has_nothing(exists: bool, tmp_path: Path) -> None:
+    if exists:
+        (tmp_path / "store").mkdir()
+    with pytest.raises(UserError, match="there: nothing"):
+        find_archive("vgg16", tmp_path / "store")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, empty])
+@pytest.mark.parametrize("archive_format", ["zip-store", "tgz"])
+def test_a_broken_archive_is_refused_with_what_to_do(
+    archive_format: Format, damage: Callable[[Path], None], options: Options
+) -> None:
+    path, _ = build(replace(options, archive_format=archive_format))
+    damage(path)
+    with pytest.raises(UserError, match=f"(?s){re.escape(path.name)} is broken .*; build it again with `make archive`"):
+        find_archive(path.name, options.store)
+
+
+@pytest.mark.parametrize("archive_format", ["zip-store", "tgz"])
+def test_damage_anywhere_is_a_refusal_if_it_is_noticed_and_no_traceback(
+    archive_format: Format, options: Options
+) -> None:
+    path, _ = build(replace(options, archive_format=archive_format))
+    whole, refused = path.read_bytes(), 0
+    for at in range(0, len(whole), len(whole) // 200):
+        path.write_bytes(whole[:at] + bytes(value ^ 0x55 for value in whole[at : at + 10]) + whole[at + 10 :])
+        try:
+            find_archive(path.name, options.store)
+        except UserError:
+            refused += 1
+    assert refused > 0
+
+
+@pytest.mark.parametrize("missing", [{"identity.json"}, {"digests.json"}, {"identity.json", "digests.json"}])
+def test_an_archive_that_somebody_else_built_is_refused(missing: set[str], store: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.mar"
+    with zipfile.ZipFile(store / "tiny-eager.mar") as ours, zipfile.ZipFile(foreign, "w") as theirs:
+        for name in set(ours.namelist()) - missing:
+            theirs.writestr(name, ours.read(name))
+    with pytest.raises(UserError, match="was not built by `make archive`"):
+        read_archive_identity(foreign)
+
+
+def test_an_identity_that_is_none_is_a_broken_archive(options: Options, tmp_path: Path) -> None:
+    path, _ = build(replace(options, archive_format="no-archive"))
+    changed = Path(shutil.copytree(path, tmp_path / "changed"))
+    (changed / "identity.json").write_text(json.dumps({"model": "tiny"}))
+    with pytest.raises(UserError, match="is broken"):
+        read_archive_identity(changed)

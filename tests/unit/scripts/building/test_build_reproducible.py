@@ -1,0 +1,96 @@
+"""The same input gives the same bytes, and they name no folder of the machine that built them."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from msgspec.structs import replace
+
+from scripts.archives.format import Format
+from scripts.building.build import Options, archive_name, build
+from tests.unit.conftest import command, contents, start
+
+
+def twice(options: Options) -> list[Options]:
+    """The same build from a cache and into a store of its own each time."""
+    return [replace(options, store=options.store / name, cache=options.cache / name) for name in ("one", "another")]
+
+
+def assert_no_trace(path: Path, folder: Path) -> None:
+    for name, data in contents(path).items():
+        for place in (Path.cwd(), folder, Path(sys.prefix), Path.home()):
+            assert len(place.parts) < 3 or str(place).encode() not in data, f"{place} is in {name}"
+
+
+@pytest.mark.parametrize("archive_format", get_args(Format))
+def test_two_builds_of_the_same_are_the_same_and_tell_nothing_of_this_machine(
+    archive_format: Format, options: Options, tmp_path: Path
+) -> None:
+    one, another = (build(item)[0] for item in twice(replace(options, archive_format=archive_format)))
+    if archive_format == "no-archive":
+        assert contents(one) == contents(another)
+    else:
+        assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)
+
+
+# torch numbers the classes that it traces in one process, so here each build has a process of its own, as with make
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "archive_format", "hash_seeds"), [("trace", "tgz", ("0", "0")), ("script", "zip-store", ("1", "2"))]
+)
+def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
+    method: str, archive_format: Format, hash_seeds: tuple[str, str], options: Options, tmp_path: Path
+) -> None:
+    builds = twice(options)
+    flags = ("--runtime", "torchscript", "--torchscript", method, "--format", archive_format)
+    running = [start(command(item, *flags), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
+    for process in running:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    one, another = (item.store / archive_name("tiny", "torchscript", "float32", archive_format) for item in builds)
+    assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("eager", "float16"), ("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "int8")],
+)
+def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_machine(
+    runtime: str, precision: str, options: Options, tmp_path: Path
+) -> None:
+    builds = twice(options)
+    running = [start(command(item, "--runtime", runtime, "--precision", precision), "0") for item in builds]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    one, another = (item.store / archive_name("tiny", runtime, precision, "zip-store") for item in builds)
+    different = [name for name, data in contents(one).items() if contents(another)[name] != data]
+    assert different == []
+    assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_builds_of_aotinductor_are_the_same_and_tell_nothing_of_this_machine(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "compiled"  # emptied in between, or the second build would find what the first compiled
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    built = []
+    for item in twice(options):
+        process = start(command(item, "--runtime", "aotinductor"), "0")
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        built.append(item.store / archive_name("tiny", "aotinductor", "float32", "zip-store"))
+        assert any(cache.rglob("*.so"))
+        shutil.rmtree(cache)
+    one, another = built
+    different = [name for name, data in contents(one).items() if contents(another)[name] != data]
+    assert different == []
+    assert one.read_bytes() == another.read_bytes()
+    assert_no_trace(one, tmp_path)

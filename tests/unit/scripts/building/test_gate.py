@@ -1,0 +1,153 @@
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classifier.preprocess import normalize
+from classifier.recipe import Recipe, Tolerance, read_recipe
+from msgspec.structs import replace
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from scripts.building.gate import Report, compare, exported_logits, reference_logits
+from scripts.building.golden import golden_pixels, golden_set
+from scripts.console import UserError
+from tests.conftest import TINY_RECIPE
+
+ANY = Tolerance(max_abs_logit=100, top1_agreement=0, top5_agreement=0)
+REFERENCE = np.array([[6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]], np.float32)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return read_recipe(TINY_RECIPE)
+
+
+def exported(*changes: tuple[int, list[float]]) -> NDArray[np.float32]:
+    """The reference with some rows replaced."""
+    logits = REFERENCE.copy()
+    for row, values in changes:
+        logits[row] = values
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("logits", "max_abs_logit", "top1", "top5"),
+    [
+        (exported(), 0.0, 1.0, 1.0),
+        (exported((0, [6, 5, 4, 3, 2, 1.25])), 0.25, 1.0, 1.0),  # no rank changes
+        (exported((0, [6, 5, 4, 3, 2, -1.5])), 2.5, 1.0, 1.0),  # the larger side may be below
+        (exported((0, [6, 5, 4, 3, 1.5, 2])), 1.0, 1.0, 0.75),  # the fifth and the sixth change places
+        (exported((1, [1, 3, 2, 4, 5, 6])), 1.0, 1.0, 0.75),  # two of the five change places
+        (exported((0, [5.5, 6, 4, 3, 2, 1]), (1, [1, 2, 3, 4, 6, 5])), 1.0, 0.5, 0.5),  # the first and the second do
+    ],
+)
+def test_the_figures_of_a_comparison(
+    logits: NDArray[np.float32], max_abs_logit: float, top1: float, top5: float
+) -> None:
+    report = compare(REFERENCE, logits, ANY, "abc")
+    assert (report.max_abs_logit, report.top1_agreement, report.top5_agreement) == (max_abs_logit, top1, top5)
+    assert (report.pictures, report.weights_sha256, report.tolerance) == (4, "abc", ANY)
+
+
+def test_a_model_of_fewer_than_five_classes_is_compared_on_all_of_them() -> None:
+    report = compare(np.array([[1, 2]], np.float32), np.array([[2, 1]], np.float32), ANY, "")
+    assert (report.top1_agreement, report.top5_agreement) == (0.0, 0.0)
+
+
+def test_a_report_carries_the_versions_of_the_tools_that_made_it() -> None:
+    tools = compare(REFERENCE, REFERENCE, ANY, "").tools
+    assert tools["python"] == platform.python_version()
+    assert tools["torch"] == version("torch")
+    assert tools["torch-model-archiver"] == version("torch-model-archiver")
+
+
+@pytest.mark.parametrize(
+    ("limits", "failures"),
+    [
+        ((0.5, 0.75, 0.5), []),  # what is exactly at the limit is within it
+        ((0.25, 0.75, 0.5), ["max |Δlogit| is 0.5, allowed is 0.25"]),
+        ((0.5, 1.0, 0.5), ["top-1 agreement is 0.75, allowed is 1"]),
+        (
+            (1e-4, 0.8, 0.625),
+            [
+                "max |Δlogit| is 0.5, allowed is 0.0001",
+                "top-1 agreement is 0.75, allowed is 0.8",
+                "top-5 agreement is 0.5, allowed is 0.625",
+            ],
+        ),
+    ],
+)
+def test_what_is_outside_the_tolerance_is_said_in_words(
+    limits: tuple[float, float, float], failures: list[str]
+) -> None:
+    tolerance = Tolerance(max_abs_logit=limits[0], top1_agreement=limits[1], top5_agreement=limits[2])
+    report = Report(
+        pictures=4,
+        calibration_pictures=None,
+        max_abs_logit=0.5,
+        top1_agreement=0.75,
+        top5_agreement=0.5,
+        tolerance=tolerance,
+        weights_sha256="",
+        tools={},
+    )
+    assert report.failures() == failures
+
+
+@pytest.mark.parametrize("pictures", [None, 210])
+def test_a_report_says_on_how_many_pictures_int8_chose_its_scales(pictures: int | None) -> None:
+    assert compare(REFERENCE, REFERENCE, ANY, "", pictures).calibration_pictures == pictures
+
+
+def test_logits_that_are_no_numbers_are_a_failure_however_wide_the_tolerance() -> None:
+    assert compare(REFERENCE, exported((0, [float("nan")] * 6)), ANY, "").failures() != []
+
+
+def test_the_golden_set_as_the_model_sees_it(golden: Path, recipe: Recipe) -> None:
+    pixels = golden_pixels(golden_set(golden), recipe)
+    assert (pixels.shape, pixels.dtype) == ((2, 32, 32, 3), np.dtype(np.uint8))
+    assert not np.array_equal(pixels[0], pixels[1])
+
+
+def test_the_default_golden_set_suits_every_recipe_whatever_its_limit_of_pixels(recipe: Recipe) -> None:
+    modest = replace(recipe, input=replace(recipe.input, max_pixels=1_000_000))
+    pictures = golden_set()
+    assert len(golden_pixels(pictures, modest)) == len(pictures)
+
+
+def test_a_picture_that_cannot_be_used_is_named(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / "notes.txt").write_text("not a picture")
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'notes.txt'}: none of JPEG")):
+        golden_pixels(golden_set(tmp_path), recipe)
+
+
+class Sums(nn.Module):
+    """Two logits a picture: the sum of its floats, and the number of pictures in the batch."""
+
+    def forward(self, floats: Tensor) -> Tensor:
+        return torch.stack([floats.sum(dim=(1, 2, 3)), torch.full((len(floats),), float(len(floats)))], dim=1)
+
+
+def test_the_reference_sees_one_normalised_picture_at_a_time(recipe: Recipe) -> None:
+    pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
+    logits = reference_logits(Sums(), pixels, recipe)
+    floats = normalize(torch.from_numpy(pixels), recipe.input.normalization)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[:, 0], floats.sum(dim=(1, 2, 3)), atol=1e-5, rtol=1.3e-6)
+    assert logits[:, 1].tolist() == [1, 1, 1]
+
+
+def test_the_export_sees_batches_of_the_size_that_a_server_makes(recipe: Recipe) -> None:
+    batches: list[int] = []
+
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches.append(len(pixels))
+        return pixels[:, 0, 0, :1].astype(np.float32)
+
+    pixels = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1)
+    assert exported_logits(forward, pixels, recipe).flatten().tolist() == list(range(9))
+    assert batches == [4, 4, 1]

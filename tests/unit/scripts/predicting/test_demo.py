@@ -1,0 +1,67 @@
+import sys
+
+import pytest
+
+from scripts.building.golden import photograph
+from scripts.console import UserError
+from scripts.predicting import demo
+from scripts.predicting.demo import comparison
+from scripts.torchserve.client import Client
+from tests.unit.conftest import Answer, FakeTorchServe, described, predicted
+
+NAMES = "GET /models?next_page_token=0"
+
+
+@pytest.fixture
+def two_models(torchserve: FakeTorchServe) -> FakeTorchServe:
+    """A server with a trained model of two versions and an untrained one."""
+    torchserve.answers = {
+        NAMES: [Answer({"models": [{"modelName": "vgg16"}, {"modelName": "tiny"}]})],
+        "GET /models/vgg16/all": [Answer([described("1.0", "READY", model="vgg16")])],
+        "GET /models/tiny/all": [Answer([described("1.0", "READY"), described("2.0", "READY")])],
+        "POST /predictions/vgg16": [Answer(predicted("vgg16", "untrained"))],
+        "POST /predictions/tiny": [Answer(predicted())],
+    }
+    return torchserve
+
+
+def test_the_table_shows_what_each_model_sees_and_what_its_weights_are_worth(two_models: FakeTorchServe) -> None:
+    table = comparison(Client(two_models.addresses), b"picture", ["vgg16", "tiny"])
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert rows == [
+        ("vgg16", "1.0", "untrained", "star", "62.5%"),
+        ("", "", "", "square", "25.0%"),
+        ("tiny", "1.0", "tiny-trained", "star", "62.5%"),
+        ("", "", "", "square", "25.0%"),
+    ]
+
+
+def run_main(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the program against the fake server."""
+    monkeypatch.setattr(demo, "running", lambda _: torchserve.server)
+    monkeypatch.setattr(sys, "argv", ["demo"])
+    demo.main()
+
+
+def test_the_demo_sends_one_photograph_to_every_model_once(
+    two_models: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_main(two_models, monkeypatch)
+    pictures = [asked for asked in two_models.asked if asked.what.startswith("POST")]
+    assert [asked.what for asked in pictures] == ["POST /predictions/tiny", "POST /predictions/vgg16"]
+    assert {asked.body for asked in pictures} == {photograph(demo.PICTURE).read_bytes()}
+    shown = capsys.readouterr().out
+    assert "untrained" in shown
+    assert f"make predict MODEL=tiny IMAGE={photograph(demo.PICTURE)}" in shown
+
+
+def test_a_model_that_fails_is_one_clear_line(two_models: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    del two_models.answers["POST /predictions/vgg16"]
+    with pytest.raises(UserError, match="Model not found"):
+        run_main(two_models, monkeypatch)
+
+
+def test_a_server_without_models_is_one_clear_line(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    torchserve.answers[NAMES] = [Answer({"models": []})]
+    with pytest.raises(UserError, match="no model"):
+        run_main(torchserve, monkeypatch)

@@ -1,0 +1,204 @@
+"""`make check-config`: what it says of the project's own configurations, and of every mistake planted in one."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.building.build import Options, build
+from scripts.console import UserError
+from scripts.serving.container import settings as container_settings
+from scripts.torchserve.config import CONFIG_FILE, read_config, write_config
+from scripts.torchserve.config_check import check, verdict
+from scripts.torchserve.config_rules import RULES, Finding, Settings, findings, known_settings
+from tests.conftest import TINY_RECIPE
+
+ROOT = Path(__file__).parents[4]
+DEVELOPMENT, PRODUCTION = ROOT / CONFIG_FILE, ROOT / "docker" / CONFIG_FILE
+CORES = 2
+EVERYWHERE = "http://0.0.0.0"
+
+
+def found(config: dict[str, str]) -> list[Finding]:
+    return findings(Settings(config, CORES))
+
+
+# (what is planted into the production configuration; None takes a line away, what must be said of which setting)
+PLANTED: list[tuple[dict[str, str | None], str, str]] = [
+    ({"allowed_urls": None}, "danger", "allowed_urls"),
+    ({"allowed_urls": "https://.*"}, "danger", "allowed_urls"),
+    ({"allowed_urls": "https://models.ours.example/.*,file://.*"}, "danger", "allowed_urls"),
+    ({"allowed_urls": "https://bucket.s3.amazonaws.com/.*"}, "danger", "allowed_urls"),
+    ({"allowed_urls": "(unclosed"}, "danger", "allowed_urls"),
+    ({"disable_token_authorization": "true"}, "danger", "inference_address"),
+    ({"disable_token_authorization": "True"}, "danger", "metrics_address"),
+    (
+        {"management_address": f"{EVERYWHERE}:8081", "disable_token_authorization": "true"},
+        "danger",
+        "management_address",
+    ),
+    (
+        {"grpc_management_address": "::", "disable_token_authorization": "true"},
+        "danger",
+        "management_address",
+    ),
+    ({"management_address": "http://10.0.0.7:8081"}, "loosened", "management_address"),
+    ({"management_address": "http://server.example:8081"}, "loosened", "management_address"),
+    ({"management_address": f"{EVERYWHERE}:8080"}, "danger", "management_address"),
+    ({"enable_model_api": "true"}, "loosened", "enable_model_api"),
+    ({"token_expiration_min": None}, "note", "token_expiration_min"),
+    ({"cors_allowed_origin": "*"}, "danger", "cors_allowed_origin"),
+    ({"keystore": "keys.p12", "keystore_pass": "changeit"}, "danger", "keystore_pass"),
+    ({"keystore": "keys.p12"}, "danger", "keystore_pass"),
+    ({"install_py_dep_per_model": "true"}, "danger", "install_py_dep_per_model"),
+    ({"load_models": "all"}, "loosened", "load_models"),
+    ({"vmargs": "-agentlib:jdwp=transport=dt_socket,server=y,address=*:5005"}, "danger", "vmargs"),
+    ({"enable_envvars_config": "true"}, "loosened", "enable_envvars_config"),
+    ({"use_env_allowed_urls": "true"}, "loosened", "use_env_allowed_urls"),
+    ({"model_store": "/tmp/no such models"}, "danger", "model_store"),  # noqa: S108
+    ({"max_request_size": "1000000000"}, "danger", "max_request_size"),
+    ({"max_response_size": "1000000000"}, "danger", "max_response_size"),
+    ({"limit_max_image_pixels": "false"}, "danger", "limit_max_image_pixels"),
+    ({"job_queue_size": "2"}, "trouble", "job_queue_size"),
+    ({"job_queue_size": "100000"}, "trouble", "job_queue_size"),
+    ({"job_queue_size": "many"}, "trouble", "job_queue_size"),
+    ({"default_response_timeout": "3600"}, "trouble", "default_response_timeout"),
+    ({"default_workers_per_model": None}, "trouble", "default_workers_per_model"),
+    ({"default_workers_per_model": "16"}, "trouble", "default_workers_per_model"),
+    ({"models": '{"a": {"1.0": {"minWorkers": 2}}, "b": {"1.0": {"minWorkers": 1}}}'}, "trouble", "models"),
+    ({"models": "{"}, "trouble", "models"),
+    ({"number_of_netty_threads": "64"}, "trouble", "number_of_netty_threads"),
+    ({"netty_client_threads": "64"}, "trouble", "netty_client_threads"),
+    ({"metrics_mode": None}, "trouble", "metrics_mode"),
+    ({"metrics_mode": "log"}, "trouble", "metrics_mode"),
+    ({"enable_metrics_api": "false"}, "trouble", "enable_metrics_api"),
+    ({"debug": "true"}, "trouble", "debug"),
+    ({"decode_input_request": None}, "trouble", "decode_input_request"),
+    ({"job_queue_sise": "96"}, "trouble", "job_queue_sise"),
+    ({"allowed_url": "none"}, "trouble", "allowed_url"),
+]
+
+
+def planted(changes: dict[str, str | None]) -> dict[str, str]:
+    config = {**read_config(PRODUCTION), **changes}
+    return {name: value for name, value in config.items() if value is not None}
+
+
+@pytest.mark.parametrize(("changes", "level", "setting"), PLANTED, ids=lambda value: str(value)[:60])
+def test_every_planted_mistake_is_found(changes: dict[str, str | None], level: str, setting: str) -> None:
+    before = set(found(read_config(PRODUCTION)))
+    new = [finding for finding in found(planted(changes)) if finding not in before]
+    assert (level, setting) in {(finding.level, finding.setting) for finding in new}
+    if level in ("danger", "trouble", "loosened"):
+        assert verdict(new, production=True) is not None
+
+
+def test_every_rule_is_planted_at_least_once() -> None:
+    silent = set(RULES)
+    clean = Settings(read_config(PRODUCTION), CORES)
+    for changes, _, _ in PLANTED:
+        settings = Settings(planted(changes), CORES)
+        silent -= {rule for rule in silent if list(rule(settings)) != list(rule(clean))}
+    assert silent == set()
+
+
+def test_nothing_said_is_torchserve_as_it_comes_and_that_is_dangerous() -> None:
+    levels = {(finding.level, finding.setting) for finding in found({})}
+    expected = {("trouble", "metrics_mode"), ("trouble", "default_workers_per_model"), ("danger", "allowed_urls")}
+    assert expected <= levels
+    assert found({})[0].level == "danger"
+
+
+def test_the_image_passes_for_production() -> None:
+    assert {finding.level for _, finding in check(PRODUCTION, CORES)} == {"note"}
+    assert verdict([finding for _, finding in check(PRODUCTION, CORES)], production=True) is None
+
+
+def test_grpc_on_loopback_is_no_note() -> None:
+    noted = {finding.setting for finding in found(read_config(PRODUCTION))}
+    assert noted - {finding.setting for finding in found(planted({"grpc_inference_address": None}))} == {
+        "grpc_inference_address"
+    }
+
+
+def test_what_the_images_variables_loosen_is_said() -> None:
+    config = read_config(PRODUCTION)
+    management = found(container_settings(config, {"MANAGEMENT": "open"}))
+    assert [finding.setting for finding in management if finding.level == "loosened"] == [
+        "management_address",
+        "enable_model_api",
+    ]
+    no_tokens = found(container_settings(config, {"TOKENS": "off"}))
+    assert {finding.setting for finding in no_tokens if finding.level == "danger"} == {
+        "inference_address",
+        "metrics_address",
+    }
+
+
+def test_development_passes_with_its_loosened_lines_listed_and_not_for_production() -> None:
+    listed = [(line, finding) for line, finding in check(DEVELOPMENT, CORES)]
+    lines = DEVELOPMENT.read_text().splitlines()
+    assert {finding.level for _, finding in listed} == {"loosened"}
+    assert {lines[line - 1] for line, _ in listed if line is not None} == {
+        "disable_token_authorization=true",
+        "enable_model_api=true",
+    }
+    assert verdict([finding for _, finding in listed], production=False) is None
+    assert verdict([finding for _, finding in listed], production=True) == (
+        "2 x loosened, which production must not have"
+    )
+
+
+def test_a_setting_that_is_said_twice_is_found_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "config.properties"
+    write_config(read_config(PRODUCTION), path)
+    lines = len(path.read_text().splitlines())
+    path.write_text(path.read_text() + "job_queue_size=50\n")
+    (said,) = [(line, finding) for line, finding in check(path, CORES) if finding.level == "trouble"]
+    assert said[0] == lines + 1
+    assert "already" in said[1].text
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(2, True), (64, False)])
+def test_an_archive_that_was_tuned_for_a_larger_machine_is_found(tmp_path: Path, cores: int, expected: bool) -> None:
+    recipe = yaml.safe_load(TINY_RECIPE.read_text())
+    recipe["serving"] |= {"workers": 2, "threads": 16}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    for path in TINY_RECIPE.parent.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    build(Options(recipe=tmp_path / "tiny.yaml", store=tmp_path / "store", cache=tmp_path / "cache"))
+    texts = of_store(tmp_path / "store", tmp_path, cores)
+    assert any("2 x 16 threads" in text for text in texts) == expected
+
+
+def test_an_archive_of_somebody_else_is_found(tmp_path: Path, tiny_archive: Callable[..., Path]) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    shutil.copy(tiny_archive(), store)
+    assert of_store(store, tmp_path, CORES) == []
+    (store / "stock.mar").write_bytes(b"PK")
+    assert "stock.mar" in of_store(store, tmp_path, CORES)[0]
+
+
+def test_a_store_that_everybody_may_write_to_is_found(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(0o777)
+    assert "chmod o-w" in of_store(tmp_path / "store", tmp_path, CORES)[0]
+
+
+def of_store(store: Path, folder: Path, cores: int) -> list[str]:
+    path = folder / "config.properties"
+    write_config(read_config(PRODUCTION) | {"model_store": str(store)}, path)
+    return [finding.text for _, finding in check(path, cores) if finding.setting == "model_store"]
+
+
+def test_the_known_settings_are_torchserves() -> None:
+    assert {*read_config(DEVELOPMENT), *read_config(PRODUCTION), "models", "vmargs", "debug"} <= known_settings()
+    assert not {"init", "equals", "model_stores"} & known_settings()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nope\.properties"):
+        check(tmp_path / "nope.properties", CORES)

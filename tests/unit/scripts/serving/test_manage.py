@@ -1,0 +1,209 @@
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from scripts.archives.format import zip_entry
+from scripts.building.build import Options, build
+from scripts.console import UserError
+from scripts.serving import manage
+from scripts.serving.manage import register
+from scripts.torchserve.client import Client
+from scripts.torchserve.config import write_config
+from tests.unit.conftest import NOT_FOUND, Answer, FakeTorchServe, described
+
+REGISTER = "POST /models?url=tiny-eager.mar&initial_workers=1&synchronous=true"
+DESCRIBE = "GET /models/tiny/1.0"
+UNREGISTER = "DELETE /models/tiny/1.0"
+REGISTERED = Answer({"status": 'Model "tiny" Version: 1.0 registered with 1 initial workers'})
+READY = Answer([described("1.0", "READY")])
+LOAD_FAILED = Answer({"code": 500, "type": "InternalServerException", "message": "Worker died."}, 500)
+LAST_WORDS = "2026-11-23T06:43:11,102 [INFO ] W-9000-tiny_1.0-stdout MODEL_LOG - RuntimeError: cannot serve tiny: {}\n"
+
+
+@pytest.fixture
+def archive(options: Options) -> Path:
+    return build(options)[0]
+
+
+@pytest.fixture
+def client(torchserve: FakeTorchServe) -> Client:
+    return Client(torchserve.addresses, connect_retries=0)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "console.log"
+    path.write_text(LAST_WORDS.format("what was wrong long ago"))
+    return path
+
+
+def test_a_whole_archive_is_registered_by_its_file_name(
+    archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
+) -> None:
+    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    assert register(client, archive, log) == ("tiny", "1.0")
+    assert torchserve.questions() == [REGISTER, DESCRIBE]
+
+
+def test_an_archive_that_was_changed_is_not_even_offered(
+    archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
+) -> None:
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr(zip_entry("classifier/more.py", 9), "import os")
+    with pytest.raises(UserError, match=r"classifier/more\.py is not one of the files .*; it is not registered"):
+        register(client, archive, log)
+    assert torchserve.questions() == []
+
+
+def test_an_archive_that_is_not_there_is_answered_with_what_is(archive: Path, client: Client, log: Path) -> None:
+    with pytest.raises(UserError, match=r"no archive .*vgg16\.mar .*there: tiny-eager\.mar"):
+        register(client, archive.with_name("vgg16.mar"), log)
+
+
+@pytest.mark.parametrize("unregistered", [Answer({"status": "Model unregistered"}), NOT_FOUND])
+def test_a_version_that_cannot_be_loaded_is_taken_away_again_and_its_last_words_are_told(
+    unregistered: Answer, archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
+) -> None:
+    class Dying(list[Answer]):
+        """While the server answers, the worker writes its reason."""
+
+        def __getitem__(self, index: object) -> Answer:  # type: ignore[override]
+            with log.open("a") as file:
+                file.write(LAST_WORDS.format("net.py is missing"))
+            return LOAD_FAILED
+
+    torchserve.answers = {REGISTER: Dying([LOAD_FAILED]), UNREGISTER: [unregistered]}
+    with pytest.raises(UserError, match=r"Worker died.*: RuntimeError: cannot serve tiny: net\.py is missing"):
+        register(client, archive, log)
+    assert torchserve.questions() == [REGISTER, UNREGISTER]
+
+
+def test_what_the_log_said_before_is_not_taken_for_the_reason(
+    archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
+) -> None:
+    torchserve.answers = {REGISTER: [LOAD_FAILED]}
+    with pytest.raises(UserError, match=r"Worker died.*: it wrote nothing"):
+        register(client, archive, log)
+
+
+def test_a_failed_load_is_told_also_without_a_log(
+    archive: Path, client: Client, torchserve: FakeTorchServe, tmp_path: Path
+) -> None:
+    torchserve.answers = {REGISTER: [LOAD_FAILED]}
+    with pytest.raises(UserError, match="Worker died"):
+        register(client, archive, tmp_path / "no.log")
+
+
+def test_a_version_that_is_there_already_stays(
+    archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
+) -> None:
+    conflict = {"code": 409, "type": "ConflictStatusException", "message": "Model version 1.0 is already registered"}
+    torchserve.answers = {REGISTER: [Answer(conflict, 409)]}
+    with pytest.raises(UserError, match="already registered"):
+        register(client, archive, log)
+    assert torchserve.questions() == [REGISTER]
+
+
+def test_a_version_that_is_never_ready_is_a_clear_failure(
+    archive: Path, client: Client, torchserve: FakeTorchServe, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise TimeoutError("tiny 1.0: no READY worker after 10 s")
+
+    monkeypatch.setattr(client, "wait_ready", never)
+    torchserve.answers = {REGISTER: [REGISTERED]}
+    with pytest.raises(UserError, match="no READY worker"):
+        register(client, archive, log)
+
+
+@pytest.fixture
+def state(archive: Path, tmp_path: Path) -> Path:
+    """The state folder of a server whose model store is that of the archive."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    write_config({"model_store": str(archive.parent)}, folder / "config.properties")
+    return folder
+
+
+def run_main(arguments: str, torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the program against the fake server."""
+    monkeypatch.setattr(manage, "running", lambda _: torchserve.server)
+    monkeypatch.setattr(sys, "argv", ["manage", *arguments.split()])
+    manage.main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "question"),
+    [
+        ("default tiny 2.0", "PUT /models/tiny/2.0/set-default"),
+        ("unregister tiny 2.0", "DELETE /models/tiny/2.0"),
+        ("scale tiny 2", "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true"),
+        ("scale tiny 1 2.0", "PUT /models/tiny/2.0?min_worker=1&max_worker=1&synchronous=true"),
+    ],
+)
+def test_a_command_asks_the_server_and_shows_its_words(
+    arguments: str,
+    question: str,
+    torchserve: FakeTorchServe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torchserve.answers[question] = [Answer({"status": "as you wish"})]
+    run_main(arguments, torchserve, monkeypatch)
+    assert torchserve.questions() == [question]
+    assert "as you wish" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_the_register_command_says_how_to_make_it_the_default(
+    folder: bool,
+    archive: Path,
+    state: Path,
+    torchserve: FakeTorchServe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    run_main(f"--state {state} register {archive if folder else archive.name}", torchserve, monkeypatch)
+    assert "make default MODEL=tiny VERSION=1.0" in capsys.readouterr().out
+
+
+def test_the_versions_command_shows_a_line_for_each(
+    torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = [described("1.0", "READY", "READY"), described("2.0")]
+    torchserve.answers = {
+        "GET /models?next_page_token=0": [Answer({"models": [{"modelName": "tiny"}]})],
+        "GET /models/tiny/all": [Answer(versions)],
+    }
+    run_main("versions", torchserve, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "1.0" in line and "tiny-eager.mar" in line and "READY, READY" in line]
+    assert [line for line in lines if "2.0" in line and "none" in line]
+
+
+def test_the_describe_command_shows_what_the_model_says(
+    torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torchserve.answers["GET /models/tiny?customized=true"] = [Answer([{"customizedMetadata": {"classes": 10}}])]
+    run_main("describe tiny", torchserve, monkeypatch)
+    assert '"classes": 10' in capsys.readouterr().out
+
+
+def test_what_the_server_refuses_is_one_clear_line(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"Model not found \(404 ModelNotFoundException\)"):
+        run_main("unregister vgg16 9.0", torchserve, monkeypatch)
+
+
+def test_an_archive_outside_the_servers_store_is_refused(
+    state: Path, options: Options, torchserve: FakeTorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server would load the file of that name from its own store, which is not the one that was verified."""
+    elsewhere, _ = build(replace(options, store=tmp_path / "elsewhere"))
+    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    with pytest.raises(UserError, match="store"):
+        run_main(f"--state {state} register {elsewhere}", torchserve, monkeypatch)
+    assert torchserve.questions() == []

@@ -1,0 +1,72 @@
+from collections import Counter
+
+import pytest
+
+from benchmarks.result import this_machine
+from stress.clients import Answer
+from stress.faults.__main__ import cells, heading
+from stress.faults.stand import Run
+
+
+def answer(sent: float, status: int = 200, label: str = "cat", *, kept: bool = True) -> Answer:
+    return Answer(sent, 0.5, status, "1.0", label, "cat", kept)
+
+
+def run(begin: float = 10, healthy_s: float = 4, extra: int = 0) -> Run:
+    answers = [
+        answer(9),
+        answer(10, 500, "Worker died.", kept=False),
+        answer(11, 0, "connection reset", kept=False),
+        *[answer(12, -1, "refused", kept=False)] * (2 + extra),
+        answer(20),
+    ]
+    return Run(fault="x", answers=answers, begin=begin, healthy_s=healthy_s, pings={"Healthy"}, note="n")
+
+
+def test_failures_are_told_apart() -> None:
+    found = run()
+    assert found.refused == Counter({"500 Worker died": 1})
+    assert (found.number(0), found.number(-1)) == (1, 2)
+    assert found.failed_after_s == (0.5, 2.5)
+    assert len(found.failed) == 4
+
+
+def test_a_run_without_failures_has_no_span() -> None:
+    assert Run(fault="x", answers=[answer(1)]).failed_after_s is None
+
+
+def test_the_front_ends_words_are_shortened_to_what_they_mean() -> None:
+    words = 'Model "efficientnet_lite0" has no worker to serve inference request. Please use scale workers API'
+    assert Run(fault="x", answers=[answer(1, 503, words, kept=False)]).refused == Counter({"503 has no worker": 1})
+
+
+def test_another_requests_result_is_wrong_and_nothing_else_is() -> None:
+    assert answer(1, 200, "dog", kept=False).wrong
+    assert not answer(1).wrong
+    assert not answer(1, 500, "dog", kept=False).wrong
+    assert not Answer(1, 0.5, 200, "1.0", "dog").wrong  # nobody knows what it shows
+
+
+def test_the_table_has_the_median_and_the_worst_of_all_runs() -> None:
+    head, line = cells([[run(), run(healthy_s=5, extra=1), run(healthy_s=9)]])
+    row = dict(zip(head, line, strict=True))
+    assert row["times"] == "3"
+    assert row["refused"] == "500 Worker died: 1 (1)"
+    assert row["no connection"] == "2 (3)"
+    assert row["well again after s"] == "5.00 (9.00)"
+    assert row["failures after s"] == "0.50 to 2.50 (2.50)"
+    assert row["wrong"] == "0"
+
+
+@pytest.mark.parametrize("wrong", [1, 3])
+def test_the_table_sums_what_is_wrong(wrong: int) -> None:
+    answers = [answer(1, 200, "dog", kept=False)] * wrong
+    head, line = cells([[Run(fault="x", answers=answers), Run(fault="x", answers=answers)]])
+    assert dict(zip(head, line, strict=True))["wrong"] == str(2 * wrong)
+
+
+def test_the_table_says_on_which_machine_and_how_many_requests_there_were() -> None:
+    machine, requests = this_machine(), len(run().answers)
+    assert f"{machine.cores} cores of {machine.processor}, {3 * requests} requests" in heading(
+        [[run(), run()], [run()]]
+    )

@@ -1,0 +1,45 @@
+"""The fuzz targets run, see new branches, and leave what they find in a file."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.console import UserError
+from stress.fuzz.__main__ import TARGETS, Target, fuzz
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 30  # of each target: a minute in all
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_fuzzing_executes_reaches_new_branches_and_finds_nothing(target: str, tmp_path: Path) -> None:
+    outcome = fuzz(TARGETS[target], SECONDS, tmp_path)
+    assert outcome.executions > len(list((tmp_path / "corpus").iterdir())) / 2
+    assert outcome.covered > outcome.covered_first > 0
+
+
+def test_an_input_that_fails_is_left_in_a_file_and_the_error_says_how_to_run_it_again(tmp_path: Path) -> None:
+    program = tmp_path / "broken_target.py"
+    program.write_text(BROKEN)
+    broken = Target("broken", [str(program)], lambda: {"seed": b"a"})
+    with pytest.raises(UserError, match=r"ValueError: found.*make fuzz TARGET=broken INPUT=") as caught:
+        fuzz(broken, 60, tmp_path / "out")
+    (left,) = (tmp_path / "out").glob("crash-*")
+    assert left.read_bytes().startswith(b"a")
+    assert str(left) in str(caught.value)
+    with pytest.raises(UserError, match="ValueError: found"):
+        fuzz(broken, 60, tmp_path / "out", replay=left)
+
+
+BROKEN = """
+import sys
+import atheris
+
+def once(data):
+    if data.startswith(b"a"):
+        raise ValueError("found")
+
+atheris.Setup(sys.argv, once)
+atheris.Fuzz()
+"""
