@@ -23,8 +23,8 @@ from classifier.recipe import read_recipe
 from scripts.console import UserError, done, err, run, step
 from scripts.shipping.image import version
 from scripts.shipping.policy import Facts, violations
-from scripts.torchserve.config import addresses, read_config
 from scripts.torchserve import config_check
+from scripts.torchserve.config import addresses, read_config
 
 TOOLS: Final = Path(".ship/bin")  # made by the Makefile, of the dependency group `ship`
 OVERLAYS: Final = ("overlays/cpu", "overlays/gpu", "overlays/dev", "loader", "kserve")
