@@ -1,6 +1,5 @@
 """`make bench`: measure every archive of a model against TorchServe's own handler, and write down what was found."""
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -26,14 +25,15 @@ from benchmarks.pictures import Kind, make_pictures
 from benchmarks.report import markdown, plot
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
-from scripts.archives.store import Archive, find_archive
-from scripts.building.build import archive_name
-from scripts.console import UserError, done, out, run, step
+from scripts.archives.format import archive_name
+from scripts.archives.store import STORE, Archive, find_archive
+from scripts.building.make import RECIPES
+from scripts.console import UserError, done, out, step
 from scripts.measuring.parity import compare_archives
 from scripts.pages import replace_block
 from scripts.torchserve.server import Server
 
-_RESULTS: Final = Path(__file__).parent / "results"
+_RESULTS: Final = Path("benchmarks/results")
 _LIGHT: Final = 30.0  # MB: a model whose weights are no more keeps the cores busy only with more clients
 
 _FULL: Final = Effort(rounds=3, stock_s=6, seconds=4, lone_s=4)
@@ -143,37 +143,27 @@ def _write(result: Result, options: Options) -> None:
     done(f"{options.output / stem}.md")
 
 
-def parse_arguments(arguments: list[str] | None = None) -> Options:
-    """The command line as options."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--models", default="vgg16 efficientnet_lite0", help="separated by spaces")
-    parser.add_argument(
-        "--only", default="", help="runtimes as in archive names, `eager openvino-int8`; default: all there are"
-    )
-    parser.add_argument("--quick", action="store_true", help="throughput and latency of the fastest runtime only")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--recipes", type=Path, default=Path("recipes"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
-    given = parser.parse_args(arguments)
-    only = given.only.split() or (["openvino-int8"] if given.quick else [])
-    return Options(
-        models=given.models.split(),
-        only=only,
-        quick=given.quick,
-        store=given.store,
-        recipes=given.recipes,
-        output=given.output,
-    )
+def main(
+    *,
+    models: tuple[str, ...] = ("vgg16", "efficientnet_lite0"),
+    runtime: tuple[str, ...] = (),
+    quick: bool = False,
+    output: Path = _RESULTS,
+    store: Path = STORE,
+    recipes: Path = RECIPES,
+) -> None:
+    """Measure speed against TorchServe's own handler: tables and plots.
 
-
-def main() -> None:
-    """Measure what the command line says."""
-    options = parse_arguments()
+    Args:
+        models: whose archives.
+        runtime: as in the names of archives, `eager` or `openvino-int8`; all that there are without it.
+        quick: throughput and latency of the fastest runtime only.
+        output: folder to write the results into.
+        store: folder of the archives.
+        recipes: folder of the recipes.
+    """
+    only = list(runtime) or (["openvino-int8"] if quick else [])
+    options = Options(models=list(models), only=only, quick=quick, store=store, recipes=recipes, output=output)
     begin = time.monotonic()
-    result = bench(options)
-    _write(result, options)
+    _write(bench(options), options)
     step(f"took {(time.monotonic() - begin) / 60:.1f} minutes")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,5 @@
 """One model, every home, the same pictures: are the answers the same? `make everywhere`."""
 
-import argparse
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -12,10 +11,13 @@ from classifier.rank import Prediction, top_k
 from numpy.typing import NDArray
 
 from benchmarks.homes import Home, Model, all_homes
+from edge import cpp_program, mobile, onnx_file
+from edge.triton import repository
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
+from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.golden import photograph
-from scripts.console import UserError, done, run, show_table, step
+from scripts.building.make import archives
+from scripts.console import UserError, done, show_table, step
 from scripts.pages import markdown, replace_block
 
 _PICTURES: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
@@ -90,22 +92,23 @@ def cells(rows: list[Row]) -> list[list[str]]:
     ]
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.everywhere", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--page", type=Path, help="page of the documentation to write the table into")
-    given = parser.parse_args()
-    rows = compare_homes(given.model, given.store)
+def main(*, model: str | None = None, page: Path | None = None, store: Path = STORE) -> None:
+    """Ask every home of a model about the same photographs: are the answers the same?
+
+    Args:
+        model: whose homes; without it, the one model that lies in the store.
+        page: page of the documentation to write the table into.
+        store: folder of the archives.
+    """
+    name = model or model_in(store)
+    archives(model=name, store=store)
+    for build in (onnx_file.main, cpp_program.main, mobile.main, repository.main):
+        build(model=name, store=store)
+    rows = compare_homes(name, store)
     lines = cells(rows)
     show_table(lines)
-    if given.page:
-        replace_block(given.page, "everywhere", markdown(lines))
+    if page:
+        replace_block(page, "everywhere", markdown(lines))
     if odd := [f"{row.home}, {row.precision}" for row in rows if not row.same]:
         raise UserError(f"other answers than the reference's: {'; '.join(odd)}")
     done(f"{len(rows)} homes, the same answers")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -170,8 +170,8 @@ def measure_start(ours: Archive, stock: Archive, say: Say) -> Start:
 def _start_ours(archive: Archive) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         state = Path(folder)
-        command = [sys.executable, "-m", "scripts.serving.serve", "--state", str(state), "start", "--ports", "free"]
-        command += ["--models", archive.path.name, "--store", str(archive.path.parent)]
+        command = [sys.executable, "-m", "scripts.command_line", "serve", f"--state={state}", "--ports=free"]
+        command += [f"--models={archive.path.name}", f"--store={archive.path.parent}"]
         begin = time.perf_counter()
         launched = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:

@@ -3,7 +3,6 @@
 Tries settings on a real server under load, remembers every trial, and goes on where it was interrupted.
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -27,9 +26,10 @@ from benchmarks.pictures import make_pictures
 from benchmarks.result import CLIENTS
 from scripts.archives.loaded import unpacked
 from scripts.archives.settings import MODEL_CONFIG
-from scripts.archives.store import Archive, archives_of
-from scripts.building.overlay import OVERLAYS, Overlay, Tuned, apply, repack, write_overlay
-from scripts.console import UserError, done, out, progress, run, step
+from scripts.archives.store import STORE, Archive, archives_of, model_in
+from scripts.building.options import TUNED
+from scripts.building.overlay import Overlay, Tuned, apply, repack, write_overlay
+from scripts.console import UserError, done, out, progress, step
 
 _BATCHES: Final = (1, 2, 4, 8, 16)
 _DELAYS_MS: Final = (1, 2, 5)
@@ -236,18 +236,23 @@ def _adopt(winner: optuna.trial.FrozenTrial, archives: list[Archive], folder: Pa
     return overlay
 
 
-def main() -> None:
-    """Tune as the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--p99-ms", type=float, default=400, help=f"the bound on p99 with {CLIENTS} clients")
-    parser.add_argument("--precision", choices=get_args(Precision), default="int8", help="the lowest to try")
-    parser.add_argument("--trials", type=int, default=24, help="in all, with those of earlier runs")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--output", type=Path, default=OVERLAYS)
-    given = parser.parse_args()
-    tune(given.model, given.store, given.p99_ms, given.precision, given.trials, given.output)
+def main(
+    *,
+    model: str | None = None,
+    p99_ms: float = 400,
+    precision: Precision = "int8",
+    trials: int = 24,
+    output: Path = TUNED,
+    store: Path = STORE,
+) -> None:
+    """Find the best archive, workers, threads and batch size for this machine.
 
-
-if __name__ == "__main__":
-    run(main)
+    Args:
+        model: whose archives; without it, the one model that lies in the store.
+        p99_ms: the bound on the 99th percentile of the latency under load, in ms.
+        precision: the lowest to try.
+        trials: how many in all, with those of earlier runs.
+        output: folder to write the settings into.
+        store: folder of the archives.
+    """
+    tune(model or model_in(store), store, p99_ms, precision, trials, output)

@@ -4,7 +4,6 @@ A folder with `model.pt` (TorchScript), `bundle.json` (the recipe's constants, t
 vectors: photographs, the tensor that each must become, and the answer that it must get.
 """
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Final
@@ -19,9 +18,10 @@ from classifier.rank import top_k
 from classifier.service import checked_top_k
 
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
+from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.golden import labelled
-from scripts.console import UserError, done, run
+from scripts.building.make import ensure
+from scripts.console import UserError, done
 
 MODEL_FILE: Final = "model.pt"
 BUNDLE_FILE: Final = "bundle.json"
@@ -72,17 +72,17 @@ def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
     (folder / f"{path.stem}.json").write_bytes(msgspec.json.encode(answer))
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m edge.bundle", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    arguments = parser.parse_args()
-    with loaded(find_archive(f"{arguments.model}-torchscript", arguments.store).path) as classifier:
-        write_bundle(classifier, arguments.output)
-    done(f"{arguments.output}")
+def main(*, model: str | None = None, output: Path | None = None, store: Path = STORE) -> None:
+    """Write what programs in other languages need of the model.
 
-
-if __name__ == "__main__":
-    run(main)
+    Args:
+        model: whose; without it, the one model that lies in the store.
+        output: folder to write; bundles/<model> without it.
+        store: folder of the archives.
+    """
+    name = model or model_in(store)
+    folder = output or Path("bundles") / name
+    ensure(name, ("torchscript", "float32"), store=store)
+    with loaded(find_archive(f"{name}-torchscript", store).path) as classifier:
+        write_bundle(classifier, folder)
+    done(f"{folder}")

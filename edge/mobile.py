@@ -4,7 +4,6 @@ PyTorch Mobile is gone from current torch; ExecuTorch is its successor. Each pro
 normalised, and gives logits [1,classes].
 """
 
-import argparse
 import contextlib
 import io
 import time
@@ -27,10 +26,11 @@ from torch import Tensor, nn
 
 from edge.bundle import write_facts
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
+from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, view_pixels
-from scripts.console import UserError, done, out, progress, run
+from scripts.building.make import ensure
+from scripts.console import UserError, done, out, progress
 
 _TIMED: Final = 20  # forward passes
 _AGREEMENT: Final = {"float32": 1.0, "float16": 0.995, "int8": 0.97}  # share of pictures with the reference's top-1
@@ -244,21 +244,26 @@ def table(programs: list[Program]) -> Table:
     return shown
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m edge.mobile", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--golden", type=Path, help="folder of pictures to compare on; default: scikit-image's")
-    parser.add_argument(
-        "--calibration", type=Path, help="folder of pictures for int8's scales; default: the golden set"
-    )
-    given = parser.parse_args()
-    written = write_programs(given.model, given.store, given.output, given.golden, given.calibration)
+def main(
+    *,
+    model: str | None = None,
+    golden: Path | None = None,
+    calibration: Path | None = None,
+    output: Path | None = None,
+    store: Path = STORE,
+) -> None:
+    """Write programs for phones, with what their apps need beside them.
+
+    Args:
+        model: whose; without it, the one model that lies in the store.
+        golden: folder of pictures to compare on; scikit-image's without it.
+        calibration: folder of pictures for int8's scales; the golden ones without it.
+        output: folder to write into; bundles/<model>-mobile without it.
+        store: folder of the archives.
+    """
+    name = model or model_in(store)
+    folder = output or Path("bundles") / f"{name}-mobile"
+    ensure(name, ("eager", "float32"), store=store)
+    written = write_programs(name, store, folder, golden, calibration)
     out.print(table(written), soft_wrap=False)
-    done(f"{given.output}")
-
-
-if __name__ == "__main__":
-    run(main)
+    done(f"{folder}")

@@ -1,6 +1,5 @@
 """The ONNX file of a model, checked, printed and run: `make onnx`."""
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Final
@@ -10,9 +9,10 @@ import onnx
 import onnx.printer
 
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
+from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.golden import golden_pixels, golden_set
-from scripts.console import UserError, done, run, step
+from scripts.building.make import ensure
+from scripts.console import UserError, done, step
 
 _ROUNDING: Final = 1e-4  # between ONNX Runtime and the float32 eager reference
 
@@ -54,19 +54,18 @@ def printed_graph(model: onnx.ModelProto) -> str:
     return onnx.printer.to_text(model)
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m edge.onnx_file", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--output", type=Path, default=Path("onnx"), help="folder to write into")
-    arguments = parser.parse_args()
-    path, printed, difference = write_onnx(arguments.model, arguments.store, arguments.output)
-    model = onnx.load(path, load_external_data=False)
-    (opset,) = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    step(f"{len(model.graph.node)} operations of opset {opset}, uint8 [N,H,W,3] to logits; the graph: {printed}")
+def main(*, model: str | None = None, output: Path = Path("onnx"), store: Path = STORE) -> None:
+    """Write the model as a checked ONNX file, with its printed graph beside it.
+
+    Args:
+        model: whose; without it, the one model that lies in the store.
+        output: folder to write into.
+        store: folder of the archives.
+    """
+    name = model or model_in(store)
+    ensure(name, ("eager", "float32"), ("onnxruntime", "float32"), store=store)
+    path, printed, difference = write_onnx(name, store, output)
+    written = onnx.load(path, load_external_data=False)
+    (opset,) = [item.version for item in written.opset_import if item.domain in ("", "ai.onnx")]
+    step(f"{len(written.graph.node)} operations of opset {opset}, uint8 [N,H,W,3] to logits; the graph: {printed}")
     done(f"{path} ({path.stat().st_size / 1e6:.0f} MB), valid, max |Δlogit| {difference:.1e} in ONNX Runtime")
-
-
-if __name__ == "__main__":
-    run(main)

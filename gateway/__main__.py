@@ -4,7 +4,6 @@ Everything about a running one lies in its state folder: the finished configurat
 again whenever they change, and the address of its admin port.
 """
 
-import argparse
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,8 @@ from classifier.problems import EmptyBody
 from classifier.recipe import Recipe, read_recipe
 
 from gateway.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
-from scripts.console import UserError, done, run, step, tail
+from scripts.archives.store import STORE, model_in
+from scripts.console import UserError, done, step, tail
 from scripts.ports import check_ports
 from scripts.torchserve.config import CONFIG_FILE, read_config
 
@@ -149,32 +149,45 @@ def serve(model: str, replicas: list[Replica], folder: Path, listen: str, port: 
             raise UserError("Envoy ended by itself; its last words are above")
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
-    parser.add_argument("--state", type=Path, default=GATEWAY_FOLDER, help="folder of the gateway")
-    commands = parser.add_subparsers(dest="command", required=True)
-    serving = commands.add_parser("serve", help="run Envoy in the foreground")
-    serving.add_argument("--model", required=True, help="the model that must be READY")
-    serving.add_argument("--replicas", required=True, help="<host>:<port> of each, separated by spaces")
-    serving.add_argument("--listen", default="127.0.0.1")
-    serving.add_argument("--port", type=int, default=PORT)
-    for name, text in (
-        ("drain", "send nothing more to a replica, wait for its last answer"),
-        ("restore", "send again"),
-    ):
-        commands.add_parser(name, help=text).add_argument("replica", help="<host>:<port>")
-    arguments = parser.parse_args()
-    if arguments.command == "serve":
-        replicas = parse_replicas(arguments.replicas)
-        serve(arguments.model, replicas, arguments.state, arguments.listen, arguments.port)
-    elif arguments.command == "drain":
-        Gateway(arguments.state).drain(parse_replica(arguments.replica))
-        done(f"{arguments.replica} has nothing more to do")
-    else:
-        Gateway(arguments.state).restore(parse_replica(arguments.replica))
-        done(f"{arguments.replica} gets requests again")
+def main(
+    *,
+    replicas: tuple[str, ...],
+    model: str | None = None,
+    listen: str = "127.0.0.1",
+    port: int = PORT,
+    folder: Path = GATEWAY_FOLDER,
+    store: Path = STORE,
+) -> None:
+    """Run Envoy in front of several servers, until it is interrupted.
+
+    Args:
+        replicas: <host>:<port> of each server.
+        model: which must be READY; without it, the one model that lies in the store.
+        listen: the address to listen on.
+        port: the port to listen on.
+        folder: for all that the gateway writes.
+        store: folder of the archives.
+    """
+    serve(model or model_in(store), parse_replicas(" ".join(replicas)), folder, listen, port)
 
 
-if __name__ == "__main__":
-    run(main)
+def drain(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
+    """Send no more requests to a server behind the gateway, and wait for its last answer.
+
+    Args:
+        replica: <host>:<port> of the server.
+        folder: of the gateway.
+    """
+    Gateway(folder).drain(parse_replica(replica))
+    done(f"{replica} has nothing more to do")
+
+
+def restore(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
+    """Send requests to a drained server again.
+
+    Args:
+        replica: <host>:<port> of the server.
+        folder: of the gateway.
+    """
+    Gateway(folder).restore(parse_replica(replica))
+    done(f"{replica} gets requests again")

@@ -3,7 +3,6 @@
 Each must get its one documented answer, the good ones the same as alone, and the workers must live on in their memory.
 """
 
-import argparse
 import random
 import threading
 import time
@@ -17,7 +16,9 @@ import psutil
 from classifier.identity import UNTRAINED
 from msgspec.structs import replace
 
-from scripts.console import UserError, done, progress, run, show_table
+from scripts.archives.store import STORE
+from scripts.console import UserError, done, progress, show_table
+from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.server import STATE_FOLDER, Server, running
 from stress.hostile.corpus import corpus
@@ -162,25 +163,19 @@ def _group(answer: Answer) -> str:
     return answer.body.name.partition("/")[0]
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m stress.withstand", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--rounds", type=int, default=2, help="how often to send all of it")
-    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
-    arguments = parser.parse_args()
-    server = running(arguments.state)
-    try:
-        report = withstand(server, arguments.model, corpus(), good(), arguments.rounds)
-    except RequestFailedError as error:
-        raise UserError(str(error)) from error
+def main(*, model: str | None = None, rounds: int = 2, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
+    """Send hostile pictures among good ones to the running server: does each get its one answer?
+
+    Args:
+        model: whom to ask; without it, the one model that runs or lies in the store.
+        rounds: how often to send all of it.
+        state: state folder of the server.
+        store: folder of the archives.
+    """
+    report = withstand(running(state), chosen_model(model, state, store), corpus(), good(), rounds)
     show_table(groups(report.answers))
     if found := report.differences():
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         raise UserError("\n".join([f"{len(found)} things are not as they should be:", *found[:_SHOWN], *more]))
     memory = ", ".join(f"{megabytes:.0f}" for megabytes in report.memory_mb)
     done(f"{len(report.answers)} answers as documented; the same {len(report.pids[0])} workers, with {memory} MB")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -12,8 +12,9 @@ from classifier.cpu import computes
 from classifier.pipeline import Classifier
 
 from scripts.archives.format import Format
-from scripts.building.build import Options, build
+from scripts.building.build import build
 from scripts.building.golden import photograph
+from scripts.building.options import Options
 from stress.hostile.files import encode as encode
 
 # The same examples every time; `HYPOTHESIS=search` looks for others, as many as `HYPOTHESIS_EXAMPLES` says.

@@ -4,13 +4,12 @@ Four models: `<model>`, an ensemble, which clients call, and its steps `<model>_
 `<model>_rank`. Each archive is a version of every step; the ensemble runs that of the archive that was named last.
 """
 
-import argparse
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import msgspec
 from classifier.digests import DIGESTS_FILE, write_digests
@@ -19,8 +18,9 @@ from classifier.labels import read_labels
 from classifier.recipe import Recipe, read_recipe
 
 from scripts.archives.loaded import unpacked
-from scripts.archives.store import Archive, find_archive
-from scripts.console import UserError, done, run, step, warn_untrained
+from scripts.archives.store import STORE, Archive, find_archive, model_in
+from scripts.building.make import ensure
+from scripts.console import UserError, done, step, warn_untrained
 
 Backend = Literal["python", "onnxruntime"]
 
@@ -170,24 +170,33 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m edge.triton.repository", description=__doc__)
-    parser.add_argument("archives", help="names, separated by spaces; the last one answers")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--backend", choices=get_args(Backend), default="python", help="what runs the network")
-    parser.add_argument("--output", type=Path, default=REPOSITORY, help="the repository to write into")
-    arguments = parser.parse_args()
-    archives = [find_archive(name, arguments.store) for name in arguments.archives.split()]
-    for archive in archives:
-        if archive.identity.model.weights == UNTRAINED:
-            warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
-    ensemble, *_ = write_repository(archives, arguments.backend, arguments.output)
-    for archive in archives:
-        model = archive.identity.model
-        step(f"{archive.path.name}, version {model.version}, is version {version_number(model.version)} there")
-    done(f"{ensemble} and its steps {', '.join(STEPS)}; the network on Triton's {arguments.backend} backend")
+def main(
+    *,
+    model: str | None = None,
+    archive: tuple[str, ...] = (),
+    backend: Backend = "python",
+    output: Path = REPOSITORY,
+    store: Path = STORE,
+) -> None:
+    """Write a model repository for NVIDIA's Triton.
 
-
-if __name__ == "__main__":
-    run(main)
+    Args:
+        model: whose ONNX Runtime archive; without it, the one model that lies in the store.
+        archive: these archives instead, each a version; the last one answers.
+        backend: what runs the network: Triton's own ONNX Runtime, or the archive's runtime in its Python backend.
+        output: the repository to write into.
+        store: folder of the archives.
+    """
+    if not archive:
+        name = model or model_in(store)
+        ensure(name, ("onnxruntime", "float32"), store=store)
+        archive = (f"{name}-onnxruntime",)
+    archives = [find_archive(name, store) for name in archive]
+    for found in archives:
+        if found.identity.model.weights == UNTRAINED:
+            warn_untrained(found.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
+    ensemble, *_ = write_repository(archives, backend, output)
+    for found in archives:
+        version = found.identity.model.version
+        step(f"{found.path.name}, version {version}, is version {version_number(version)} there")
+    done(f"{ensemble} and its steps {', '.join(STEPS)}; the network on Triton's {backend} backend")

@@ -5,7 +5,6 @@ backend is built for NumPy 1. The models find torch and the runtimes below that,
 checkout is not on their path.
 """
 
-import argparse
 import contextlib
 import os
 import re
@@ -18,13 +17,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, Literal, NamedTuple
 
 import msgspec
 import requests
 
-from edge.triton.repository import REPOSITORY
-from scripts.console import UserError, done, out, run, step, tail
+from edge.triton.repository import REPOSITORY, Backend
+from edge.triton.repository import main as write
+from scripts.archives.store import STORE
+from scripts.console import UserError, done, out, step, tail
 from scripts.ports import check_ports, free_port
 from scripts.torchserve.client import RequestFailedError, failure_of
 
@@ -232,27 +233,38 @@ def _failure(response: requests.Response) -> RequestFailedError:
         return RequestFailedError(response.status_code, "", f"{message} ({response.status_code})")
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m edge.triton.server", description=__doc__)
-    parser.add_argument("--repository", type=Path, default=REPOSITORY)
-    parser.add_argument("--environment", type=Path, default=ENVIRONMENT, help="where the server is installed")
-    parser.add_argument("--free-ports", action="store_true", help=f"any free ones instead of {_PORTS}")
-    arguments = parser.parse_args()
+def main(
+    *,
+    model: str | None = None,
+    archive: tuple[str, ...] = (),
+    backend: Backend = "python",
+    ports: Literal["standard", "free"] = "standard",
+    repository: Path = REPOSITORY,
+    environment: Path = ENVIRONMENT,
+    store: Path = STORE,
+) -> None:
+    """Run NVIDIA's Triton with a model's repository, until it is interrupted.
+
+    Args:
+        model: whose ONNX Runtime archive; without it, the one model that lies in the store.
+        archive: these archives instead, each a version; the last one answers.
+        backend: what runs the network: Triton's own ONNX Runtime, or the archive's runtime in its Python backend.
+        ports: 8000, 8001 and 8002, or any that are free.
+        repository: the repository to write and serve.
+        environment: where the server is installed.
+        store: folder of the archives.
+    """
+    write(model=model, archive=archive, backend=backend, output=repository, store=store)
     with ExitStack() as held:
-        ports = [free_port(held) for _ in _PORTS] if arguments.free_ports else list(_PORTS)
-    step(f"starting Triton with {arguments.repository}")
-    with running(arguments.repository, arguments.environment, ports) as server:
+        chosen = [free_port(held) for _ in _PORTS] if ports == "free" else list(_PORTS)
+    step(f"starting Triton with {repository}")
+    with running(repository, environment, chosen) as server:
         addresses = server.addresses
         done("ready; interrupt to end it")
         out.print(f"  HTTP        http://{addresses.http}   gRPC {addresses.grpc}")
         out.print(f"  metrics     http://{addresses.metrics}/metrics")
-        for name in sorted(path.name.removesuffix("_network") for path in arguments.repository.glob("*_network")):
+        for name in sorted(path.name.removesuffix("_network") for path in repository.glob("*_network")):
             url = f"http://{addresses.http}/v2/models/{name}/infer"
             out.print(f"  try         curl {url} -H 'Inference-Header-Content-Length: 0' --data-binary @<picture> -o -")
         server.process.wait()
     raise UserError("Triton ended by itself; see above")
-
-
-if __name__ == "__main__":
-    run(main)

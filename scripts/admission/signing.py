@@ -4,7 +4,6 @@ An archive's signature lies beside it, `<archive>.sig`. It is Ed25519's (RFC 803
 so that it does not matter what a reader of archives makes of it; of an unpacked archive, over that of its digests.
 """
 
-import argparse
 import base64
 import binascii
 import hashlib
@@ -23,10 +22,12 @@ from msgspec import Meta
 
 from scripts.admission.layout import check_layout
 from scripts.admission.manifest import check_manifest
-from scripts.archives.store import find_path, signature_of
-from scripts.console import UserError, done, run, step
+from scripts.archives.store import STORE, find_path, signature_of
+from scripts.console import UserError, done, step
 
 PASSPHRASE: Final = "KEY_PASSPHRASE"  # noqa: S105 - the name of the variable that holds it
+
+KEYS: Final = Path("signing")
 
 _PRIVATE: Final = "private.pem"
 _PUBLIC: Final = "public.pem"
@@ -146,6 +147,18 @@ def read_public_keys(path: Path) -> PublicKeys:
     return keys
 
 
+def public_key(environment: Mapping[str, str]) -> Path | None:
+    """Of whoever signs archives: the file or folder that `PUBLIC_KEY` names.
+
+    Raises:
+        UserError: the variable is there and empty: somebody wanted a check, and it would be none.
+    """
+    path = environment.get("PUBLIC_KEY")
+    if path == "":
+        raise UserError("PUBLIC_KEY is empty: name a public key, or a folder of them, or leave the variable out")
+    return None if path is None else Path(path)
+
+
 def read_private_key(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
     """The key to sign with.
 
@@ -171,12 +184,6 @@ def key_id(key: Ed25519PublicKey) -> str:
     """The first digits of the SHA-256 of a key's DER form."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()[:_KEY_ID_DIGITS]
-
-
-def add_public_key(parser: argparse.ArgumentParser) -> None:
-    """Add the option that has archives checked; `read_public_keys` reads its value."""
-    text = "take only archives that this key has signed; a PEM file, or a folder of several"
-    parser.add_argument("--public-key", type=Path, help=text)
 
 
 def _digest_of(archive: Path) -> str:
@@ -216,43 +223,31 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.admission.signing", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    creating = commands.add_parser("key", help=f"make a pair of keys; {PASSPHRASE} encrypts the private one")
-    creating.add_argument("--folder", type=Path, default=Path("signing"))
-    signing = commands.add_parser("sign", help="sign archives")
-    signing.add_argument("archives", help="separated by spaces; names in the store, or paths")
-    signing.add_argument("--store", type=Path, default=Path("model_store"))
-    signing.add_argument("--key", type=Path, default=Path("signing") / _PRIVATE, help=f"{PASSPHRASE} decrypts it")
-    arguments = parser.parse_args()
-    passphrase = os.environ.get(PASSPHRASE)
-    if arguments.command == "key":
-        public = create_keys(arguments.folder, passphrase)
-        (identifier,) = read_public_keys(public)
-        if not passphrase:
-            step(f"the private key is not encrypted: {PASSPHRASE} was not set")
-        done(f"key {identifier}: keep {public.with_name(_PRIVATE)} to yourself, give {public} to whoever serves")
-        return
-    key = read_private_key(arguments.key, passphrase)
-    for name in arguments.archives.split():
-        folder = Path(name).parent  # said with a folder, it is that one and none of the same name in the store
-        path = find_path(name, arguments.store if folder == Path() else folder)
-        done(f"{sign(path, key)} by key {key_id(key.public_key())}")
+def key(*, keys: Path = KEYS) -> None:
+    """Make a pair of keys to sign archives with; KEY_PASSPHRASE in the environment encrypts the private one.
 
-
-if __name__ == "__main__":
-    run(main)
-
-
-def public_key(environment: Mapping[str, str]) -> Path | None:
-    """Of whoever signs archives: the file or folder that `PUBLIC_KEY` names.
-
-    Raises:
-        UserError: the variable is there and empty: somebody wanted a check, and it would be none.
+    Args:
+        keys: folder to write them into.
     """
-    path = environment.get("PUBLIC_KEY")
-    if path == "":
-        raise UserError("PUBLIC_KEY is empty: name a public key, or a folder of them, or leave the variable out")
-    return None if path is None else Path(path)
+    passphrase = os.environ.get(PASSPHRASE)
+    public = create_keys(keys, passphrase)
+    (identifier,) = read_public_keys(public)
+    if not passphrase:
+        step(f"the private key is not encrypted: {PASSPHRASE} was not set")
+    done(f"key {identifier}: keep {public.with_name(_PRIVATE)} to yourself, give {public} to whoever serves")
+
+
+def sign_archives(archive: tuple[str, ...], *, key: Path | None = None, keys: Path = KEYS, store: Path = STORE) -> None:
+    """Sign archives; KEY_PASSPHRASE in the environment decrypts the private key.
+
+    Args:
+        archive: names in the store, or paths.
+        key: the private key; the one of `keys` without it.
+        keys: folder of the keys.
+        store: folder of the archives.
+    """
+    private = read_private_key(key or keys / _PRIVATE, os.environ.get(PASSPHRASE))
+    for name in archive:
+        folder = Path(name).parent  # said with a folder, it is that one and none of the same name in the store
+        path = find_path(name, store if folder == Path() else folder)
+        done(f"{sign(path, private)} by key {key_id(private.public_key())}")

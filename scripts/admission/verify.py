@@ -3,8 +3,8 @@
 `python -m scripts.admission.verify <folder>`
 """
 
-import argparse
 import os
+import sys
 from pathlib import Path
 
 from scripts.admission.admit import admit
@@ -32,13 +32,12 @@ def verify_store(store: Path, keys: PublicKeys | None = None) -> list[Path]:
 
 
 def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.admission.verify", description=__doc__)
-    parser.add_argument("store", type=Path, help="folder of archives; they must be signed if PUBLIC_KEY names a key")
-    arguments = parser.parse_args()
+    """Verify the archives of the folder that the command line names; PUBLIC_KEY names the key that signs them."""
+    if len(sys.argv) != 2:
+        raise UserError("name one folder of archives")
     path = public_key(os.environ)
     keys = None if path is None else read_public_keys(path)
-    for archive in verify_store(arguments.store, keys):
+    for archive in verify_store(Path(sys.argv[1]), keys):
         done(f"{archive.name} is what was built" + ("" if keys is None else " and signed"))
 
 

@@ -47,3 +47,8 @@ def format_of(archive: Path) -> Format:
 def manifest_text(manifest: object) -> str:
     """A manifest as every archive spells it."""
     return json.dumps(manifest, indent=2) + "\n"
+
+
+def archive_name(model: str, runtime: str, precision: str, archive_format: Format) -> str:
+    """`<model>-<runtime>[-<precision>]` with the suffix of the format; float32 goes without saying."""
+    return "-".join([model, runtime] + ([] if precision == "float32" else [precision])) + SUFFIX[archive_format]

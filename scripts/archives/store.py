@@ -1,5 +1,6 @@
 """The model store: which archives are there, and what each one is."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -11,6 +12,9 @@ from classifier.identity import IDENTITY_FILE, RECIPE_FILE, Identity
 from classifier.recipe import Recipe
 
 from scripts.console import UserError
+
+STORE: Final = Path("model_store")
+DEFAULT_MODEL: Final = "vgg16"
 
 _SIGNATURE: Final = ".sig"
 _SBOM: Final = ".cdx.json"  # the name by which tools know CycloneDX
@@ -35,6 +39,24 @@ def find_archive(name: str, store: Path) -> Archive:
     """
     path = find_path(name, store)
     return Archive(path, read_archive_identity(path))
+
+
+def chosen_archive(archive: str | None, model: str | None, store: Path) -> Archive:
+    """The archive that was named, else the eager one of the model that was named, else that of `model_in`.
+
+    Raises:
+        UserError: as `find_archive`.
+    """
+    return find_archive(archive or model or model_in(store), store)
+
+
+def model_in(store: Path) -> str:
+    """The one model whose archives lie in the store, vgg16 if there are several or none; broken ones do not count."""
+    models = set()
+    for path in archives_in(store):
+        with contextlib.suppress(UserError):
+            models.add(read_archive_identity(path).model.name)
+    return models.pop() if len(models) == 1 else DEFAULT_MODEL
 
 
 def find_path(name: str, store: Path) -> Path:

@@ -1,9 +1,8 @@
-"""Build one archive of one model: `make archive`.
+"""Build one archive of one model, in a process of its own.
 
 The way of an archive: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
 """
 
-import argparse
 import contextlib
 import importlib.util
 import os
@@ -12,12 +11,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import msgspec
 import numpy as np
 import psutil
-from classifier.cpu import computes
 from classifier.errors import UnusableError
 from classifier.identity import (
     LABELS_FILE,
@@ -32,9 +30,7 @@ from classifier.pipeline import threads_per_worker
 from classifier.recipe import (
     VERSION_PATTERN,
     OwnServing,
-    Precision,
     Recipe,
-    RuntimeName,
     Variant,
     read_recipe,
 )
@@ -43,46 +39,24 @@ from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray
 from torch import nn
 
-from scripts.archives.format import SUFFIX, Format
+from scripts.archives.format import archive_name
 from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings_text
 from scripts.archives.store import signature_of
 from scripts.building.exports.export import SUFFIX as SERIALIZED_SUFFIX
 from scripts.building.exports.export import export
-from scripts.building.exports.program import Export, TorchScriptMethod
+from scripts.building.exports.program import Export
 from scripts.building.gate import Report, compare, exported_logits, reference_logits
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set
-from scripts.building.overlay import OVERLAYS, Tuned, overlaid, read_overlay
+from scripts.building.options import Options
+from scripts.building.overlay import Tuned, overlaid, read_overlay
 from scripts.building.packing import Content, pack
 from scripts.building.sbom import write_sbom
 from scripts.building.weights import Weights, resolve
-from scripts.console import UserError, done, out, run, step, warn
+from scripts.console import UserError, done, run, step
 
 _CORE: Final = "classifier"
 _HANDLER: Final = "image_classifier_handler"
 _WORKDIR_PREFIX: Final = ".building-"
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What to build."""
-
-    recipe: Path
-    runtime: str = "eager"
-    precision: str = "float32"
-    weights: str = "auto"
-    version: str | None = None
-    archive_format: Format = "zip-store"
-    torchscript: TorchScriptMethod = "trace"
-    golden: Path | None = None
-    calibration: Path | None = None
-    store: Path = Path("model_store")
-    cache: Path = Path("weights")
-    tuned: Path = OVERLAYS
-    list: bool = False
-
-
-def archive_name(model: str, runtime: str, precision: str, archive_format: Format) -> str:
-    """`<model>-<runtime>[-<precision>]` with the suffix of the format; float32 goes without saying."""
-    return "-".join([model, runtime] + ([] if precision == "float32" else [precision])) + SUFFIX[archive_format]
 
 
 def build(options: Options) -> tuple[Path, Report]:
@@ -241,52 +215,9 @@ def _workdir(store: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def parse_arguments(arguments: list[str] | None = None) -> Options:
-    """The command line as options."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.building.build", description=__doc__)
-    parser.add_argument("--recipe", type=Path, required=True, help="recipes/<model>.yaml")
-    parser.add_argument("--runtime", choices=get_args(RuntimeName), default="eager")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
-    parser.add_argument("--weights", default="auto", help="auto, pretrained, or the path of a state_dict")
-    parser.add_argument("--version", help="instead of the recipe's version for this runtime and precision")
-    parser.add_argument("--format", dest="archive_format", choices=get_args(Format), default="zip-store")
-    parser.add_argument("--torchscript", choices=get_args(TorchScriptMethod), default="trace")
-    parser.add_argument("--golden", type=Path, help="folder of pictures for the parity gate; default: scikit-image's")
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        help="folder of pictures on which int8 chooses its scales; default: the golden set's",
-    )
-    parser.add_argument("--store", type=Path, default=Path("model_store"), help="folder for the archive")
-    parser.add_argument("--cache", type=Path, default=Path("weights"), help="folder for downloaded weights")
-    parser.add_argument("--tuned", type=Path, default=OVERLAYS, help="folder of what `make tune` found")
-    parser.add_argument("--list", action="store_true", help="build nothing; print what of the recipe can be built here")
-    return Options(**vars(parser.parse_args(arguments)))
-
-
-def list_variants(recipe_file: Path) -> str:
-    """A line for each archive of the recipe that can be built here: its runtime and its precision.
-
-    Raises:
-        UserError: the recipe cannot be used.
-    """
-    try:
-        variants = read_recipe(recipe_file).archives
-    except (UnusableError, OSError) as error:
-        raise UserError(str(error)) from error
-    here = [item for item in variants if computes(item.precision)]
-    if len(here) < len(variants):
-        warn("without the archives in bfloat16, for which this processor has no instructions")
-    return "\n".join(f"{item.runtime} {item.precision}" for item in here)
-
-
 def main() -> None:
-    """Build what the command line says."""
-    options = parse_arguments()
-    if options.list:
-        out.print(list_variants(options.recipe))
-        return
-    target, report = build(options)
+    """Build what the JSON of the command line says: `Options`."""
+    target, report = build(Options.read(sys.argv[1]))
     size = sum(path.stat().st_size for path in target.rglob("*")) if target.is_dir() else target.stat().st_size
     done(
         f"{target} ({size / 1e6:.0f} MB), max |Δlogit| {report.max_abs_logit:.1e}, "

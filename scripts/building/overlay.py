@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import yaml
@@ -17,11 +17,10 @@ from scripts.archives.format import format_of
 from scripts.archives.loaded import unpacked
 from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings_text
 from scripts.archives.store import Archive, signature_of
+from scripts.building.options import TUNED
 from scripts.building.packing import write_archive
 from scripts.building.sbom import write_sbom
 from scripts.console import UserError
-
-OVERLAYS: Final = Path("tuned")
 
 _Positive = Annotated[int, Meta(ge=1)]
 
@@ -49,7 +48,7 @@ class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return (self.runtime, self.precision) == (runtime, precision)
 
 
-def read_overlay(model: str, folder: Path = OVERLAYS) -> Overlay | None:
+def read_overlay(model: str, folder: Path = TUNED) -> Overlay | None:
     """The overlay of a model, if `make tune` has written one.
 
     Raises:
@@ -64,7 +63,7 @@ def read_overlay(model: str, folder: Path = OVERLAYS) -> Overlay | None:
         raise UserError(f"{path}: {error}; remove it or run `make tune` again") from error
 
 
-def write_overlay(overlay: Overlay, folder: Path = OVERLAYS) -> Path:
+def write_overlay(overlay: Overlay, folder: Path = TUNED) -> Path:
     """Write an overlay that `read_overlay` reads."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{overlay.model}.yaml"

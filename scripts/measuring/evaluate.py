@@ -1,6 +1,5 @@
 """How often is an archive right? Top-1 and top-5 on a folder of labelled pictures, ImageNet's validation set say."""
 
-import argparse
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,8 @@ from classifier.rank import Prediction
 from rich.table import Column, Table
 
 from scripts.archives.loaded import loaded
-from scripts.archives.store import Archive, archives_of, find_archive
-from scripts.console import UserError, out, progress, run
+from scripts.archives.store import STORE, archives_of, find_archive, model_in
+from scripts.console import UserError, out, progress
 
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 _BATCH: Final = 64  # pictures decoded at a time
@@ -167,31 +166,30 @@ def table(scores: dict[str, Score]) -> Table:
     return result
 
 
-def _archives(model: str, names: Sequence[str], store: Path) -> list[Archive]:
-    """The archives that were asked for, or all of the model, the float32 eager reference first."""
-    return [find_archive(name, store) for name in names] or archives_of(model, store)
+def main(
+    data: Path,
+    *,
+    labels: Path | None = None,
+    model: str | None = None,
+    archive: tuple[str, ...] = (),
+    store: Path = STORE,
+) -> None:
+    """Measure top-1 and top-5 accuracy on labelled pictures.
 
-
-def main() -> None:
-    """Evaluate what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.measuring.evaluate", description=__doc__)
-    parser.add_argument("data", type=Path, help="folder with one folder of pictures a class, or of pictures")
-    parser.add_argument("--labels", type=Path, help="lines of a picture's name and its class, for a folder of pictures")
-    parser.add_argument("--model", default="vgg16", help="whose archives; ignored with --archives")
-    parser.add_argument("--archives", default="", help="which, separated by spaces; the first is the reference")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    given = parser.parse_args()
+    Args:
+        data: a folder with one folder of pictures for each class or, with labels, a folder of pictures.
+        labels: a file with a line for each picture: its name and its class.
+        model: whose archives; without it, the one model that lies in the store.
+        archive: these archives instead; the first one is the reference.
+        store: folder of the archives.
+    """
     scores: dict[str, Score] = {}
     pictures: list[Labelled] = []
     reference: list[str | None] | None = None
-    for archive in _archives(given.model, given.archives.split(), given.store):
-        with loaded(archive.path) as classifier:
-            pictures = pictures or find_pictures(given.data, classifier.labels, given.labels)
-            score, best = evaluate(classifier, pictures, archive.path.name, reference)
+    for found in [find_archive(name, store) for name in archive] or archives_of(model or model_in(store), store):
+        with loaded(found.path) as classifier:
+            pictures = pictures or find_pictures(data, classifier.labels, labels)
+            score, best = evaluate(classifier, pictures, found.path.name, reference)
         reference = best if reference is None else reference
-        scores[archive.path.name] = score
+        scores[found.path.name] = score
     out.print(table(scores))
-
-
-if __name__ == "__main__":
-    run(main)

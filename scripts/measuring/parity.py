@@ -1,6 +1,5 @@
 """All archives of a model side by side: do they give the same answers, how big are they, how fast is the bare model?"""
 
-import argparse
 import time
 from pathlib import Path
 from typing import Final
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from rich.table import Column, Table
 
 from scripts.archives.loaded import loaded
-from scripts.archives.store import archives_of
+from scripts.archives.store import STORE, archives_of, model_in
 from scripts.building.golden import VIEWS, golden_pixels, golden_set, labelled, view_pixels
-from scripts.console import out, progress, run
+from scripts.console import out, progress
 
 _ROUNDS: Final = 5  # of timing, a few batches each
 
@@ -97,16 +96,13 @@ def table(found: list[Comparison], pictures: int) -> Table:
     return result
 
 
-def main() -> None:
-    """Compare what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.measuring.parity", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--views", type=int, default=VIEWS, help=f"of each labelled photograph; default: {VIEWS}")
-    given = parser.parse_args()
-    found = compare_archives(given.model, given.store, given.views)
-    out.print(table(found, given.views * len(labelled())))
+def main(*, model: str | None = None, store: Path = STORE, views: int = VIEWS) -> None:
+    """Compare the answers, size and speed of a model's archives.
 
-
-if __name__ == "__main__":
-    run(main)
+    Args:
+        model: whose; without it, the one model that lies in the store.
+        store: folder of the archives.
+        views: crops of each labelled photograph to compare on.
+    """
+    found = compare_archives(model or model_in(store), store, views)
+    out.print(table(found, views * len(labelled())))

@@ -5,7 +5,6 @@ Weights are ranked together by magnitude (torch.nn.utils.prune). A pruned state_
 them as with any other number.
 """
 
-import argparse
 import copy
 import io
 import time
@@ -26,10 +25,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
+from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.gate import reference_logits
 from scripts.building.golden import golden_pixels, golden_set, view_pixels
-from scripts.console import UserError, done, out, progress, run, warn_untrained
+from scripts.building.make import ensure
+from scripts.console import UserError, done, out, progress, warn_untrained
 
 SPARSITIES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 _TIMED: Final = 20  # pictures
@@ -168,23 +168,27 @@ def plot(found: list[Pruned], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.measuring.prune", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--output", type=Path, default=Path("pruned"), help="folder to write into")
-    parser.add_argument(
-        "--sparsity", type=float, nargs="+", default=SPARSITIES, help="shares of the weights, 0 to below 1"
-    )
-    parser.add_argument("--golden", type=Path, help="folder of pictures to compare on; default: scikit-image's")
-    given = parser.parse_args()
-    found = prune_model(given.model, given.store, given.output, tuple(given.sparsity), given.golden)
+def main(
+    *,
+    model: str | None = None,
+    sparsity: tuple[float, ...] = SPARSITIES,
+    golden: Path | None = None,
+    output: Path = Path("pruned"),
+    store: Path = STORE,
+) -> None:
+    """Set a model's smallest weights to zero and measure what remains.
+
+    Args:
+        model: whose; without it, the one model that lies in the store.
+        sparsity: shares of the weights, from 0 to below 1.
+        golden: folder of pictures to compare on; scikit-image's without it.
+        output: folder to write the table, the plot and the weights into.
+        store: folder of the archives.
+    """
+    name = model or model_in(store)
+    ensure(name, ("eager", "float32"), store=store)
+    found = prune_model(name, store, output, sparsity, golden)
     out.print(table(found), soft_wrap=False)
-    picture = given.output / f"{given.model}.png"
+    picture = output / f"{name}.png"
     plot(found, picture)
-    done(f"{picture}; `make archive MODEL={given.model} WEIGHTS=<one of these>` builds archives of it")
-
-
-if __name__ == "__main__":
-    run(main)
+    done(f"{picture}; `make archive MODEL={name} WEIGHTS=<one of these>` builds archives of it")

@@ -1,14 +1,13 @@
-"""One real photograph, classified by both models of a running server: the last step of `make demo`."""
+"""One real photograph, classified by every model of a running server: the last step of `make demo`."""
 
-import argparse
 from pathlib import Path
 
 from rich.table import Table
 
 from scripts.building.golden import photograph
-from scripts.console import UserError, out, run
-from scripts.torchserve.client import Client, RequestFailedError
-from scripts.torchserve.server import STATE_FOLDER, running
+from scripts.console import UserError, out
+from scripts.torchserve.client import Client
+from scripts.torchserve.server import running
 
 PICTURE = "chelsea.png"  # a cat; an Egyptian one, if you ask a trained model
 _SHOWN = 3
@@ -26,21 +25,16 @@ def comparison(client: Client, image: bytes, models: list[str]) -> Table:
     return table
 
 
-def main() -> None:
-    """Show the table for every model that the server has."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.predicting.demo", description=__doc__)
-    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
-    client = running(parser.parse_args().state).client()
+def show(state: Path) -> None:
+    """Show the table for every model that the server has.
+
+    Raises:
+        UserError: no server runs from that state folder, it has no models, or it refuses the request.
+    """
+    client = running(state).client()
     path = photograph(PICTURE)
-    try:
-        models = sorted({version.name for version in client.versions()})
-        if not models:
-            raise UserError("the server has no models; `make stop`, then `make demo`")
-        out.print(comparison(client, path.read_bytes(), models), soft_wrap=False)
-    except RequestFailedError as error:
-        raise UserError(str(error)) from error
+    models = sorted({version.name for version in client.versions()})
+    if not models:
+        raise UserError("the server has no models; `make stop`, then `make demo`")
+    out.print(comparison(client, path.read_bytes(), models), soft_wrap=False)
     out.print(f"Your turn: make predict MODEL={models[0]} IMAGE={path}\nWhen done: make stop")
-
-
-if __name__ == "__main__":
-    run(main)

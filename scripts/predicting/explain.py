@@ -1,38 +1,47 @@
 """Draw what in a picture speaks for a class: `make explain IMAGE=…`."""
 
-import argparse
 from pathlib import Path
+from typing import Literal
 
-from classifier.explain import METHODS, explain, overlay
+from classifier.explain import explain, overlay
 from classifier.problems import Problem
 
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
-from scripts.console import UserError, done, run
+from scripts.archives.store import STORE, chosen_archive
+from scripts.console import UserError, done
+
+Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.predicting.explain", description=__doc__)
-    parser.add_argument("image", type=Path)
-    parser.add_argument("--archive", default="vgg16", help="name or path of an archive of the store")
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--target", help="class id or index; default: the likeliest class")
-    parser.add_argument("--method", choices=METHODS, help="default: grad_cam for eager archives, occlusion for others")
-    parser.add_argument("--output", type=Path, default=Path("explanation.png"))
-    arguments = parser.parse_args()
-    with loaded(find_archive(arguments.archive, arguments.store).path) as classifier:
+def main(
+    image: Path,
+    *,
+    archive: str | None = None,
+    model: str | None = None,
+    target: str | None = None,
+    method: Method | None = None,
+    output: Path = Path("explanation.png"),
+    store: Path = STORE,
+) -> None:
+    """Draw which parts of a picture speak for a class.
+
+    Args:
+        image: the picture.
+        archive: name or path of an archive; without one, the model's eager one.
+        model: instead of an archive; without one, the one that lies in the store.
+        target: id or index of the class; the likeliest one without it.
+        method: how; grad_cam for eager archives and occlusion for others without it.
+        output: the picture to write.
+        store: folder of the archives.
+    """
+    with loaded(chosen_archive(archive, model, store).path) as classifier:
         try:
-            found = explain(classifier, arguments.image.read_bytes(), arguments.target, arguments.method)
+            found = explain(classifier, image.read_bytes(), target, method)
             picture = overlay(found)
-            picture.resize((2 * picture.width, 2 * picture.height)).save(arguments.output)
+            picture.resize((2 * picture.width, 2 * picture.height)).save(output)
         except Problem as problem:
-            raise UserError(f"{arguments.image}: {problem.title}: {problem.detail}") from problem
+            raise UserError(f"{image}: {problem.title}: {problem.detail}") from problem
         except (OSError, ValueError) as error:
             raise UserError(str(error)) from error
     best = found.prediction
-    done(f"{arguments.output}: {best.class_id} {best.class_name}, {best.probability:.1%}, by {found.method}")
-
-
-if __name__ == "__main__":
-    run(main)
+    done(f"{output}: {best.class_id} {best.class_name}, {best.probability:.1%}, by {found.method}")

@@ -1,13 +1,13 @@
 """Send one picture to a running server and show the answer: `make predict IMAGE=…`."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from scripts.console import UserError, out, run
-from scripts.torchserve.client import RequestFailedError
+from scripts.archives.store import STORE
+from scripts.console import UserError, out
+from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.grpc_client import GrpcClient
 from scripts.torchserve.server import STATE_FOLDER, Server, running
 
@@ -32,27 +32,31 @@ def answer_table(answer: dict[str, Any]) -> Table:
     return table
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.predicting.predict", description=__doc__)
-    parser.add_argument("image", type=Path)
-    parser.add_argument("--model", default="vgg16")
-    parser.add_argument("--version")
-    parser.add_argument("--top-k", type=int)
-    parser.add_argument("--grpc", action="store_true", help="over gRPC instead of REST")
-    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
-    arguments = parser.parse_args()
+def main(
+    image: Path,
+    *,
+    model: str | None = None,
+    version: str | None = None,
+    top_k: int | None = None,
+    grpc: bool = False,
+    state: Path = STATE_FOLDER,
+    store: Path = STORE,
+) -> None:
+    """Ask a running server about a picture.
+
+    Args:
+        image: the picture.
+        model: whom to ask; without it, the one model that runs or lies in the store.
+        version: of the model; its default version without it.
+        top_k: how many classes to show; 5 without it.
+        grpc: over gRPC instead of REST.
+        state: state folder of the server.
+        store: folder of the archives.
+    """
     try:
-        image = arguments.image.read_bytes()
+        content = image.read_bytes()
     except OSError as error:
-        raise UserError(f"{arguments.image}: {error.strerror}") from error
-    server = running(arguments.state)
-    try:
-        answer = predict(server, image, arguments.model, arguments.version or None, arguments.top_k, arguments.grpc)
-    except RequestFailedError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{image}: {error.strerror}") from error
+    server = running(state)
+    answer = predict(server, content, chosen_model(model, state, store), version, top_k, grpc)
     out.print(answer_table(answer), soft_wrap=False)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -3,14 +3,13 @@
 Exit code 1 if anything is, or, with --production, if anything is loosened that only development may have.
 """
 
-import argparse
 from pathlib import Path
 from typing import Final
 
 from classifier.cpu import usable_cores
 from rich.table import Table
 
-from scripts.console import UserError, done, out, run
+from scripts.console import UserError, done, out
 from scripts.torchserve.config import CONFIG_FILE
 from scripts.torchserve.config_check import check, verdict
 from scripts.torchserve.config_rules import Finding
@@ -26,22 +25,17 @@ def _table(path: Path, found: list[tuple[int | None, Finding]]) -> Table:
     return table
 
 
-def main() -> None:
-    """Check the file of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.serving.check_config", description=__doc__)
-    parser.add_argument("config", type=Path, nargs="?", default=CONFIG_FILE)
-    parser.add_argument("--production", action="store_true", help="allow nothing that is for development only")
-    parser.add_argument(
-        "--cores", type=int, default=usable_cores(), help="of the machine that it is for; default: here"
-    )
-    arguments = parser.parse_args()
-    found = check(arguments.config, arguments.cores)
+def main(config: Path = CONFIG_FILE, *, production: bool = False, cores: int | None = None) -> None:
+    """Find what is dangerous or slow in a configuration.
+
+    Args:
+        config: the file.
+        production: allow nothing that is for development only.
+        cores: of the machine that it is for; this machine's without it.
+    """
+    found = check(config, cores or usable_cores())
     if found:
-        out.print(_table(arguments.config, found), soft_wrap=False)
-    if reason := verdict([finding for _, finding in found], arguments.production):
-        raise UserError(f"{arguments.config}: {reason}")
-    done(f"{arguments.config} passes" + (" for production" if arguments.production else ""))
-
-
-if __name__ == "__main__":
-    run(main)
+        out.print(_table(config, found), soft_wrap=False)
+    if reason := verdict([finding for _, finding in found], production):
+        raise UserError(f"{config}: {reason}")
+    done(f"{config} passes" + (" for production" if production else ""))

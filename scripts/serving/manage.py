@@ -1,13 +1,14 @@
 """Manage a running server's models: `make register | versions | describe | default | scale | unregister`."""
 
-import argparse
 from pathlib import Path
 
 from rich.table import Table
 
 from scripts.admission.admit import admit
-from scripts.admission.signing import PublicKeys, add_public_key, read_public_keys
-from scripts.console import UserError, done, out, run, step
+from scripts.admission.signing import PublicKeys, read_public_keys
+from scripts.archives.store import STORE
+from scripts.console import UserError, done, out, step
+from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import read_config
 from scripts.torchserve.log import last_words
@@ -78,50 +79,80 @@ def print_versions(client: Client, model: str | None) -> None:
     out.print(table, soft_wrap=False)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.serving.manage", description=__doc__)
-    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="state folder of the server")
-    commands = parser.add_subparsers(dest="command", required=True)
-    registering = commands.add_parser("register", help="add a version from an archive")
-    registering.add_argument("archive", type=Path)
-    add_public_key(registering)
-    commands.add_parser("versions", help="list versions and workers").add_argument("model", nargs="?")
-    commands.add_parser("describe", help="what a model says of itself").add_argument("model")
-    for name, text in (("default", "set the default version"), ("unregister", "take a version away")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("model")
-        command.add_argument("version")
-    scale = commands.add_parser("scale", help="set the number of workers")
-    scale.add_argument("model")
-    scale.add_argument("workers", type=int)
-    scale.add_argument("version", nargs="?")
-    return parser
+def register_archive(archive: Path, *, public_key: Path | None = None, state: Path = STATE_FOLDER) -> None:
+    """Add a version and wait until it is READY.
+
+    Args:
+        archive: a file of the server's model store.
+        public_key: take only archives that this key has signed; a PEM file, or a folder of several.
+        state: state folder of the server.
+    """
+    server = running(state)
+    found = _in_store(archive, state)
+    model, version = register(server.client(), found, state / CONSOLE_LOG, _keys(public_key, server))
+    done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
 
 
-def main() -> None:
-    """Do what the command line says."""
-    arguments = _parser().parse_args()
-    server = running(arguments.state)
-    client = server.client()
-    try:
-        if arguments.command == "register":
-            archive = _in_store(arguments.archive, arguments.state)
-            keys = _keys(arguments.public_key, server)
-            model, version = register(client, archive, arguments.state / CONSOLE_LOG, keys)
-            done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
-        elif arguments.command == "versions":
-            print_versions(client, arguments.model)
-        elif arguments.command == "describe":
-            out.print_json(data=client.describe(arguments.model))
-        elif arguments.command == "default":
-            done(client.set_default(arguments.model, arguments.version))
-        elif arguments.command == "unregister":
-            done(client.unregister(arguments.model, arguments.version))
-        else:
-            done(client.scale(arguments.model, arguments.workers, arguments.version))
-    except RequestFailedError as error:
-        raise UserError(str(error)) from error
+def versions(*, model: str | None = None, state: Path = STATE_FOLDER) -> None:
+    """List the registered versions.
+
+    Args:
+        model: of this model only.
+        state: state folder of the server.
+    """
+    print_versions(running(state).client(), model)
 
 
-if __name__ == "__main__":
-    run(main)
+def describe(*, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
+    """Show what a model says of itself.
+
+    Args:
+        model: whom to ask; without it, the one model that runs or lies in the store.
+        state: state folder of the server.
+        store: folder of the archives.
+    """
+    out.print_json(data=running(state).client().describe(chosen_model(model, state, store)))
+
+
+def default(*, version: str, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
+    """Make a version the one that answers when a request names none.
+
+    Args:
+        version: the version.
+        model: its model; without it, the one model that runs or lies in the store.
+        state: state folder of the server.
+        store: folder of the archives.
+    """
+    done(running(state).client().set_default(chosen_model(model, state, store), version))
+
+
+def scale(
+    *,
+    workers: int,
+    model: str | None = None,
+    version: str | None = None,
+    state: Path = STATE_FOLDER,
+    store: Path = STORE,
+) -> None:
+    """Set the number of workers, and wait until all of them are READY.
+
+    Args:
+        workers: how many.
+        model: its model; without it, the one model that runs or lies in the store.
+        version: of the model; its default version without it.
+        state: state folder of the server.
+        store: folder of the archives.
+    """
+    done(running(state).client().scale(chosen_model(model, state, store), workers, version))
+
+
+def unregister(*, version: str, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
+    """Take a version away.
+
+    Args:
+        version: the version.
+        model: its model; without it, the one model that runs or lies in the store.
+        state: state folder of the server.
+        store: folder of the archives.
+    """
+    done(running(state).client().unregister(chosen_model(model, state, store), version))

@@ -1,18 +1,17 @@
 """Run TorchServe on this machine: `make serve | stop | status | logs`."""
 
-import argparse
 import json
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import psutil
 from classifier.identity import UNTRAINED
 
 from scripts.admission.admit import admit
-from scripts.admission.signing import PublicKeys, add_public_key, read_public_keys
-from scripts.archives.store import Archive
-from scripts.console import UserError, done, out, run, step, tail, warn, warn_untrained
+from scripts.admission.signing import PublicKeys, read_public_keys
+from scripts.archives.store import STORE, Archive, model_in
+from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
 from scripts.torchserve.log import Workers, read_workers
@@ -29,7 +28,6 @@ from scripts.torchserve.server import (
     wait_ready,
 )
 
-_DEFAULT_MODELS: Final = "vgg16"
 _LOOK_S: Final = 5.0  # between two looks at the workers of a server in front
 _LOST: Final = (
     "a worker's process is gone, and TorchServe takes it for READY: it lost count at gRPC's StreamPredictions2"
@@ -45,7 +43,7 @@ def serve(
     Args:
         config: the configuration; its model_store is absolute.
         state: the folder for all that the server writes.
-        models: what to load, separated by spaces; without it what the last server had, or else the default.
+        models: what to load, separated by spaces; without it what the last server had, or else the store's one model.
         foreground: stay until the server ends or somebody interrupts.
         public_key: of whoever signs archives, a file or a folder of several; without it they need no signature.
     """
@@ -57,7 +55,7 @@ def serve(
         config["model_snapshot"] = saved
         archives = _restored(saved, store, keys)
     else:
-        archives = [admit(name, store, keys, "served") for name in (models or _DEFAULT_MODELS).split()]
+        archives = [admit(name, store, keys, "served") for name in (models or model_in(store)).split()]
     for archive in archives:
         if archive.identity.model.weights == UNTRAINED:
             warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
@@ -145,8 +143,12 @@ def _lost(client: Client) -> set[int]:
     return {pid for version in versions if version.ready for pid in version.pids if not psutil.pid_exists(pid)}
 
 
-def status(state: Path) -> None:
-    """Where the server listens, and every version of every model with its workers and how they fared."""
+def status(*, state: Path = STATE_FOLDER) -> None:
+    """Show addresses, models and workers, and how the workers fared.
+
+    Args:
+        state: state folder of the server.
+    """
     server = running(state)
     _show(server)
     history = read_workers(state / CONSOLE_LOG)
@@ -162,46 +164,54 @@ def status(state: Path) -> None:
         warn(f"{trouble}\n`make stop`, and mend it; what it serves still, it serves without that worker.")
 
 
-def logs(state: Path, lines: int) -> None:
-    """The end of the server's log."""
+def logs(*, lines: int = 40, state: Path = STATE_FOLDER) -> None:
+    """Show the end of the server's log.
+
+    Args:
+        lines: how many.
+        state: state folder of the server.
+    """
     path = state / CONSOLE_LOG
     if not path.exists():
         raise UserError("there is no log; no server was started yet")
     out.out(tail(path, lines))
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.serving.serve", description=__doc__)
-    parser.add_argument("--state", type=Path, default=STATE_FOLDER, help="folder for all that the server writes")
-    commands = parser.add_subparsers(dest="command", required=True)
-    starting = commands.add_parser("start", help="start in the background and wait until ready")
-    starting.add_argument("--config", type=Path, default=CONFIG_FILE)
-    starting.add_argument("--store", type=Path, default=Path("model_store"))
-    starting.add_argument("--models", help="archives, separated by spaces")
-    starting.add_argument("--ports", choices=("config", "free"), default="config")
-    starting.add_argument("--foreground", action="store_true", help="stay in front, show the log")
-    starting.add_argument("--secure", action="store_true", help="ask for tokens, whatever the configuration says")
-    add_public_key(starting)
-    commands.add_parser("stop", help="stop it")
-    commands.add_parser("status", help="addresses, models, workers")
-    commands.add_parser("logs", help="the end of its log").add_argument("--lines", type=int, default=40)
-    arguments = parser.parse_args()
-    state: Path = arguments.state
-    if arguments.command == "start":
-        config = read_config(arguments.config) | {"model_store": str(arguments.store.resolve())}
-        if arguments.ports == "free":
-            config = with_free_ports(config)
-        if arguments.secure:
-            config |= SECURE
-        serve(config, state, arguments.models or None, arguments.foreground, arguments.public_key)
-    elif arguments.command == "stop":
-        done("stopped" if stop(state) else "no server was running")
-    elif arguments.command == "status":
-        status(state)
-    else:
-        logs(state, arguments.lines)
+def main(
+    *,
+    models: tuple[str, ...] = (),
+    ports: Literal["config", "free"] = "config",
+    foreground: bool = False,
+    secure: bool = False,
+    public_key: Path | None = None,
+    config: Path = CONFIG_FILE,
+    store: Path = STORE,
+    state: Path = STATE_FOLDER,
+) -> None:
+    """Start TorchServe and wait until every worker is READY.
+
+    Args:
+        models: archives to serve; without them what the last server had, or the one model that lies in the store.
+        ports: those of the configuration, or any that are free.
+        foreground: stay in front and show the log.
+        secure: ask for tokens, whatever the configuration says.
+        public_key: take only archives that this key has signed; a PEM file, or a folder of several.
+        config: TorchServe's configuration.
+        store: folder of the archives.
+        state: folder for all that the server writes.
+    """
+    settings = read_config(config) | {"model_store": str(store.resolve())}
+    if ports == "free":
+        settings = with_free_ports(settings)
+    if secure:
+        settings |= SECURE
+    serve(settings, state, " ".join(models) or None, foreground, public_key)
 
 
-if __name__ == "__main__":
-    run(main)
+def stop_server(*, state: Path = STATE_FOLDER) -> None:
+    """Stop the server that `serve` started.
+
+    Args:
+        state: state folder of the server.
+    """
+    done("stopped" if stop(state) else "no server was running")

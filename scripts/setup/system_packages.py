@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from scripts.console import UserError, done, err, run, step
+from scripts.console import UserError, done, err, step
 
 JARS: Final = Path("/usr/share/java")
 
@@ -63,7 +63,3 @@ def main() -> None:
         if result.returncode != 0:
             raise UserError(f"{' '.join(command)} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
     done(f"installed {', '.join(packages)}")
-
-
-if __name__ == "__main__":
-    run(main)

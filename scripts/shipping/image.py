@@ -1,6 +1,5 @@
 """Build the container image: `make image`, with docker, podman or buildah, whichever is there."""
 
-import argparse
 import shutil
 import subprocess
 import tempfile
@@ -9,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.archives.store import find_archive, sbom_of, signature_of
-from scripts.console import UserError, done, run, step
+from scripts.archives.store import STORE, find_archive, sbom_of, signature_of
+from scripts.console import UserError, done, step
 
 NAME: Final = "torchserve-image-classifier"
-CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"  # PyTorch's own, whose torch has no CUDA in it
 
 _ROOT: Final = Path(__file__).parents[2]
 # What runs in a container, and nothing that builds, measures or harms a server.
@@ -30,9 +28,18 @@ _ENGINES: Final = {
 }
 
 
+def _pyproject() -> dict[str, Any]:
+    return tomllib.loads((_ROOT / "pyproject.toml").read_text())
+
+
 def _project() -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    project: dict[str, Any] = _pyproject()["project"]
     return project
+
+
+def cpu_index() -> str:
+    """PyTorch's own index, whose torch has no CUDA in it."""
+    return str(_pyproject()["tool"]["torchserve-image-classifier"]["torch-cpu-index"])
 
 
 def version() -> str:
@@ -83,7 +90,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def build_arguments(gpu: bool, torch_index: str | None) -> dict[str, str]:
     """What the Dockerfile is told."""
-    index = torch_index if torch_index is not None else "" if gpu else CPU_INDEX
+    index = torch_index if torch_index is not None else "" if gpu else cpu_index()
     return {"VERSION": version(), "REVISION": _revision(), "TORCH_INDEX": index}
 
 
@@ -132,27 +139,27 @@ def build(archives: Sequence[Path], gpu: bool, torch_index: str | None) -> str:
     return name
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.shipping.image", description=__doc__)
-    parser.add_argument(
-        "--archives", default="", help="to bake in, separated by spaces; without any, mount them at /models"
-    )
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--gpu", action="store_true", help="with CUDA")
-    parser.add_argument(
-        "--torch-index", help=f"where torch comes from besides PyPI; default: {CPU_INDEX}, none with --gpu"
-    )
-    parser.add_argument("--context", type=Path, help="write the build context into this folder, and build nothing")
-    given = parser.parse_args()
-    archives = [find_archive(name, given.store).path for name in given.archives.split()]
-    if given.context:
-        given.context.mkdir(parents=True)
-        write_context(given.context, archives)
+def main(
+    *,
+    archive: tuple[str, ...] = (),
+    gpu: bool = False,
+    torch_index: str | None = None,
+    context: Path | None = None,
+    store: Path = STORE,
+) -> None:
+    """Build the container image.
+
+    Args:
+        archive: archives to bake in; without any, mount them at /models.
+        gpu: with CUDA.
+        torch_index: where torch comes from besides PyPI; PyTorch's own index of CPU builds without it, none for GPUs.
+        context: write the build context into this folder, and build nothing.
+        store: folder of the archives.
+    """
+    paths = [find_archive(name, store).path for name in archive]
+    if context:
+        context.mkdir(parents=True)
+        write_context(context, paths)
         return
-    name = build(archives, given.gpu, given.torch_index)
+    name = build(paths, gpu, torch_index)
     done(f"{name}; docker/README.md says how to run it")
-
-
-if __name__ == "__main__":
-    run(main)

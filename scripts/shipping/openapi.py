@@ -3,7 +3,6 @@
 TorchServe describes itself at `OPTIONS /`, but knows nothing of what goes in and comes out.
 """
 
-import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from classifier.v2 import OUTPUTS, InferOutput, InferRequest
 from msgspec import Meta
 from PIL import Image
 
-from scripts.console import done, run
+from scripts.console import done
 from scripts.torchserve.config import addresses, read_config
 
 PAGE: Final = Path("docs/openapi.json")
@@ -290,18 +289,13 @@ def _response(what: str, content: Schema) -> Schema:
     return {"description": what, "headers": ids, "content": content}
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.shipping.openapi", description=__doc__)
-    parser.add_argument("--recipes", type=Path, default=RECIPES, help="folder")
-    parser.add_argument("--output", type=Path, default=PAGE)
-    arguments = parser.parse_args()
-    recipes = [read_recipe(path) for path in sorted(arguments.recipes.glob("*.yaml"))]
-    arguments.output.write_text(
-        json.dumps(description(recipes, arguments.recipes), indent=1, ensure_ascii=False) + "\n"
-    )
-    done(f"{arguments.output}: {', '.join(recipe.name for recipe in recipes)}")
+def main(*, recipes: Path = RECIPES, output: Path = PAGE) -> None:
+    """Write the HTTP contract to docs/openapi.json.
 
-
-if __name__ == "__main__":
-    run(main)
+    Args:
+        recipes: folder of the recipes.
+        output: the file to write.
+    """
+    found = [read_recipe(path) for path in sorted(recipes.glob("*.yaml"))]
+    output.write_text(json.dumps(description(found, recipes), indent=1, ensure_ascii=False) + "\n")
+    done(f"{output}: {', '.join(recipe.name for recipe in found)}")

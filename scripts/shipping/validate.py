@@ -6,7 +6,6 @@ Dockerfiles go through hadolint, compose files through Docker Compose, the image
 check for production. A tool that is missing is an error.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ import yaml
 from classifier.cpu import usable_cores
 from classifier.recipe import read_recipe
 
-from scripts.console import UserError, done, err, run, step
+from scripts.console import UserError, done, err, step
 from scripts.shipping.image import version
 from scripts.shipping.policy import Facts, violations
 from scripts.torchserve import config_check
@@ -254,14 +253,9 @@ def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def main() -> None:
-    """Validate, list the faults."""
-    argparse.ArgumentParser(prog="python -m scripts.shipping.validate", description=__doc__).parse_args()
+    """Validate manifests, Dockerfiles and compose files; list the faults."""
     faults = validate(Path())
     for fault in faults:
         err.print(f"{fault.validator}: {fault.where}: {fault.what}", markup=False)
     if faults:
         raise UserError(f"{len(faults)} faults in what is shipped; each line above says where")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -11,6 +11,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from scripts.console import UserError
 from scripts.torchserve.config import Addresses
 from scripts.torchserve.tokens import REFUSED, Api, Tokens
 
@@ -19,7 +20,7 @@ _LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
 _POLL_S: Final = 0.1
 
 
-class RequestFailedError(Exception):
+class RequestFailedError(UserError):
     """The server answered with an error, or not at all. `status` is 0 when there was no answer."""
 
     def __init__(self, status: int, code: str, message: str) -> None:

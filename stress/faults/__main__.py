@@ -1,6 +1,5 @@
 """Faults done to a real TorchServe under load: what clients see of each, and how long until all is well."""
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +12,11 @@ from typing import Final
 import yaml
 
 from benchmarks.result import this_machine
-from scripts.archives.store import Archive, find_archive
-from scripts.building.build import Options, build
-from scripts.console import UserError, done, out, run, show_table, step
+from scripts.archives.store import STORE, Archive, find_archive
+from scripts.building.build import build
+from scripts.building.make import ensure
+from scripts.building.options import Options
+from scripts.console import UserError, done, out, show_table, step
 from scripts.pages import markdown, replace_block
 from stress.faults import scenarios
 from stress.faults.injection import memory_groups, small_disk
@@ -116,29 +117,27 @@ def _two(figures: Sequence[float], digits: str) -> str:
     return f"{median(figures):.{digits}f} ({max(figures):.{digits}f})"
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m stress.faults", description=__doc__)
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--repeat", type=int, default=5, help="how often each fault happens")
-    parser.add_argument("--page", type=Path, help="page of the documentation to write the table into")
-    given = parser.parse_args()
-    served, other = find_archive(SERVED, given.store), find_archive(OTHER, given.store)
+def main(*, repeat: int = 5, page: Path | None = None, store: Path = STORE) -> None:
+    """Measure what clients see of killed, hung and starved servers, full disks and queues.
+
+    Args:
+        repeat: how often each fault happens.
+        page: page of the documentation to write the table into.
+        store: folder of the archives.
+    """
+    ensure("efficientnet_lite0", ("openvino", "float32"), ("openvino", "int8"), store=store)
+    served, other = find_archive(SERVED, store), find_archive(OTHER, store)
     faults = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        for runs in all_faults(given.repeat, served, other, Path(folder)):
+        for runs in all_faults(repeat, served, other, Path(folder)):
             failed = sum(len(fault.failed) for fault in runs)
             step(f"{runs[0].fault}: {failed} of {sum(len(fault.answers) for fault in runs)} failed; {runs[-1].note}")
             faults.append(runs)
     lines = cells(faults)
     show_table(lines)
-    if given.page:
-        replace_block(given.page, "faults", f"\n{heading(faults)}\n\n{markdown(lines)}\n")
+    if page:
+        replace_block(page, "faults", f"\n{heading(faults)}\n\n{markdown(lines)}\n")
     answers = [answer for runs in faults for run in runs for answer in run.answers]
     if wrong := [answer for answer in answers if answer.wrong]:
         raise UserError(f"{len(wrong)} requests got another's result; the first: {wrong[0]}")
     done(f"none of {len(answers)} requests with {CLIENTS} clients got another's result")
-
-
-if __name__ == "__main__":
-    run(main)

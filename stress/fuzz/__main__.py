@@ -3,7 +3,6 @@
 libFuzzer's log, the inputs that it found interesting and those that failed stay in .fuzz/<target>/.
 """
 
-import argparse
 import base64
 import json
 import re
@@ -11,9 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from scripts.console import UserError, done, run, step
+from scripts.console import UserError, done, step
 from stress.hostile.corpus import corpus
 from stress.hostile.files import png
 
@@ -110,25 +109,27 @@ TARGETS: Final = {
 }
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m stress.fuzz", description=__doc__)
-    parser.add_argument("target", choices=sorted(TARGETS))
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--input", type=Path, help="run this one input instead, one that failed say")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="for inputs and log")
-    arguments = parser.parse_args()
-    step(f"fuzzing {arguments.target}" + ("" if arguments.input else f" for {arguments.seconds} s"))
-    folder = arguments.folder / arguments.target
-    outcome = fuzz(TARGETS[arguments.target], arguments.seconds, folder, arguments.input)
-    if arguments.input:
-        done(f"{arguments.input} does no harm")
+def main(
+    *,
+    target: Literal["decode", "request"] = "decode",
+    seconds: int = 60,
+    input_: Path | None = None,
+    folder: Path = FOLDER,
+) -> None:
+    """Look for bytes that the decoder or the request parser cannot handle.
+
+    Args:
+        target: the decoder, or the request parser.
+        seconds: how long.
+        input_: run this one input instead, such as one that failed before.
+        folder: for inputs and the log.
+    """
+    step(f"fuzzing {target}" + ("" if input_ else f" for {seconds} s"))
+    outcome = fuzz(TARGETS[target], seconds, folder / target, input_)
+    if input_:
+        done(f"{input_} does no harm")
     else:
         done(
             f"{outcome.executions} executions without a finding; "
             f"branches covered: {outcome.covered_first} by the first input, {outcome.covered} in the end"
         )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,5 @@
 """Replicas behind a load balancer, tried on one machine: the cost of routing, and what happens when one fails."""
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,10 @@ import msgspec
 from classifier.recipe import Recipe, read_recipe
 
 from benchmarks.load import Load, closed_loop
-from scripts.archives.store import Archive, find_archive
+from scripts.archives.store import STORE, Archive, find_archive
 from scripts.building.golden import photograph
-from scripts.console import UserError, done, run, show_table, step
+from scripts.building.make import ensure
+from scripts.console import UserError, done, show_table, step
 from scripts.pages import markdown, replace_block
 from stress.scale_out import no_compute
 from stress.scale_out.fleet import Fleet, fleet
@@ -143,13 +143,15 @@ def outcome_cells(outcomes: list[Outcome]) -> list[list[str]]:
     ]
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m stress.scale_out", description=__doc__)
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument("--page", type=Path, help="page of the documentation to write the tables into")
-    given = parser.parse_args()
-    old, new = find_archive(OLD, given.store), find_archive(NEW, given.store)
+def main(*, page: Path | None = None, store: Path = STORE) -> None:
+    """Try several servers behind Envoy on one machine: the cost of routing, failures, a rolling update.
+
+    Args:
+        page: page of the documentation to write the tables into.
+        store: folder of the archives.
+    """
+    ensure("efficientnet_lite0", ("openvino", "float32"), ("openvino", "int8"), store=store)
+    old, new = find_archive(OLD, store), find_archive(NEW, store)
     with tempfile.TemporaryDirectory(prefix="scale-out-") as folder:
         routing = routing_cells(list(cost_of_routing(Path(folder))))
         show_table(routing)
@@ -159,12 +161,8 @@ def main() -> None:
             outcomes.append(outcome)
     lines = outcome_cells(outcomes)
     show_table(lines)
-    if given.page:
-        replace_block(given.page, "scale-out", f"\n{markdown(routing)}\n\n{markdown(lines)}\n")
+    if page:
+        replace_block(page, "scale-out", f"\n{markdown(routing)}\n\n{markdown(lines)}\n")
     if lost := [answer for outcome in outcomes for answer in outcome.lost]:
         raise UserError(f"{len(lost)} requests lost; the first: {lost[0]}")
     done(f"none of {sum(len(outcome.answers) for outcome in outcomes)} requests with {CLIENTS} clients was lost")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -46,9 +46,8 @@ class TorchServe:
         Raises:
             UserError: it does not start; the message has its reason.
         """
-        self.run(
-            "serve", "start", "--config", str(self._config), "--store", str(self._store), "--models", archive.path.name
-        )
+        folders = (f"--config={self._config}", f"--store={self._store}")
+        self.run("serve", *folders, f"--models={archive.path.name}")
 
     def stop(self) -> None:
         """Stop it, if it runs, and remove its temporary files."""
@@ -70,17 +69,17 @@ class TorchServe:
         Raises:
             UserError: a step failed; the message has its reason.
         """
-        self.run("manage", "register", str(self._store / new.path.name))
-        self.run("manage", "default", new.identity.model.name, new.identity.model.version)
-        self.run("manage", "unregister", old.identity.model.name, old.identity.model.version)
+        self.run("register", f"--archive={self._store / new.path.name}")
+        self.run("default", f"--model={new.identity.model.name}", f"--version={new.identity.model.version}")
+        self.run("unregister", f"--model={old.identity.model.name}", f"--version={old.identity.model.version}")
 
-    def run(self, module: str, *arguments: str) -> None:
-        """Run one of the project's commands on its machine, for its state folder.
+    def run(self, verb: str, *options: str) -> None:
+        """Run one of the program's verbs on its machine, for its state folder.
 
         Raises:
             UserError: it failed; the message has its reason.
         """
-        command = [sys.executable, "-m", f"scripts.{module}", "--state", str(self.state), *arguments]
+        command = [sys.executable, "-m", "scripts.command_line", verb, f"--state={self.state}", *options]
         result = subprocess.run(self.machine.command(*command), capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise UserError(f"{self.machine.name}: {result.stderr.strip()}; its log: {self.state / CONSOLE_LOG}")

@@ -1,6 +1,5 @@
 """A server under 80 % of the load that it can bear, with good and bad pictures, for a long time: does anything grow?"""
 
-import argparse
 import random
 import tempfile
 import time
@@ -13,8 +12,9 @@ from typing import Final
 import matplotlib as mpl
 
 from benchmarks.result import this_machine
-from scripts.archives.store import Archive, find_archive
-from scripts.console import UserError, done, progress, run, show_table, step
+from scripts.archives.store import STORE, Archive, find_archive
+from scripts.building.make import ensure
+from scripts.console import UserError, done, progress, show_table, step
 from scripts.pages import markdown, replace_block
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.torchserve.server import Server, serving
@@ -177,32 +177,29 @@ def plot(measured: Soak, path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m stress.soak", description=__doc__)
-    parser.add_argument("--archive", default=DEFAULT)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--store", type=Path, default=Path("model_store"))
-    parser.add_argument(
-        "--page", type=Path, help="page of the documentation to write the tables into; the plot lies beside it"
-    )
-    given = parser.parse_args()
-    archive = find_archive(given.archive, given.store)
-    measured = soak_archive(archive, given.minutes)
-    sentences, found = report(measured, archive), verdicts(measured)
-    plotted = given.page.with_suffix(".png") if given.page else Path("soak.png")
+def main(*, minutes: float = 30, archive: str | None = None, page: Path | None = None, store: Path = STORE) -> None:
+    """Load a server at 80 % of its capacity for a long time, and see if anything grows.
+
+    Args:
+        minutes: how long.
+        archive: what to serve; EfficientNet-Lite0 in int8 without it.
+        page: page of the documentation to write the tables into; the plot lies beside it.
+        store: folder of the archives.
+    """
+    if archive is None:
+        ensure("efficientnet_lite0", ("openvino", "int8"), store=store)
+    served = find_archive(archive or DEFAULT, store)
+    measured = soak_archive(served, minutes)
+    sentences, found = report(measured, served), verdicts(measured)
+    plotted = page.with_suffix(".png") if page else Path("soak.png")
     plot(measured, plotted)
     for sentence in sentences:
         step(sentence)
     tables = [verdict_cells(found), time_cells(measured)]
     for table in tables:
         show_table(table)
-    if given.page:
-        replace_block(given.page, "soak", "\n" + "\n\n".join([*sentences, *map(markdown, tables)]) + "\n")
+    if page:
+        replace_block(page, "soak", "\n" + "\n\n".join([*sentences, *map(markdown, tables)]) + "\n")
     if bad := [verdict for verdict in found if not verdict.good]:
         raise UserError("; ".join(f"{verdict.what}: {verdict.measured}" for verdict in bad))
     done(f"held all of it; see {plotted}")
-
-
-if __name__ == "__main__":
-    run(main)

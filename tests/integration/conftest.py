@@ -33,7 +33,7 @@ _OURS = (
     "org.pytorch.serve.ModelServer",
     "model_service_worker",
     "prometheus",
-    "-m devserver",
+    "scripts.command_line devserver",
     "chromium",
     "tritonserver",
     "triton_python_backend_stub",
@@ -100,7 +100,7 @@ def devserver(archives: None) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "devserver", "--archive", "efficientnet_lite0-eager", "--port", str(port)]
+    command = [sys.executable, "-m", "scripts.command_line", "devserver", f"--archive={LITE0}-eager", f"--port={port}"]
     process = subprocess.Popen(
         command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

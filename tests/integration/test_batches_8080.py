@@ -9,8 +9,9 @@ import pytest
 import requests
 import yaml
 
-from scripts.building.build import Options, build
+from scripts.building.build import build
 from scripts.building.golden import photograph
+from scripts.building.options import Options
 from scripts.torchserve.server import CONSOLE_LOG
 from tests.integration.conftest import CHECKOUT, serving
 from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve

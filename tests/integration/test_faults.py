@@ -144,12 +144,10 @@ def in_front(state: Path) -> Iterator[tuple[subprocess.Popen[str], Server]]:
     command = [
         sys.executable,
         "-m",
-        "scripts.serving.serve",
-        "--state",
-        str(state),
-        "start",
-        "--ports",
-        "free",
+        "scripts.command_line",
+        "serve",
+        f"--state={state}",
+        "--ports=free",
         "--foreground",
     ]
     log = state.with_suffix(".err")

@@ -11,7 +11,8 @@ import requests
 import yaml
 from classifier.digests import write_digests
 
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.building.packing import write_archive
 from scripts.console import UserError
 from scripts.serving.manage import register

@@ -167,12 +167,10 @@ def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signa
     command = [
         sys.executable,
         "-m",
-        "scripts.serving.serve",
-        "--state",
-        str(state),
-        "start",
-        "--ports",
-        "free",
+        "scripts.command_line",
+        "serve",
+        f"--state={state}",
+        "--ports=free",
         "--foreground",
     ]
     with subprocess.Popen([*command, "--models", LITE0], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
@@ -209,7 +207,7 @@ def serve(
     *arguments: str, state: Path, ports: str = "free", environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "scripts.serving.serve", "--state", str(state), "start", "--ports", ports, *arguments],
+        [sys.executable, "-m", "scripts.command_line", "serve", f"--state={state}", f"--ports={ports}", *arguments],
         cwd=CHECKOUT,
         env=os.environ | (environment or {}),
         capture_output=True,

@@ -25,8 +25,9 @@ from edge.triton.repository import REPOSITORY, write_repository
 from edge.triton.server import ENVIRONMENT, Addresses, Client, serving
 from scripts.archives.loaded import loaded
 from scripts.archives.store import find_archive
-from scripts.building.build import Options, build
+from scripts.building.build import build
 from scripts.building.golden import labelled, photograph
+from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.torchserve.client import RequestFailedError
 from tests.conftest import THIRD_MODEL

@@ -9,7 +9,8 @@ import pytest
 import requests
 import yaml
 
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.torchserve.server import CONSOLE_LOG, Server
 from stress.hostile.corpus import corpus
 from stress.questions import Body, good

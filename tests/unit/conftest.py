@@ -18,8 +18,8 @@ import pytest
 from classifier.digests import members
 from classifier.service import Response
 
-from scripts.building.build import Options
 from scripts.building.golden import photograph
+from scripts.building.options import Options
 from scripts.torchserve.config import Addresses
 from scripts.torchserve.server import Server
 from stress.hostile.files import stored as stored
@@ -77,11 +77,9 @@ def options(tmp_path: Path, tiny_weights: Path, golden: Path) -> Options:
     )
 
 
-def command(options: Options, *more: str) -> list[str]:
+def command(options: Options) -> list[str]:
     """The build as a command line."""
-    given = {"--recipe": options.recipe, "--golden": options.golden, "--store": options.store, "--cache": options.cache}
-    flags = [f"{flag}={value}" for flag, value in given.items()]
-    return [sys.executable, "-m", "scripts.building.build", *flags, "--weights", options.weights, *more]
+    return [sys.executable, "-m", "scripts.building.build", options.json().decode()]
 
 
 def start(arguments: list[str], hash_seed: str) -> subprocess.Popen[str]:

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -14,9 +13,8 @@ from classifier.recipe import Recipe, Variant
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scripts.building.options import TorchScriptMethod
 from scripts.console import UserError
-
-TorchScriptMethod = Literal["trace", "script"]
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):

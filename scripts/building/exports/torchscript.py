@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scripts.building.exports.program import Export, TorchScriptMethod
+from scripts.building.exports.program import Export
+from scripts.building.options import TorchScriptMethod
 from scripts.console import UserError
 
 

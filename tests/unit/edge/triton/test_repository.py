@@ -15,7 +15,8 @@ from tritonclient.grpc import model_config_pb2
 
 from edge.triton.repository import STEPS, Backend, Version, settings, version_number, write_repository
 from scripts.archives.store import Archive, find_archive
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.console import UserError
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 

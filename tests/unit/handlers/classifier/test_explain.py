@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,20 +120,18 @@ def test_the_program_writes_a_picture_or_says_why_not(
     tiny_archive: Callable[..., Path],
     cat: bytes,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     content: str,
 ) -> None:
     (tmp_path / "cat.png").write_bytes(cat if content == "picture" else b"text")
     output = tmp_path / "why.png"
-    store, given = str(tiny_archive().parent), [str(tmp_path / "cat.png"), "--archive", "tiny", "--target", "3"]
-    monkeypatch.setattr("sys.argv", ["explain", *given, "--store", store, "--output", str(output)])
+    draw = partial(main, tmp_path / "cat.png", archive="tiny", target="3", store=tiny_archive().parent, output=output)
     if content == "text":
         with pytest.raises(UserError, match="The body is not a picture"):
-            main()
+            draw()
         assert not output.exists()
         return
-    main()
+    draw()
     assert "t03" in capsys.readouterr().out
     with Image.open(output) as picture:
         assert picture.size == (64, 64)

@@ -286,17 +286,17 @@ def test_the_program_makes_keys_and_signs_by_name(archive: Callable[[str], Path]
     path = archive("zip-store")
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "scripts.admission.signing", *arguments]
+        command = [sys.executable, "-m", "scripts.command_line", *arguments]
         environment = {"KEY_PASSPHRASE": "secret", "PATH": "/usr/bin", "PYTHONPATH": ":".join(sys.path)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     keys = tmp_path / "signing"
-    assert "keep" in run("key", "--folder", str(keys))
-    run("sign", "tiny", "--store", str(tmp_path), "--key", str(keys / "private.pem"))
+    assert "keep" in run("key", f"--keys={keys}")
+    run("sign", "tiny", f"--store={tmp_path}", f"--key={keys / 'private.pem'}")
     check_signature(path, read_public_keys(keys / "public.pem"))
     signature_of(path).unlink()
     (tmp_path / "store").mkdir()
     shutil.copy(path, tmp_path / "store")
-    run("sign", str(path), "--store", str(tmp_path / "store"), "--key", str(keys / "private.pem"))
+    run("sign", str(path), f"--store={tmp_path / 'store'}", f"--keys={keys}")
     assert signature_of(path).exists()
     assert not signature_of(tmp_path / "store" / path.name).exists()

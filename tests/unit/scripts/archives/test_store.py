@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from scripts.archives.format import Format
 from scripts.archives.store import find_archive, read_archive_identity
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE
 

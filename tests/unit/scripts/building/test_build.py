@@ -19,12 +19,13 @@ from classifier.recipe import read_recipe
 from msgspec.structs import replace
 from tiny_net import TinyNet
 
-from scripts.archives.format import Format
+from scripts.archives.format import Format, archive_name
 from scripts.archives.store import sbom_of
 from scripts.building import build as archive
-from scripts.building.build import Options, archive_name, build, parse_arguments
+from scripts.building.build import build
 from scripts.building.gate import Report, exported_logits
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set
+from scripts.building.options import Options
 from scripts.console import UserError
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 from tests.unit.conftest import command, contents, start
@@ -279,34 +280,21 @@ def test_an_unpacked_archive_needs_nothing_of_this_project(options: Options, gol
     assert [name for name, file in loaded.items() if not Path(file).is_relative_to(unpacked)] == []
 
 
-def test_the_command_line_says_all_that_can_be_chosen() -> None:
-    assert parse_arguments(["--recipe", "r.yaml"]) == Options(recipe=Path("r.yaml"))
-    chosen = "--runtime torchscript --weights w.pth --version 3.1 --format tgz --torchscript script"
-    folders = "--recipe r.yaml --golden g --calibration k --store s --cache c"
-    assert parse_arguments([*chosen.split(), *folders.split()]) == Options(
-        recipe=Path("r.yaml"), runtime="torchscript", weights="w.pth", version="3.1", archive_format="tgz",
+def test_options_survive_the_way_to_the_process_that_builds() -> None:
+    chosen = Options(
+        recipe=Path("a recipe's.yaml"), runtime="torchscript", weights="w.pth", version="3.1", archive_format="tgz",
         torchscript="script", golden=Path("g"), calibration=Path("k"), store=Path("s"), cache=Path("c"),
     )  # fmt: skip
+    for options in (chosen, Options(recipe=Path("r.yaml"))):
+        assert Options.read(options.json().decode()) == options
 
 
 @pytest.mark.parametrize("archive_format", ["zip-store", "no-archive"])
 def test_the_program_says_what_it_built(
     archive_format: Format, options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", command(options, "--format", archive_format)[2:])
+    monkeypatch.setattr(sys, "argv", command(replace(options, archive_format=archive_format))[2:])
     archive.main()
     last = capsys.readouterr().out.splitlines()[-1]
     assert str(options.store / archive_name("tiny", "eager", "float32", archive_format)) in last
     assert "top-1 100%" in last
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_what_the_processor_cannot_compute_is_not_in_the_list_and_that_is_said(
-    native: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(archive, "computes", lambda precision: native or precision != "bfloat16")
-    listed = archive.list_variants(TINY_RECIPE).splitlines()
-    everything = [f"{item.runtime} {item.precision}" for item in read_recipe(TINY_RECIPE).archives]
-    assert any("bfloat16" in line for line in everything)
-    assert listed == [line for line in everything if native or "bfloat16" not in line]
-    assert ("without the archives in bfloat16" in capsys.readouterr().err) is not native

@@ -8,8 +8,9 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from scripts.archives.format import Format
-from scripts.building.build import Options, archive_name, build
+from scripts.archives.format import Format, archive_name
+from scripts.building.build import build
+from scripts.building.options import Options
 from tests.unit.conftest import command, contents, start
 
 
@@ -45,8 +46,8 @@ def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
     method: str, archive_format: Format, hash_seeds: tuple[str, str], options: Options, tmp_path: Path
 ) -> None:
     builds = twice(options)
-    flags = ("--runtime", "torchscript", "--torchscript", method, "--format", archive_format)
-    running = [start(command(item, *flags), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
+    chosen = {"runtime": "torchscript", "torchscript": method, "archive_format": archive_format}
+    running = [start(command(replace(item, **chosen)), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
     for process in running:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
@@ -64,7 +65,7 @@ def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_mach
     runtime: str, precision: str, options: Options, tmp_path: Path
 ) -> None:
     builds = twice(options)
-    running = [start(command(item, "--runtime", runtime, "--precision", precision), "0") for item in builds]
+    running = [start(command(replace(item, runtime=runtime, precision=precision)), "0") for item in builds]
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
@@ -83,7 +84,7 @@ def test_two_builds_of_aotinductor_are_the_same_and_tell_nothing_of_this_machine
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
     built = []
     for item in twice(options):
-        process = start(command(item, "--runtime", "aotinductor"), "0")
+        process = start(command(replace(item, runtime="aotinductor")), "0")
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
         built.append(item.store / archive_name("tiny", "aotinductor", "float32", "zip-store"))

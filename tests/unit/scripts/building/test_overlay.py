@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from scripts.archives.format import Format
 from scripts.archives.loaded import unpacked
 from scripts.archives.store import Archive, read_archive_identity
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.building.overlay import Overlay, Tuned, read_overlay, repack, write_overlay
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE

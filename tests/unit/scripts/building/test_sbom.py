@@ -13,7 +13,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from msgspec.structs import replace
 
 from scripts.archives.store import archives_in, archives_of, find_archive, sbom_of, signature_of
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.building.overlay import Tuned, repack
 from scripts.building.sbom import write_sbom
 from tests.unit.conftest import contents

@@ -16,7 +16,8 @@ from classifier.pipeline import Classifier
 from msgspec.structs import replace
 from onnx.external_data_helper import set_external_data
 
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.console import UserError
 
 Plant = Callable[[Path, Path], None]

@@ -10,7 +10,8 @@ from classifier.runtimes.eager import load_module
 from PIL import Image
 from torch import nn
 
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.measuring.prune import plot, prune_model, pruned, table
 from tests.conftest import TINY_RECIPE

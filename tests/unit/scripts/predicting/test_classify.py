@@ -7,21 +7,15 @@ from scripts.console import UserError
 from scripts.predicting.classify import main
 
 
-def classify(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr("sys.argv", ["classify", *map(str, arguments)])
-    main()
-
-
 def test_a_picture_is_classified_without_a_server(
     tiny_archive: Callable[..., Path],
     tmp_path: Path,
     cat: bytes,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "cat.png").write_bytes(cat)
     store = tiny_archive().parent
-    classify(monkeypatch, tmp_path / "cat.png", "--archive", "tiny", "--store", store, "--top-k", 2)
+    main(tmp_path / "cat.png", archive="tiny", store=store, top_k=2)
     said = capsys.readouterr().out
     assert "tiny 1.0 · eager float32 · weights: tiny-trained" in " ".join(said.split())
     assert said.count("%") == 2
@@ -31,11 +25,10 @@ def test_a_picture_is_classified_without_a_server(
 def test_what_cannot_be_classified_says_why(
     tiny_archive: Callable[..., Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     content: bytes | None,
     says: str,
 ) -> None:
     if content is not None:
         (tmp_path / "picture").write_bytes(content)
     with pytest.raises(UserError, match=says):
-        classify(monkeypatch, tmp_path / "picture", "--archive", "tiny", "--store", tiny_archive().parent)
+        main(tmp_path / "picture", archive="tiny", store=tiny_archive().parent)

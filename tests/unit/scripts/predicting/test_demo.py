@@ -1,4 +1,4 @@
-import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,17 +36,16 @@ def test_the_table_shows_what_each_model_sees_and_what_its_weights_are_worth(two
     ]
 
 
-def run_main(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+def show(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the program against the fake server."""
     monkeypatch.setattr(demo, "running", lambda _: torchserve.server)
-    monkeypatch.setattr(sys, "argv", ["demo"])
-    demo.main()
+    demo.show(Path("state"))
 
 
 def test_the_demo_sends_one_photograph_to_every_model_once(
     two_models: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_main(two_models, monkeypatch)
+    show(two_models, monkeypatch)
     pictures = [asked for asked in two_models.asked if asked.what.startswith("POST")]
     assert [asked.what for asked in pictures] == ["POST /predictions/tiny", "POST /predictions/vgg16"]
     assert {asked.body for asked in pictures} == {photograph(demo.PICTURE).read_bytes()}
@@ -58,10 +57,10 @@ def test_the_demo_sends_one_photograph_to_every_model_once(
 def test_a_model_that_fails_is_one_clear_line(two_models: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
     del two_models.answers["POST /predictions/vgg16"]
     with pytest.raises(UserError, match="Model not found"):
-        run_main(two_models, monkeypatch)
+        show(two_models, monkeypatch)
 
 
 def test_a_server_without_models_is_one_clear_line(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
     torchserve.answers[NAMES] = [Answer({"models": []})]
     with pytest.raises(UserError, match="no model"):
-        run_main(torchserve, monkeypatch)
+        show(torchserve, monkeypatch)

@@ -1,5 +1,4 @@
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,46 +95,41 @@ def test_the_table_has_a_row_for_each_class_and_names_the_model_and_its_weights(
     assert [list(column.cells) for column in table.columns] == [["star", "square"], ["t04", "t01"], ["62.5%", "25.0%"]]
 
 
-def run_main(arguments: list[str], torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the program against the fake server."""
+@pytest.fixture
+def running(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> FakeTorchServe:
+    """The fake server, which every state folder leads to."""
     monkeypatch.setattr(program, "running", lambda _: torchserve.server)
-    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
-    program.main()
+    return torchserve
 
 
 def test_the_program_sends_the_file_and_shows_the_table(
-    torchserve: FakeTorchServe,
+    running: FakeTorchServe,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "a picture.png").write_bytes(b"picture")
-    torchserve.answers["POST /predictions/tiny/2.0"] = [Answer(predicted())]
-    flags = ["--model", "tiny", "--version", "2.0", "--top-k", "2"]
-    run_main([str(tmp_path / "a picture.png"), *flags], torchserve, monkeypatch)
-    assert torchserve.asked[0].body == b"picture"
-    assert torchserve.asked[0].headers["X-Top-K"] == "2"
+    running.answers["POST /predictions/tiny/2.0"] = [Answer(predicted())]
+    program.main(tmp_path / "a picture.png", model="tiny", version="2.0", top_k=2)
+    assert running.asked[0].body == b"picture"
+    assert running.asked[0].headers["X-Top-K"] == "2"
     assert "star" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "reason"), [("missing.png", "No such file"), ("", "Is a directory")])
-def test_a_picture_that_cannot_be_read_is_named(
-    name: str, reason: str, torchserve: FakeTorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("running")
+def test_a_picture_that_cannot_be_read_is_named(name: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path / name}: {reason}"):
-        run_main([str(tmp_path / name)], torchserve, monkeypatch)
+        program.main(tmp_path / name)
 
 
-def test_what_the_server_refuses_is_one_clear_line(
-    torchserve: FakeTorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("running")
+def test_what_the_server_refuses_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     with pytest.raises(UserError, match="Model not found"):
-        run_main([str(tmp_path / "x.png"), "--model", "nope"], torchserve, monkeypatch)
+        program.main(tmp_path / "x.png", model="nope")
 
 
-def test_without_a_server_the_program_says_how_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_the_program_says_how_to_start_one(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
-    monkeypatch.setattr(sys, "argv", ["predict", str(tmp_path / "x.png"), "--state", str(tmp_path / "state")])
     with pytest.raises(UserError, match="make serve"):
-        program.main()
+        program.main(tmp_path / "x.png", state=tmp_path / "state")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.serving.container import settings as container_settings
 from scripts.torchserve.config import CONFIG_FILE, read_config, write_config

@@ -1,12 +1,14 @@
-import sys
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from scripts.archives.format import zip_entry
-from scripts.building.build import Options, build
+from scripts.building.build import build
+from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.serving import manage
 from scripts.serving.manage import register
@@ -128,32 +130,34 @@ def state(archive: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def run_main(arguments: str, torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the program against the fake server."""
+@pytest.fixture
+def running(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> FakeTorchServe:
+    """The fake server, which every state folder leads to."""
     monkeypatch.setattr(manage, "running", lambda _: torchserve.server)
-    monkeypatch.setattr(sys, "argv", ["manage", *arguments.split()])
-    manage.main()
+    return torchserve
 
 
 @pytest.mark.parametrize(
-    ("arguments", "question"),
+    ("command", "question"),
     [
-        ("default tiny 2.0", "PUT /models/tiny/2.0/set-default"),
-        ("unregister tiny 2.0", "DELETE /models/tiny/2.0"),
-        ("scale tiny 2", "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true"),
-        ("scale tiny 1 2.0", "PUT /models/tiny/2.0?min_worker=1&max_worker=1&synchronous=true"),
+        (partial(manage.default, version="2.0"), "PUT /models/tiny/2.0/set-default"),
+        (partial(manage.unregister, version="2.0"), "DELETE /models/tiny/2.0"),
+        (partial(manage.scale, workers=2), "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true"),
+        (
+            partial(manage.scale, workers=1, version="2.0"),
+            "PUT /models/tiny/2.0?min_worker=1&max_worker=1&synchronous=true",
+        ),
     ],
 )
 def test_a_command_asks_the_server_and_shows_its_words(
-    arguments: str,
+    command: Callable[..., None],
     question: str,
-    torchserve: FakeTorchServe,
-    monkeypatch: pytest.MonkeyPatch,
+    running: FakeTorchServe,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    torchserve.answers[question] = [Answer({"status": "as you wish"})]
-    run_main(arguments, torchserve, monkeypatch)
-    assert torchserve.questions() == [question]
+    running.answers[question] = [Answer({"status": "as you wish"})]
+    command(model="tiny")
+    assert running.questions() == [question]
     assert "as you wish" in capsys.readouterr().out
 
 
@@ -162,48 +166,48 @@ def test_the_register_command_says_how_to_make_it_the_default(
     folder: bool,
     archive: Path,
     state: Path,
-    torchserve: FakeTorchServe,
-    monkeypatch: pytest.MonkeyPatch,
+    running: FakeTorchServe,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
-    run_main(f"--state {state} register {archive if folder else archive.name}", torchserve, monkeypatch)
+    running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    manage.register_archive(archive if folder else Path(archive.name), state=state)
     assert "make default MODEL=tiny VERSION=1.0" in capsys.readouterr().out
 
 
 def test_the_versions_command_shows_a_line_for_each(
-    torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     versions = [described("1.0", "READY", "READY"), described("2.0")]
-    torchserve.answers = {
+    running.answers = {
         "GET /models?next_page_token=0": [Answer({"models": [{"modelName": "tiny"}]})],
         "GET /models/tiny/all": [Answer(versions)],
     }
-    run_main("versions", torchserve, monkeypatch)
+    manage.versions()
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "1.0" in line and "tiny-eager.mar" in line and "READY, READY" in line]
     assert [line for line in lines if "2.0" in line and "none" in line]
 
 
 def test_the_describe_command_shows_what_the_model_says(
-    torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torchserve.answers["GET /models/tiny?customized=true"] = [Answer([{"customizedMetadata": {"classes": 10}}])]
-    run_main("describe tiny", torchserve, monkeypatch)
+    running.answers["GET /models/tiny?customized=true"] = [Answer([{"customizedMetadata": {"classes": 10}}])]
+    manage.describe(model="tiny")
     assert '"classes": 10' in capsys.readouterr().out
 
 
-def test_what_the_server_refuses_is_one_clear_line(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("running")
+def test_what_the_server_refuses_is_one_clear_line() -> None:
     with pytest.raises(UserError, match=r"Model not found \(404 ModelNotFoundException\)"):
-        run_main("unregister vgg16 9.0", torchserve, monkeypatch)
+        manage.unregister(model="vgg16", version="9.0")
 
 
 def test_an_archive_outside_the_servers_store_is_refused(
-    state: Path, options: Options, torchserve: FakeTorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: Path, options: Options, running: FakeTorchServe, tmp_path: Path
 ) -> None:
     """The server would load the file of that name from its own store, which is not the one that was verified."""
     elsewhere, _ = build(replace(options, store=tmp_path / "elsewhere"))
-    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
     with pytest.raises(UserError, match="store"):
-        run_main(f"--state {state} register {elsewhere}", torchserve, monkeypatch)
-    assert torchserve.questions() == []
+        manage.register_archive(elsewhere, state=state)
+    assert running.questions() == []

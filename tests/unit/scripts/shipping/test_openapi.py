@@ -84,9 +84,8 @@ def test_what_the_core_answers_is_what_is_described(tiny: Classifier, cat: bytes
         validate(json.loads(answers[0].body), "InstancesAnswer", tiny_described)
 
 
-def test_the_program_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_writes_the_page(tmp_path: Path) -> None:
     from scripts.shipping import openapi
 
-    monkeypatch.setattr("sys.argv", ["openapi", "--output", str(tmp_path / "page.json")])
-    openapi.main()
+    openapi.main(output=tmp_path / "page.json")
     assert (tmp_path / "page.json").read_text() == PAGE.read_text()

@@ -14,7 +14,8 @@ from classifier.runtimes.eager import load_module
 from torch import Tensor, nn
 
 from scripts.building.exports.export import export
-from scripts.building.exports.program import Export, TorchScriptMethod
+from scripts.building.exports.program import Export
+from scripts.building.options import TorchScriptMethod
 from scripts.console import UserError
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 

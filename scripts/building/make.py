@@ -1,0 +1,229 @@
+"""Archives of the store, built when their inputs have changed: `make archive`, `make archives`.
+
+What an archive was built from is known by content: beside it lies a digest of everything that went into it. Dates say
+nothing, so a touched file builds nothing again, and a changed one always does.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+from classifier.cpu import computes
+from classifier.digests import DIGESTS_FILE, members
+from classifier.errors import UnusableError
+from classifier.recipe import Precision, Recipe, RuntimeName, read_recipe
+from msgspec.structs import replace
+
+from scripts.archives.format import Format, archive_name
+from scripts.archives.store import STORE, model_in
+from scripts.building.options import Options, TorchScriptMethod
+from scripts.console import UserError, step, warn
+from scripts.packages import require
+
+RECIPES: Final = Path("recipes")
+# What the export and the check of each runtime need besides the base.
+_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
+    "onnxruntime": ("onnxruntime", "export-onnx"),
+    "openvino": ("openvino", "export-onnx", "export-openvino"),
+}
+_HANDLERS: Final = Path(__file__).parents[2] / "handlers"
+_SOURCES: Final = (_HANDLERS, Path(__file__).parents[1] / "archives", Path(__file__).parent)
+
+
+def archive(
+    *,
+    model: str | None = None,
+    runtime: tuple[RuntimeName, ...] = ("eager", "torchscript"),
+    precision: Precision = "float32",
+    weights: str = "auto",
+    torchscript: TorchScriptMethod = "trace",
+    format_: Format = "zip-store",
+    version: str | None = None,
+    golden: Path | None = None,
+    calibration: Path | None = None,
+    file: Path | None = None,
+    store: Path = STORE,
+    recipes: Path = RECIPES,
+) -> None:
+    """Build archives, unless they are up to date.
+
+    Args:
+        model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
+        runtime: one archive for each.
+        precision: what the runtime computes in.
+        weights: auto, pretrained (no archive without them), or the file of a state_dict.
+        torchscript: whether the module is traced or scripted.
+        format_: of the archives; zip-store is a `.mar`.
+        version: instead of the recipe's.
+        golden: folder of pictures for the parity gate; scikit-image's without it.
+        calibration: folder of pictures on which int8 chooses its scales; the golden ones without it.
+        file: the one archive to build, instead of model, runtime, precision, format and store.
+        store: folder to write the archives into.
+        recipes: folder of the recipes.
+    """
+    if file is not None:
+        store = file.parent
+        recipe, chosen = _named(file.name, recipes)
+    else:
+        recipe = recipe_file(model or model_in(store), recipes)
+        chosen = [(name, precision, format_) for name in runtime]
+    shared = Options(
+        recipe=recipe,
+        weights=weights,
+        torchscript=torchscript,
+        version=version,
+        golden=golden,
+        calibration=calibration,
+        store=store,
+    )
+    for name, precise, packed in chosen:
+        make(replace(shared, runtime=name, precision=precise, archive_format=packed))
+
+
+def archives(
+    *,
+    model: str | None = None,
+    weights: str = "auto",
+    torchscript: TorchScriptMethod = "trace",
+    format_: Format = "zip-store",
+    version: str | None = None,
+    golden: Path | None = None,
+    calibration: Path | None = None,
+    store: Path = STORE,
+    recipes: Path = RECIPES,
+) -> None:
+    """Build every archive of the recipe that this processor computes; the first failure ends it.
+
+    Args:
+        model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
+        weights: auto, pretrained (no archive without them), or the file of a state_dict.
+        torchscript: whether the module is traced or scripted.
+        format_: of the archives; zip-store is a `.mar`.
+        version: instead of the recipe's.
+        golden: folder of pictures for the parity gate; scikit-image's without it.
+        calibration: folder of pictures on which int8 chooses its scales; the golden ones without it.
+        store: folder to write the archives into.
+        recipes: folder of the recipes.
+    """
+    recipe = recipe_file(model or model_in(store), recipes)
+    shared = Options(
+        recipe=recipe,
+        weights=weights,
+        torchscript=torchscript,
+        archive_format=format_,
+        version=version,
+        golden=golden,
+        calibration=calibration,
+        store=store,
+    )
+    for name, precise in variants_here(_read(recipe)):
+        make(replace(shared, runtime=name, precision=precise))
+
+
+def _named(name: str, recipes: Path) -> tuple[Path, list[tuple[RuntimeName, Precision, Format]]]:
+    """The recipe, and the runtime, precision and format, of the archive that has this name.
+
+    Raises:
+        UserError: no recipe has an archive of that name.
+    """
+    for path in sorted(recipes.glob("*.yaml")):
+        recipe = _read(path)
+        for variant in recipe.archives:
+            for packed in get_args(Format):
+                if archive_name(recipe.name, variant.runtime, variant.precision, packed) == name:
+                    return path, [(variant.runtime, variant.precision, packed)]
+    raise UserError(f"no recipe of {recipes} has an archive {name}")
+
+
+def variants_here(recipe: Recipe) -> list[tuple[RuntimeName, Precision]]:
+    """The runtimes and precisions of a recipe's archives that this processor computes; what is left out is said."""
+    here = [variant for variant in recipe.archives if computes(variant.precision)]
+    if len(here) < len(recipe.archives):
+        warn("without the archives in bfloat16, for which this processor has no instructions")
+    return [(variant.runtime, variant.precision) for variant in here]
+
+
+def recipe_file(model: str, recipes: Path = RECIPES) -> Path:
+    """The recipe of a model.
+
+    Raises:
+        UserError: there is none; the message says which there are.
+    """
+    path = recipes / f"{model}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(other.name for other in recipes.glob("*.yaml"))) or "none"
+        raise UserError(f"there is no recipe {path}; there are: {there}")
+    return path
+
+
+def ensure(model: str, *variants: tuple[RuntimeName, Precision], store: Path) -> None:
+    """Have these archives of a model in the store, built with the recipe's own settings where they are not up to date.
+
+    Raises:
+        UserError: one cannot be built.
+    """
+    for runtime, precision in variants:
+        make(Options(recipe=recipe_file(model), runtime=runtime, precision=precision, store=store))
+
+
+def make(options: Options) -> Path:
+    """Have an archive in the store; it is built, in a process of its own, if its inputs have changed.
+
+    Raises:
+        UserError: it cannot be built.
+    """
+    recipe = _read(options.recipe)
+    target = options.store / archive_name(recipe.name, options.runtime, options.precision, options.archive_format)
+    record = target.with_name(f".{target.name}.inputs")
+    inputs = _digest(options, recipe)
+    if target.exists() and record.exists() and record.read_text() == f"{inputs} {_content(target)}\n":
+        step(f"{target} is up to date")
+        return target
+    require(*_PACKAGES.get(options.runtime, ()), why=f"{options.runtime}'s archive")
+    # with that hash seed it need not start itself again
+    command = [sys.executable, "-m", "scripts.building.build", options.json().decode()]
+    if subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode != 0:
+        raise UserError(f"{target.name} is not built; see above")
+    record.write_text(f"{inputs} {_content(target)}\n")
+    return target
+
+
+def _read(recipe: Path) -> Recipe:
+    try:
+        return read_recipe(recipe)
+    except (UnusableError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def _digest(options: Options, recipe: Recipe) -> str:
+    """SHA-256 of all that an archive is built from: settings, recipe, labels, pictures, weights, code."""
+    found = hashlib.sha256(options.json())
+    for path in _inputs(options, recipe):
+        with path.open("rb") as stream:
+            found.update(f"{path.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
+    yield options.recipe
+    yield from sorted(options.recipe.parent.glob("*.json"))
+    for path in (options.tuned / f"{recipe.name}.yaml", Path(options.weights)):
+        if path.is_file():
+            yield path
+    for folder in (options.golden, options.calibration):
+        if folder is not None and folder.is_dir():
+            yield from sorted(path for path in folder.iterdir() if path.is_file())
+    for folder in _SOURCES:
+        yield from sorted(folder.rglob("*.py"))
+
+
+def _content(archive: Path) -> str:
+    """SHA-256 of an archive's own list of digests: another archive of the same name is not the one that was built."""
+    for name, stream in members(archive):
+        if name == DIGESTS_FILE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    return "none"

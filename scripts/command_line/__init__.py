@@ -1,0 +1,1 @@
+"""The program `image-classifier`: its verbs are the Make targets, its options their variables."""

@@ -1,0 +1,70 @@
+"""The program itself: `image-classifier <verb> [options]`."""
+
+import importlib.metadata
+import importlib.util
+import sys
+from typing import Any, Final
+
+from cyclopts import App, Group, Parameter
+from rich.console import Console
+
+from scripts.command_line.variables import options
+from scripts.command_line.verbs import SECTIONS, Verb
+from scripts.console import run
+from scripts.packages import require
+
+_WIDTH: Final = 100  # columns of the help
+_FROM_MAKE: Final = "make"  # `image-classifier make <verb> NAME=value …` is how the Makefile calls it
+
+_DISTRIBUTION: Final = "torchserve-image-classifier"
+
+
+def application() -> App:
+    """The command line, without any verb's module imported."""
+    app = App(
+        name="image-classifier",
+        help="A PyTorch image classifier in production on TorchServe. Each verb is also a Make target.",
+        version=lambda: importlib.metadata.version(_DISTRIBUTION),
+        console=Console(width=_WIDTH),
+        default_parameter=Parameter(consume_multiple=True, negative=(), show_default=_worth_showing),
+    )
+    for title, targets in SECTIONS:
+        group = Group.create_ordered(title)
+        for place, verb in enumerate(targets):
+            if isinstance(verb, Verb) and is_installed(verb):
+                app.command(verb.function, name=verb.name, help=_sentence(verb.summary), group=group, sort_key=place)
+    return app
+
+
+def is_installed(verb: Verb) -> bool:
+    """Whether the package of the verb's function is there."""
+    package, _, _ = verb.function.partition(":")[0].rpartition(".")
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _worth_showing(value: Any) -> Any:
+    return None if value in (None, False, ()) else value
+
+
+def _sentence(summary: str) -> str:
+    return summary[0].upper() + summary[1:] + "."
+
+
+def main() -> None:
+    """Run what the command line says."""
+    run(lambda: _run(sys.argv[1:]))
+
+
+def _run(words: list[str]) -> None:
+    app = application()
+    from_make = words[:1] == [_FROM_MAKE]
+    if from_make:
+        name, *variables = words[1:]
+        words = [name, *options(name, variables)]
+    verbs = {verb.name: verb for _, targets in SECTIONS for verb in targets if isinstance(verb, Verb)}
+    if words and words[0] in verbs and "--help" not in words:
+        require(*verbs[words[0]].needs, why=f"`{words[0]}`")
+    app(words, result_action="return_value")

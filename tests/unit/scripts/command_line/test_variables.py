@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from scripts.command_line.variables import options, variables_of
+from scripts.command_line.verbs import VERBS
+from scripts.console import UserError
+
+
+def test_a_variable_becomes_the_option_of_its_name() -> None:
+    given = ["IMAGE=O'Brien's cat $1.png", "TOP_K=3", "GRPC=1"]
+    assert options("predict", given) == ["--image=O'Brien's cat $1.png", "--top-k=3", "--grpc"]
+
+
+@pytest.mark.parametrize("value", ["", "0", "no", "False", "off"])
+def test_a_switch_can_be_off(value: str) -> None:
+    assert options("predict", ["IMAGE=x", f"GRPC={value}"]) == ["--image=x"]
+
+
+def test_a_switch_is_on_or_off() -> None:
+    with pytest.raises(UserError, match="GRPC=maybe: expected 1"):
+        options("predict", ["IMAGE=x", "GRPC=maybe"])
+
+
+def test_a_list_is_separated_by_spaces_unless_it_is_one_path(tmp_path: Path) -> None:
+    assert options("serve", ["MODELS=vgg16  tiny"]) == ["--models=vgg16", "--models=tiny"]
+    path = tmp_path / "my archive.mar"
+    path.touch()
+    assert options("sign", [f"ARCHIVE={path}"]) == [f"--archive={path}"]
+
+
+def test_a_folder_may_have_spaces() -> None:
+    assert options("evaluate", ["DATA=my pictures/of cats"]) == ["--data=my pictures/of cats"]
+
+
+def test_what_other_targets_have_is_left_out() -> None:
+    """`make archive serve WEIGHTS=… MODELS=…` gives each target both."""
+    assert options("serve", ["MODELS=tiny", "WEIGHTS=mine.pth", "IMAGE=x"]) == ["--models=tiny"]
+
+
+def test_what_no_target_has_is_refused_with_what_was_probably_meant() -> None:
+    with pytest.raises(UserError, match=r"no target has a variable MODLE; did you mean MODEL\?"):
+        options("predict", ["IMAGE=x", "MODLE=tiny"])
+
+
+@pytest.mark.parametrize("name", ["PYTHON", "TORCH_INDEX", "KEY_PASSPHRASE", "INFERENCE_TOKEN", "CI"])
+def test_what_make_or_the_environment_reads_is_no_option(name: str) -> None:
+    assert options("status", [f"{name}=x"]) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "variable"),
+    [
+        ("predict", "IMAGE"),
+        ("classify", "IMAGE"),
+        ("explain", "IMAGE"),
+        ("evaluate", "DATA"),
+        ("register", "ARCHIVE"),
+        ("default", "VERSION"),
+        ("unregister", "VERSION"),
+        ("scale", "WORKERS"),
+        ("gateway", "REPLICAS"),
+        ("sign", "ARCHIVE"),
+    ],
+)
+def test_a_missing_variable_is_one_clear_line(verb: str, variable: str) -> None:
+    for given in ([], [f"{variable}="]):
+        with pytest.raises(UserError, match=f"^{variable}=… is missing; see `make help`$"):
+            options(verb, given)
+
+
+@pytest.mark.parametrize("verb", ["serve", "register"])
+def test_an_empty_public_key_is_an_error_and_never_no_check(verb: str) -> None:
+    with pytest.raises(UserError, match="PUBLIC_KEY is empty"):
+        options(verb, ["ARCHIVE=x.mar", "PUBLIC_KEY="])
+    assert "--public-key=my keys/public.pem" in options(verb, ["ARCHIVE=x.mar", "PUBLIC_KEY=my keys/public.pem"])
+
+
+@pytest.mark.slow
+def test_the_variables_of_today_are_all_there() -> None:
+    """Those that the Makefile had before there was a program, target by target."""
+    expected = {
+        "archive": "MODEL RUNTIME PRECISION WEIGHTS TORCHSCRIPT FORMAT GOLDEN CALIBRATION VERSION STORE RECIPES",
+        "archives": "MODEL WEIGHTS TORCHSCRIPT FORMAT GOLDEN CALIBRATION VERSION STORE RECIPES",
+        "key": "KEYS",
+        "sign": "ARCHIVE KEY KEYS STORE",
+        "serve": "MODELS PORTS FOREGROUND SECURE PUBLIC_KEY STORE STATE CONFIG",
+        "stop": "STATE",
+        "status": "STATE",
+        "logs": "STATE",
+        "token": "API RENEW STATE",
+        "check-config": "CONFIG PRODUCTION",
+        "gateway": "REPLICAS MODEL LISTEN PORT",
+        "predict": "IMAGE MODEL VERSION TOP_K GRPC STATE",
+        "classify": "IMAGE ARCHIVE MODEL TOP_K STORE",
+        "explain": "IMAGE ARCHIVE MODEL TARGET METHOD OUTPUT STORE",
+        "devserver": "ARCHIVE MODEL PORT STORE",
+        "demo": "STATE STORE CONFIG WEIGHTS",
+        "onnx": "MODEL STORE",
+        "bundle": "MODEL STORE",
+        "cpp": "MODEL STORE",
+        "mobile": "MODEL GOLDEN CALIBRATION STORE",
+        "triton": "MODEL ARCHIVE BACKEND STORE",
+        "triton-serve": "MODEL ARCHIVE BACKEND STORE PORTS",
+        "everywhere": "MODEL PAGE STORE",
+        "image": "GPU ARCHIVE TORCH_INDEX STORE",
+        "register": "ARCHIVE PUBLIC_KEY STATE",
+        "versions": "STATE",
+        "describe": "MODEL STATE",
+        "default": "MODEL VERSION STATE",
+        "scale": "MODEL WORKERS VERSION STATE",
+        "unregister": "MODEL VERSION STATE",
+        "bench": "MODELS RUNTIME QUICK STORE RECIPES",
+        "tune": "MODEL P99_MS PRECISION TRIALS STORE",
+        "scale-out": "PAGE STORE",
+        "faults": "REPEAT PAGE STORE",
+        "soak": "MINUTES ARCHIVE PAGE STORE",
+        "parity": "MODEL STORE",
+        "prune": "MODEL SPARSITY GOLDEN STORE",
+        "evaluate": "DATA LABELS MODEL ARCHIVE STORE",
+        "withstand": "MODEL STATE",
+        "fuzz": "TARGET SECONDS INPUT",
+    }
+    for verb in VERBS:
+        assert set(expected.get(verb, "").split()) <= variables_of(verb).keys(), verb
