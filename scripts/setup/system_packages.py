@@ -13,13 +13,19 @@ from scripts.console import UserError, done, err, step
 
 JARS: Final = Path("/usr/share/java")
 
-# Program, header of a library, or Java archive: Debian package.
+# Program, podman's own program, header of a library, or Java archive: Debian package.
 PACKAGES: Final = {
     "prometheus": "prometheus",
     "wrk": "wrk",
     "iptables": "iptables",  # containers' networks
     "ip": "iproute2",
     "tc": "iproute2",
+    "buildah": "buildah",  # containers
+    "podman": "podman",
+    "podman/netavark": "netavark",  # their networks
+    "podman/aardvark-dns": "aardvark-dns",  # names in those
+    "runc": "runc",
+    "debootstrap": "debootstrap",  # the image that theirs build on
     "chromium": "chromium",
     "cmake": "cmake",
     "pkg-config": "pkg-config",
@@ -42,6 +48,8 @@ def _is_there(name: str) -> bool:
         return Path("/usr/include", name).exists()
     if name.endswith(".jar"):
         return (JARS / name).exists()
+    if name.startswith("podman/"):
+        return Path("/usr/lib", name).exists()
     return shutil.which(name) is not None
 
 

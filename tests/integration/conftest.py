@@ -21,8 +21,9 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config, with_free_ports
 from scripts.torchserve.server import LOG_CONFIG, Server
 from scripts.torchserve.server import serving as start_and_stop
-from tests.integration.container import ARCHIVE, ENGINE, Podman
+from tests.integration.container import ARCHIVE, Podman
 from tests.integration.contract import LITE0
+from tests.integration.engine import Engine, lacking
 
 CHECKOUT = Path(__file__).parents[2]
 STORE = CHECKOUT / "model_store"
@@ -125,42 +126,33 @@ def _wait_for_ping(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def workdir() -> Iterator[Path]:
+def engine() -> Iterator[Engine]:
     """Images and containers, gigabytes of them, removed in the end; `IMAGES=<folder>` keeps them for the next run."""
-    if not ENGINE.exists() or os.geteuid() != 0:
-        pytest.skip("building an image here takes root and Debian's buildah and podman")
+    if reason := lacking():
+        pytest.skip(reason)
     if kept := os.environ.get("IMAGES"):
-        yield Path(kept)
+        yield Engine(Path(kept))
         return
-    folder = Path(tempfile.mkdtemp(prefix="image-", dir="/var/tmp"))
-    yield folder
-    subprocess.run([ENGINE, "podman", folder, "rm", "--all", "--force"], capture_output=True, check=False)
-    subprocess.run([ENGINE, "podman", folder, "rmi", "--all", "--force"], capture_output=True, check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    temporary = Engine(Path(tempfile.mkdtemp(prefix="image-", dir="/var/tmp")))
+    yield temporary
+    temporary.remove()
 
 
 @pytest.fixture(scope="session")
-def podman(workdir: Path) -> Podman:
-    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        command = [str(ENGINE), "podman", str(workdir), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-
-    return run
+def podman(engine: Engine) -> Podman:
+    return engine.podman
 
 
 @pytest.fixture(scope="session")
-def image(workdir: Path, podman: Podman) -> str:
+def image(engine: Engine) -> str:
     """The image with one archive in it."""
     result = make("archive", f"MODEL={LITE0}", "RUNTIME=openvino", "PRECISION=int8")
     assert result.returncode == 0, result.stderr
-    name, context = f"{NAME}:{version()}", workdir / "context"
+    name, context = f"{NAME}:{version()}", engine.folder / "context"
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
     write_context(context, [STORE / f"{ARCHIVE}.mar"])
-    arguments = [f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested"]
-    for command in (["setup", str(workdir)], ["build", str(workdir), name, str(context), *arguments]):
-        built = subprocess.run([str(ENGINE), *command], capture_output=True, text=True, timeout=2400, check=False)
-        assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    engine.build(name, context, f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested")
     return name
 
 

@@ -4,14 +4,11 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from scripts.building.golden import photograph
 from tests.integration.contract import LITE0
 
-# Builds and runs images where there is neither an engine nor a registry, with Debian's buildah and podman.
-ENGINE = Path(__file__).parents[3] / "shared" / "tools" / "container-image"
 ARCHIVE = f"{LITE0}-openvino-int8"
 READY_DEADLINE_S = 120
 

@@ -1,4 +1,4 @@
-"""Compose: brought up as far as images can be made here. Debian's Prometheus stands in for the one of docker.io."""
+"""Compose: brought up as far as images can be made here. Debian's Prometheus stands in for its own image."""
 
 import os
 import subprocess
@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,9 @@ import yaml
 from scripts.building.golden import photograph
 from scripts.ports import free_port
 from tests.integration.conftest import CHECKOUT, STORE
-from tests.integration.container import ARCHIVE, ENGINE, Podman
+from tests.integration.container import ARCHIVE
 from tests.integration.contract import LITE0, TIMEOUT_S
+from tests.integration.engine import Engine
 
 pytestmark = pytest.mark.timeout(3000)  # the first test builds the image
 COMPOSE = CHECKOUT / "docker" / "compose.yaml"
@@ -31,29 +31,23 @@ ENTRYPOINT ["/usr/bin/prometheus"]
 
 
 @pytest.fixture(scope="module")
-def prometheus_image(workdir: Path, image: str) -> str:
-    context = workdir / "prometheus"
+def prometheus_image(engine: Engine, image: str) -> str:
+    context = engine.folder / "prometheus"
     context.mkdir(exist_ok=True)
     (context / "Dockerfile").write_text(PROMETHEUS)
-    command = [str(ENGINE), "build", str(workdir), "prometheus:debian", str(context)]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert built.returncode == 0, built.stderr[-3000:]
+    engine.build("prometheus:debian", context)
     return "localhost/prometheus:debian"
 
 
 @pytest.fixture(scope="module")
-def ports(workdir: Path, image: str, prometheus_image: str, podman: Podman) -> Iterator[dict[str, int]]:
+def ports(engine: Engine, image: str, prometheus_image: str) -> Iterator[dict[str, int]]:
     """The services up, on free ports of loopback; down in the end."""
-    podman_program = workdir / "podman"
-    podman_program.write_text(f'#!/bin/sh\nexec {ENGINE} podman {workdir} "$@"\n')
-    podman_program.chmod(0o755)
     names = ("INFERENCE_PORT", "GRPC_PORT", "PROMETHEUS_PORT")
     with ExitStack() as stack:
         found = {name: free_port(stack) for name in names}
-    variables = {name: str(port) for name, port in found.items()}
+    variables = engine.environment | {name: str(port) for name, port in found.items()}
     variables |= {"MODELS": ARCHIVE, "MODEL_STORE": str(STORE), "PROMETHEUS_IMAGE": prometheus_image}
-    compose = [sys.executable, "-m", "podman_compose", f"--podman-path={podman_program}", "--file", str(COMPOSE)]
-    compose += ["--profile", "cpu"]
+    compose = [sys.executable, "-m", "podman_compose", "--file", str(COMPOSE), "--profile", "cpu"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*compose, *arguments]
