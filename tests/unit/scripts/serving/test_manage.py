@@ -204,6 +204,14 @@ def test_an_archive_outside_the_servers_store_is_refused(
     """The server would load the file of that name from its own store, which is not the one that was verified."""
     elsewhere, _ = build(replace(options, store=tmp_path / "elsewhere"))
     torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
-    with pytest.raises(UserError, match="store"):
+    with pytest.raises(UserError, match=r"does not lie in the model store .*; copy it there first"):
         run_main(f"--state {state} register {elsewhere}", torchserve, monkeypatch)
     assert torchserve.questions() == []
+
+
+def test_the_register_command_takes_the_short_names_that_others_take(
+    state: Path, torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    run_main(f"--state {state} register tiny", torchserve, monkeypatch)
+    assert torchserve.questions() == [REGISTER, DESCRIBE]
