@@ -101,7 +101,7 @@ def _pass_parity_gate(plan: Plan) -> Report:
 
 
 def _extra(plan: Plan, beside: list[Path], report: Report) -> Path:
-    """A folder with what lies beside the handler and the model's own file: the core, and all that describes the model."""
+    """A folder with what lies beside the handler and the model's own file: the core, and what describes the model."""
     extra = plan.workdir / "extra"
     extra.mkdir()
     for path in beside:
