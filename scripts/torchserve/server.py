@@ -112,14 +112,9 @@ def start(
         console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
 
     Raises:
-        UserError: one is running from that folder already, a port is taken, there is no Java, or an archive lies
-            outside the model store.
+        UserError: one runs from that folder already, a port is taken, Java is missing, an archive lies elsewhere.
     """
-    refuse_a_second(state)
-    listening = addresses(config)
-    check_ports(listening.ports(), "change config.properties, or use PORTS=free")
-    java_home = find_java_home()
-    command = launch.command(config, archives, log_config)
+    command, java_home = _checked(config, archives, state, log_config)
     _clean(state)
     _write_files(config, state)
     temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
@@ -128,15 +123,28 @@ def start(
         server = Server(
             pid=process.pid,
             created=psutil.Process(process.pid).create_time(),
-            addresses=listening,
+            addresses=addresses(config),
             temporary=str(temporary),
             models=[(archive.identity.model.name, archive.identity.model.version) for archive in archives],
-            key_file=str(state.resolve() / _KEY_FILE) if asks_for_tokens(config) else None,
-            public_key=None if public_key is None else str(public_key.resolve()),
+            key_file=_key_file(config, state),
+            public_key=str(public_key.resolve()) if public_key else None,
         )
         record(server, state)
     _children[process.pid] = process
     return server
+
+
+def _checked(
+    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None
+) -> tuple[list[str], Path]:
+    """The command line of a server and its JAVA_HOME, if nothing stands in its way."""
+    refuse_a_second(state)
+    check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
+    return launch.command(config, archives, log_config), find_java_home()
+
+
+def _key_file(config: dict[str, str], state: Path) -> str | None:
+    return str(state.resolve() / _KEY_FILE) if asks_for_tokens(config) else None
 
 
 def record(server: Server, state: Path) -> None:
