@@ -186,14 +186,13 @@ def queue_full(stand: Stand) -> Run:
     stand.scale(2)
     room = int(stand.config["job_queue_size"]) + 2 * int(_described(stand)["batchSize"])
     with load(stand, f"queue full: {room + MORE_THAN_THE_QUEUE} more clients") as (run, _):
-        begin = time.monotonic()
+        run.begin = time.monotonic()
         with clients(stand.url, stand.questions, room + MORE_THAN_THE_QUEUE, _CROWD_PAUSE_S) as crowd:
             more_answers(crowd)
-        run.begin = time.monotonic()
+        run.lasted_s = time.monotonic() - run.begin
         recover(stand, run, set())
-        run.begin, ended = begin, run.begin
     run.answers += crowd.answers()
-    run.note = f"the crowd asked for {ended - begin:.1f} s; {_slowest(run)}"
+    run.note = f"the crowd asked for {run.lasted_s:.1f} s; {_slowest(run)}"
     return run
 
 

@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from benchmarks.result import this_machine
 from stress.clients import Answer
 from stress.faults.__main__ import cells, heading
-from stress.faults.stand import Run
+from stress.faults.stand import Run, recover
 
 
 def answer(sent: float, status: int = 200, label: str = "cat", *, kept: bool = True) -> Answer:
@@ -29,6 +30,29 @@ def test_failures_are_told_apart() -> None:
     assert (found.number(0), found.number(-1)) == (1, 2)
     assert found.failed_after_s == (0.5, 2.5)
     assert len(found.failed) == 4
+
+
+class Well:
+    """Stands for a stand that is well the second time that somebody looks."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def ping(self) -> str:
+        return "Healthy"
+
+    def healthy(self, _: set[int]) -> bool:
+        self.looks += 1
+        return self.looks == 2
+
+
+def test_recovery_counts_from_the_end_of_a_fault_and_failures_from_its_beginning() -> None:
+    begin = time.monotonic() - 100
+    found = Run(fault="x", begin=begin, lasted_s=90, answers=[answer(begin + 1, 503, "full", kept=False)])
+    recover(Well(), found, set())  # type: ignore[arg-type]
+    assert 10 <= found.healthy_s < 20
+    assert found.failed_after_s == pytest.approx((1.5, 1.5))
+    assert (found.begin, found.pings) == (begin, {"Healthy"})
 
 
 def test_a_run_without_failures_has_no_span() -> None:
