@@ -328,7 +328,7 @@ test: setup-system ## all tests
 	@$(RUN) pytest
 
 .PHONY: test-unit
-test-unit: $(READY) ## unit tests: offline, in seconds
+test-unit: $(READY) ## unit tests: offline, without the slow ones
 	@$(RUN) pytest tests/unit -m 'not slow'
 
 .PHONY: test-integration
