@@ -74,19 +74,19 @@ def test_another_requests_result_is_wrong_and_nothing_else_is() -> None:
 def test_the_table_has_the_median_and_the_worst_of_all_runs() -> None:
     head, line = cells([[run(), run(healthy_s=5, extra=1), run(healthy_s=9)]])
     row = dict(zip(head, line, strict=True))
-    assert row["times"] == "3"
+    assert row["runs"] == "3"
     assert row["refused"] == "500 Worker died: 1 (1)"
     assert row["no connection"] == "2 (3)"
-    assert row["well again after s"] == "5.00 (9.00)"
-    assert row["failures after s"] == "0.50 to 2.50 (2.50)"
-    assert row["wrong"] == "0"
+    assert row["recovered, s after"] == "5.00 (9.00)"
+    assert row["failures, s after"] == "0.50 to 2.50 (2.50)"
+    assert row["wrong answers"] == "0"
 
 
 @pytest.mark.parametrize("wrong", [1, 3])
 def test_the_table_sums_what_is_wrong(wrong: int) -> None:
     answers = [answer(1, 200, "dog", kept=False)] * wrong
     head, line = cells([[Run(fault="x", answers=answers), Run(fault="x", answers=answers)]])
-    assert dict(zip(head, line, strict=True))["wrong"] == str(2 * wrong)
+    assert dict(zip(head, line, strict=True))["wrong answers"] == str(2 * wrong)
 
 
 def test_the_table_says_on_which_machine_and_how_many_requests_there_were() -> None:
