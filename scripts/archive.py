@@ -226,7 +226,7 @@ def _pass_parity_gate(
         variant=variant,
         threads=threads_per_worker(recipe.serving),
     )
-    exported = exported_logits(load_runtime(variant.runtime, source), pixels, recipe)
+    exported = exported_logits(load_runtime(source), pixels, recipe)
     reference = reference_logits(module, pixels, recipe)
     if reference.shape[1] != classes:
         raise UserError(f"{recipe.name}: {classes} labels for {reference.shape[1]} logits")

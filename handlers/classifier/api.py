@@ -151,7 +151,7 @@ def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classi
         identity=Identity(model=model, weights_sha256=sha256, serialized_file=weights.name),
         labels=load_labels(recipe.labels, path.parent),
         source=source,
-        forward=load_runtime(variant.runtime, source),
+        forward=load_runtime(source),
         decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
     )
 
