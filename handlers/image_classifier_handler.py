@@ -60,7 +60,7 @@ class ImageClassifierHandler:
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
-            if not _is_http(headers[index]):
+            if "content-length" not in _sent(headers[index]):  # gRPC: the front end gives each HTTP request a length
                 context.set_response_header(index, _LAST_OF_STREAM, "false")
         return [response.body for response in responses]
 
@@ -74,11 +74,6 @@ def _wish(headers: Mapping[str, Any]) -> Wish:
     if headers.get("describe") == "True":
         return "description"
     return "explanation" if headers.get("explain") == "True" else "prediction"
-
-
-def _is_http(headers: Mapping[str, Any]) -> bool:
-    """Whether a row came over HTTP, whose requests have a length, set by the front end if not by the client."""
-    return "content-length" in _sent(headers)
 
 
 def _sent(headers: Mapping[str, Any]) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from classifier.large_pictures import taking_turns
+from classifier.large_pictures import is_large, turn_of_large_picture
 from classifier.limits import Reader, check_scans, restrain_pillow
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
 
@@ -75,12 +75,12 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
         drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
     if drafted is not None:
         extent = drafted[1][2:]
-    with taking_turns(image, pixels):
+    with turn_of_large_picture() if is_large(image, pixels) else nullcontext():
         with _decoding(broken):
             image.load()
         turn = _turn(image)
         image = to_rgb(image)  # before it is turned, and under the same name: two copies of it are enough
-        image = _upright(image, turn)
+        image = image if turn is None else image.transpose(turn)
     return image, extent[::-1] if turn in _LYING else extent
 
 
@@ -96,7 +96,8 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
     _check_size(image, max_pixels)
     with _decoding("the picture is truncated, corrupt or closed"):
         image.load()
-    return _upright(to_rgb(image), _turn(image))
+    turn, rgb = _turn(image), to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 @contextmanager
@@ -121,10 +122,6 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
-
-
-def _upright(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
-    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -16,28 +16,26 @@ LARGE: Final = 16_000_000  # pixels; larger ones take turns
 _one_at_a_time = threading.Lock()
 
 
-@contextmanager
-def taking_turns(image: Image.Image, file_pixels: int) -> Iterator[None]:
-    """Decode a picture in here. A large one waits until no other large one is decoded in this process.
-
-    Around a large one, freed memory goes back to the system. Each thread would keep it for the next one: first what
-    was left when the last one was resized, in the end our own.
+def is_large(image: Image.Image, file_pixels: int) -> bool:
+    """Whether decoding a picture takes so much memory that it has to wait for its turn.
 
     Args:
         image: opened, and drafted to the size that it is decoded to.
-        file_pixels: how many pixels the file has.
+        file_pixels: how many pixels the file has. The decoder of a progressive JPEG holds all of them at once, however
+            small the picture comes out.
     """
-    if _held_pixels(image, file_pixels) <= LARGE:
-        yield
-        return
+    return (file_pixels if "progressive" in image.info else image.width * image.height) > LARGE
+
+
+@contextmanager
+def turn_of_large_picture() -> Iterator[None]:
+    """While no other large picture is decoded in this process, and without the memory that the last one took.
+
+    Each thread would keep that for the next one: first what was left when the last one was resized, in the end our own.
+    """
     with _one_at_a_time:
         give_back()
         try:
             yield
         finally:
             give_back()
-
-
-def _held_pixels(image: Image.Image, file_pixels: int) -> int:
-    """How many pixels the decoder holds at once: of a progressive JPEG all, however small it comes out."""
-    return file_pixels if "progressive" in image.info else image.width * image.height
