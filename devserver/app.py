@@ -8,7 +8,7 @@ import flask
 import msgspec
 from classifier.decode import FORMATS
 from classifier.pipeline import Classifier
-from classifier.problems import MEDIA_TYPE
+from classifier.problems import MEDIA_TYPE, ProblemAnswer
 from classifier.service import (
     PARAMETER_HEADERS,
     PICTURE_FIELDS,
@@ -150,11 +150,7 @@ def _flask(response: Response) -> flask.Response:
 def _problem(status: int, detail: str) -> flask.Response:
     """A problem of HTTP itself: without a type of its own (RFC 9457, about:blank)."""
     phrase = HTTPStatus(status).phrase
-    content = {
-        "type": "about:blank",
-        "title": phrase,
-        "status": int(status),
-        "code": phrase.lower().replace(" ", "_"),
-        "detail": detail,
-    }
+    content = ProblemAnswer(
+        type="about:blank", title=phrase, status=int(status), code=phrase.lower().replace(" ", "_"), detail=detail
+    )
     return flask.Response(msgspec.json.encode(content), status, content_type=MEDIA_TYPE)

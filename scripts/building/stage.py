@@ -86,7 +86,7 @@ def _pass_parity_gate(plan: Plan) -> Report:
         variant=variant,
         threads=threads_per_worker(recipe.serving),
     )
-    exported = exported_logits(load_runtime(variant.runtime, source), pixels, recipe)
+    exported = exported_logits(load_runtime(source), pixels, recipe)
     module = load_module(recipe.architecture, plan.weights.path)  # anew: an export may change its module
     reference = reference_logits(module, pixels, recipe)
     if reference.shape[1] != len(plan.labels):
