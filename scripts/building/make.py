@@ -72,15 +72,8 @@ def archive(
     else:
         recipe = recipe_file(model or model_in(store), recipes)
         chosen = [(name, precision, format_) for name in runtime]
-    shared = Options(
-        recipe=recipe,
-        weights=weights,
-        torchscript=torchscript,
-        version=version,
-        golden=golden,
-        calibration=calibration,
-        store=store,
-    )
+    shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
+    shared = replace(shared, golden=golden, calibration=calibration)
     for name, precise, packed in chosen:
         make(replace(shared, runtime=name, precision=precise, archive_format=packed))
 
@@ -111,16 +104,8 @@ def archives(
         recipes: folder of the recipes.
     """
     recipe = recipe_file(model or model_in(store), recipes)
-    shared = Options(
-        recipe=recipe,
-        weights=weights,
-        torchscript=torchscript,
-        archive_format=format_,
-        version=version,
-        golden=golden,
-        calibration=calibration,
-        store=store,
-    )
+    shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
+    shared = replace(shared, golden=golden, calibration=calibration, archive_format=format_)
     for name, precise in variants_here(_read(recipe)):
         make(replace(shared, runtime=name, precision=precise))
 
