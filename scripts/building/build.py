@@ -183,7 +183,7 @@ def _pass_parity_gate(
     if reference.shape[1] != classes:
         raise UserError(f"{recipe.name}: {classes} labels for {reference.shape[1]} logits")
     on = None if calibration is None else len(calibration)
-    report = compare(reference, exported, variant.tolerance, weights.sha256, on)
+    report = compare(reference, exported, variant.tolerance, weights.sha256, on, variant.runtime)
     if failures := "; ".join(report.failures()):
         raise UserError(
             f"{recipe.name} {variant.runtime} {variant.precision} is not built, it differs from its reference: "

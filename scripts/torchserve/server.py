@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
+from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import Archive
 from scripts.console import UserError, tail
 from scripts.ports import check_ports
@@ -120,12 +121,14 @@ def start(
         console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
 
     Raises:
-        UserError: one is running from that folder already, a port is taken, or there is no Java.
+        UserError: one is running from that folder already, a port is taken, or Java or a runtime is missing.
     """
     refuse_a_second(state)
     listening = addresses(config)
     check_ports(listening.ports(), "change config.properties, or use PORTS=free")
     java_home = find_java_home()
+    for archive in archives:
+        require_runtime(archive.identity.model.runtime)
     _clean(state)
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
     write_config(config, state / "config.properties")
