@@ -22,7 +22,7 @@ from benchmarks.measure import (
     serving_stock,
 )
 from benchmarks.pictures import Kind, make_pictures
-from benchmarks.report import markdown, plot
+from benchmarks.report import markdown, plot, summary
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
 from scripts.archives.format import archive_name
@@ -134,13 +134,12 @@ def _write(result: Result, options: Options) -> None:
     plots = plot(result, options.output, stem)
     text = markdown(result)
     pictures = "".join(f"\n![{path.stem}]({path.name})\n" for path in plots)
-    (options.output / f"{stem}.md").write_text(f"# {stem}\n\n{text}{pictures}")
+    page = options.output / f"{stem}.md"
+    page.write_text(f"{text}{pictures}")
     if not result.quick:
-        replace_block(
-            Path("README.md"), "bench", f"{text}\nPlots and all figures: [{stem}.md]({options.output}/{stem}.md)"
-        )
+        replace_block(Path("README.md"), "bench", summary(result, str(page)))
     out.print(text, markup=False)
-    done(f"{options.output / stem}.md")
+    done(str(page))
 
 
 def main(

@@ -14,17 +14,46 @@ from locust import FastHttpUser, events, task  # first: it patches the sockets t
 from locust.env import Environment
 
 
-def run(url: str, rate: float, seconds: float, bodies: list[bytes]) -> dict[str, float]:
-    """Send bodies at the times of a Poisson process; latencies in ms."""
-    random.seed(0)
-    latencies: list[float] = []
-    failed = 0
+class Outcomes:
+    """What became of the requests."""
+
+    def __init__(self) -> None:
+        """None was sent yet."""
+        self.latencies: list[float] = []  # ms, of those that were answered
+        self.failed = 0
+
+    def note(self, response_time: float, exception: Exception | None, **_: Any) -> None:
+        """Take in one; called by Locust."""
+        if exception is None:
+            self.latencies.append(response_time)
+        else:
+            self.failed += 1
+
+    def summary(self, seconds: float) -> dict[str, float]:
+        """The figures of so many seconds; latencies in ms, 0 where there are not two of them."""
+        percentiles = statistics.quantiles(self.latencies, n=100) if len(self.latencies) > 1 else [0.0] * 99
+        return {
+            "seconds": seconds,
+            "answers": len(self.latencies),
+            "failed": self.failed,
+            "p50_ms": percentiles[49],
+            "p90_ms": percentiles[89],
+            "p99_ms": percentiles[98],
+        }
+
+
+def crowd(url: str, rate: float, bodies: list[bytes], sending: list[gevent.Greenlet]) -> type[FastHttpUser]:
+    """A user of Locust that stands for a crowd: it does not wait for an answer before it sends the next request.
+
+    Args:
+        url: to send to.
+        rate: requests a second, at the times of a Poisson process.
+        bodies: to send, in turn.
+        sending: what is under way is added to it.
+    """
     pictures = cycle(bodies)
-    sending: list[gevent.Greenlet] = []
 
     class Crowd(FastHttpUser):
-        """Stands for a crowd: it does not wait for an answer before it sends the next request."""
-
         host = url
         concurrency = 1000
         network_timeout = connection_timeout = 60.0
@@ -36,31 +65,22 @@ def run(url: str, rate: float, seconds: float, bodies: list[bytes]) -> dict[str,
         def arrive(self) -> None:
             sending.append(gevent.spawn(self.client.post, url, data=next(pictures)))
 
-    def on_request(response_time: float, exception: Exception | None, **_: Any) -> None:
-        nonlocal failed
-        if exception is None:
-            latencies.append(response_time)
-        else:
-            failed += 1
+    return Crowd
 
-    environment = Environment(user_classes=[Crowd], events=events)
-    environment.events.request.add_listener(on_request)  # type: ignore[no-untyped-call]
+
+def run(url: str, rate: float, seconds: float, bodies: list[bytes]) -> dict[str, float]:
+    """Send bodies at the times of a Poisson process; latencies in ms."""
+    random.seed(0)
+    outcomes, sending = Outcomes(), list[gevent.Greenlet]()
+    environment = Environment(user_classes=[crowd(url, rate, bodies, sending)], events=events)
+    environment.events.request.add_listener(outcomes.note)  # type: ignore[no-untyped-call]
     runner = environment.create_local_runner()
     start = time.perf_counter()
     runner.start(1, spawn_rate=1)
     gevent.sleep(seconds)
     runner.user_greenlets.kill(block=True)  # nobody new; who is there is still served
     gevent.joinall(sending, timeout=60)
-    took = time.perf_counter() - start
-    percentiles = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else [0.0] * 99
-    return {
-        "seconds": took,
-        "answers": len(latencies),
-        "failed": failed,
-        "p50_ms": percentiles[49],
-        "p90_ms": percentiles[89],
-        "p99_ms": percentiles[98],
-    }
+    return outcomes.summary(time.perf_counter() - start)
 
 
 def main() -> None:

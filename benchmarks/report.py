@@ -1,4 +1,4 @@
-"""A result as people read it: the table of targets, one table a model, plots."""
+"""A result as people read it: the README's short table, the results page with every figure, plots."""
 
 import statistics
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ import msgspec
 from benchmarks.result import LIGHT_CLIENTS, Result, Variant
 
 _FLOAT: Final = "float32"
+_PRECISIONS: Final = (_FLOAT, "bfloat16", "int8")
+_NOT_MEASURED: Final = "not measured"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,10 +52,10 @@ def targets(result: Result) -> Iterator[Row]:
         yield from _agreement(model, shares)
     for decode in result.decode:
         yield Row(
-            what="12-megapixel JPEG to tensor: Pillow and torchvision / ours",
+            what="12-megapixel JPEG to input tensor: speed-up over Pillow and torchvision",
             bound=5,
             values={"": decode.reference_ms / decode.ours_ms},
-            detail=f"{decode.reference_ms:.0f} ms and {decode.ours_ms:.1f} ms; "
+            detail=f"{decode.ours_ms:.1f} ms instead of {decode.reference_ms:.0f} ms; "
             f"same top-5 on {decode.same_top5} of {decode.pictures}",
         )
 
@@ -62,37 +64,41 @@ def _over_itself(model: str, variants: list[Variant], *, light: bool) -> Iterato
     """A server's ratios to the same classifier without one."""
     if light:
         values = {item.name: item.ratio("pipe") for item in variants}
-        yield Row(what=f"{model}: served / pipe, {variants[0].clients} clients", values=values, bound=0.95)
+        yield Row(
+            what=f"{model}: served throughput relative to pipe, {variants[0].clients} clients",
+            values=values,
+            bound=0.95,
+        )
     else:
         values = {item.name: item.ratio("raw") for item in variants}
-        yield Row(what=f"{model}: served / raw, small JPEGs", values=values, bound=0.92)
+        yield Row(what=f"{model}: served throughput relative to raw, small JPEGs", values=values, bound=0.92)
     values = {item.name: item.lone_ratio() for item in variants}
-    yield Row(what=f"{model}: lone request / pipeline", values=values, bound=1.25, at_least=False)
+    what = f"{model}: latency of a lone request, relative to the in-process pipeline"
+    yield Row(what=what, values=values, bound=1.25, at_least=False)
     values = {item.name: item.tail_ratio() for item in variants}
-    what = f"{model}: p99 / p50 of one client, over the pipeline's"
+    what = f"{model}: tail latency: p99/p50 of a single client, relative to the in-process pipeline's p99/p50"
     yield Row(what=what, values=values, bound=1.15, at_least=False)
 
 
 def _costs(result: Result, model: str, variants: list[Variant]) -> Iterator[Row]:
     """Time to start, and memory of a further worker."""
-    starts = result.starts[model]
-    ours, stock = (statistics.median(getattr(item, side) for item in starts) for side in ("ours", "stock"))
+    ours, stock = _start_seconds(result, model)
     yield Row(
-        what=f"{model}: `make serve` to first 200 / stock",
+        what=f"{model}: time from `make serve` to the first 200, relative to stock",
         bound=1 / 3,
         at_least=False,
-        values={"": statistics.median(item.ours / item.stock for item in starts)},
-        detail=f"{ours:.1f} s and {stock:.1f} s",
+        values={"": statistics.median(item.ours / item.stock for item in result.starts[model])},
+        detail=f"{ours:.1f} s, stock {stock:.1f} s",
     )
     of_stock = result.stock_further_worker_mb.get(model)
     measured = [item for item in variants if item.further_worker_mb is not None]
     if of_stock and measured:
         yield Row(
-            what=f"{model}: memory of a further worker / stock's",
+            what=f"{model}: memory of each further worker, relative to stock's",
             at_least=False,
             bound=0.25,
             values={item.name: (item.further_worker_mb or 0) / of_stock for item in measured},
-            detail=f"stock's: {of_stock:.0f} MB",
+            detail=f"stock: {of_stock:.0f} MB",
         )
 
 
@@ -100,7 +106,7 @@ def _agreement(model: str, shares: dict[str, float]) -> Iterator[Row]:
     for precision, bound in ((_FLOAT, 1.0), ("bfloat16", 0.995), ("int8", 0.99)):
         of_it = {name: share for name, share in shares.items() if _precision(name) == precision}
         if of_it:
-            yield Row(what=f"{model}: agreement in {precision}, trained weights", values=of_it, bound=bound)
+            yield Row(what=f"{model}: top-1 agreement in {precision}, trained weights", values=of_it, bound=bound)
 
 
 def _precision(name: str) -> str:
@@ -110,25 +116,92 @@ def _precision(name: str) -> str:
 def _over_stock(model: str, variants: list[Variant], *, light: bool) -> Iterator[Row]:
     if light:
         best = max(variants, key=lambda item: item.ratio("stock"))
-        yield Row(what=f"{model}: served, best runtime / stock", values={best.name: best.ratio("stock")}, bound=18)
+        what = f"{model}: served throughput of the best runtime, relative to stock"
+        yield Row(what=what, values={best.name: best.ratio("stock")}, bound=18)
         return
     for precision, bound in ((_FLOAT, 3), ("bfloat16", 6), ("int8", 12)):
         of_it = [item for item in variants if item.precision == precision]
         if of_it:
             best = max(of_it, key=lambda item: item.ratio("stock"))
-            yield Row(
-                what=f"{model}: served in {precision} / stock", values={best.name: best.ratio("stock")}, bound=bound
-            )
+            what = f"{model}: served throughput in {precision}, relative to stock"
+            yield Row(what=what, values={best.name: best.ratio("stock")}, bound=bound)
+
+
+def _measured_on(result: Result) -> str:
+    """The day and the machine, in one sentence."""
+    machine = result.machine
+    quick = ", with `QUICK=1`" if result.quick else ""
+    return (
+        f"Measured {result.day} on {machine.cores} cores of {machine.processor} ({', '.join(machine.flags)}), "
+        f"{machine.memory_gb:.0f} GiB of memory{quick}."
+    )
+
+
+def summary(result: Result, page: str) -> str:
+    """The short table of the README, one row a model; the page with every figure is linked below it."""
+    lines = [
+        _measured_on(result),
+        "",
+        f"| model | {' | '.join(_PRECISIONS)} | lone request, p50 | start | memory of a further worker |",
+        "|" + "---|" * (4 + len(_PRECISIONS)),
+    ]
+    lines += [f"| {model} | {' | '.join(_summary_cells(result, model))} |" for model in result.starts]
+    lines += [
+        "",
+        "By precision: served throughput of the best archive relative to TorchServe's own `image_classifier` (stock),",
+        "the median of the ratios within a round. Pictures/s of different archives do not compare, because the speed",
+        "of a shared machine changes. A lone request comes from a single client; start ends with the first answer.",
+        f"[All figures by runtime, against their targets]({page}); [what the terms mean](benchmarks/README.md#terms).",
+    ]
+    return "\n".join(lines)
+
+
+def _summary_cells(result: Result, model: str) -> Iterator[str]:
+    variants = [item for item in result.variants if item.model == model]
+    for precision in _PRECISIONS:
+        of_it = [item for item in variants if item.precision == precision]
+        yield _best_throughput(max(of_it, key=lambda item: item.ratio("stock"))) if of_it else _NOT_MEASURED
+    fastest = min(variants, key=_lone_p50_ms)
+    yield f"{_lone_p50_ms(fastest):.1f} ms ({fastest.name})"
+    ours, stock = _start_seconds(result, model)
+    yield f"{ours:.1f} s (stock {stock:.1f} s)"
+    measured = [item for item in variants if item.further_worker_mb is not None]
+    least = min(measured, key=lambda item: item.further_worker_mb or 0, default=None)
+    of_stock = result.stock_further_worker_mb.get(model)
+    if least is None or of_stock is None:
+        yield _NOT_MEASURED
+    else:
+        yield f"{least.further_worker_mb:.0f} MB ({least.name}; stock {of_stock:.0f} MB)"
+
+
+def _best_throughput(variant: Variant) -> str:
+    ratio = f"{variant.ratio('stock'):.3g}x stock"
+    return f"{ratio} ({variant.runtime}, {variant.rate('served'):.1f} pictures/s)"
+
+
+def _lone_p50_ms(variant: Variant) -> float:
+    return statistics.median(item.served.p50_ms for item in variant.lone)
+
+
+def _start_seconds(result: Result, model: str) -> tuple[float, float]:
+    """The medians of the project's server and of stock."""
+    starts = result.starts[model]
+    return statistics.median(item.ours for item in starts), statistics.median(item.stock for item in starts)
 
 
 def markdown(result: Result) -> str:
-    """The whole result in Markdown."""
-    machine = result.machine
+    """The whole result in Markdown: the page of a run."""
     lines = [
-        f"Measured {result.day} on {machine.cores} cores of {machine.processor} ({', '.join(machine.flags)}), "
-        f"{machine.memory_gb:.0f} GiB" + (", the quick way." if result.quick else "."),
+        f"# Benchmark of {result.day}: {result.machine.cores} cores of {result.machine.processor}",
         "",
-        "| target | must reach | measured | |",
+        _measured_on(result),
+        "The terms are defined in [benchmarks/README.md](../README.md#terms).",
+        "",
+        "## Targets",
+        "",
+        "Every value stands beside the archive that it was measured with; one that misses its target is bold.",
+        "",
+        "| target | must reach | measured | reached |",
         "|---|---|---|---|",
     ]
     lines += [row.as_markdown() for row in targets(result)]
@@ -139,10 +212,29 @@ def markdown(result: Result) -> str:
 
 def _table(result: Result, model: str) -> Iterator[str]:
     variants = [item for item in result.variants if item.model == model]
-    yield f"{model}, pictures a second; latencies in ms, with {variants[0].clients} clients and with one:"
+    yield f"## {model}, by runtime"
     yield ""
-    yield "| runtime | served | stock | raw | pipe | p50 | p90 | p99 | p50, one | p99, one | CPU ms | mixed sizes |"
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield (
+        f"Throughput in pictures/s: served, stock, raw, pipe, and served with mixed sizes. Latency in ms: with "
+        f"{variants[0].clients} closed-loop clients, and of a lone client. CPU time in ms for each picture."
+    )
+    yield ""
+    head = [
+        "runtime",
+        "served",
+        "stock",
+        "raw",
+        "pipe",
+        "p50",
+        "p90",
+        "p99",
+        "lone p50",
+        "lone p99",
+        "CPU",
+        "mixed sizes",
+    ]
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
     for item in variants:
         middle = sorted(item.rounds, key=lambda each: each.served.rate)[len(item.rounds) // 2].served
         lone = sorted(item.lone, key=lambda each: each.served.p50_ms)[len(item.lone) // 2].served

@@ -14,7 +14,7 @@ from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import load_module
 
 from scripts.archives.store import Archive
-from scripts.building.build import source_file
+from scripts.building.stage import source_file
 from scripts.building.weights import resolve
 from scripts.torchserve.config import with_free_ports
 

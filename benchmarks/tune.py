@@ -7,8 +7,9 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from classifier.cpu import usable_cores
 from classifier.digests import DIGESTS_FILE
@@ -44,6 +45,23 @@ _FLOORS: Final[dict[Precision, tuple[Precision, ...]]] = {
 }
 
 
+class Layout(NamedTuple):
+    """How the work is spread over the cores."""
+
+    workers: int
+    threads: int  # of each
+
+    def __str__(self) -> str:
+        """As a study keeps it, which has no types of its own."""
+        return f"{self.workers} x {self.threads}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Layout":
+        """One of a study."""
+        workers, threads = text.split(" x ")
+        return cls(int(workers), int(threads))
+
+
 class Tuner:
     """Tries settings of a model's archives, which it keeps unpacked in a folder."""
 
@@ -61,7 +79,7 @@ class Tuner:
             self._study.enqueue_trial(
                 {
                     "archive": name,
-                    "layout": f"{serving.workers} x {threads_per_worker(serving)}",
+                    "layout": str(Layout(serving.workers, threads_per_worker(serving))),
                     "batch_size": serving.batch_size,
                     "delay_ms": serving.max_batch_delay_ms,
                 },
@@ -99,22 +117,30 @@ class Tuner:
         return folder
 
 
-def layouts(cores: int) -> list[str]:
-    """Workers times threads of each: all that fill the cores once, and two workers that have all cores to themselves.
+def layouts(cores: int) -> list[Layout]:
+    """All that fill the cores once, and two workers that have all cores to themselves.
 
     Those two hide from each other the time between two batches, if their runtime does not wait busily.
     """
-    once = [f"{workers} x {cores // workers}" for workers in range(1, cores + 1) if cores % workers == 0]
-    return [*once, f"2 x {cores}"] if cores > 1 else once
+    once = [Layout(workers, cores // workers) for workers in range(1, cores + 1) if cores % workers == 0]
+    return [*once, Layout(2, cores)] if cores > 1 else once
 
 
 def _suggest(trial: "optuna.Trial", cores: int) -> Tuned:
-    workers, threads = trial.suggest_categorical("layout", layouts(cores)).split(" x ")
+    trial.suggest_categorical("layout", [str(layout) for layout in layouts(cores)])
+    trial.suggest_categorical("batch_size", _BATCHES)
+    trial.suggest_categorical("delay_ms", _DELAYS_MS)
+    return settings(trial.params)
+
+
+def settings(parameters: Mapping[str, Any]) -> Tuned:
+    """The settings that a trial's parameters stand for."""
+    layout = Layout.parse(parameters["layout"])
     return Tuned(
-        workers=int(workers),
-        threads=int(threads),
-        batch_size=trial.suggest_categorical("batch_size", _BATCHES),
-        max_batch_delay_ms=trial.suggest_categorical("delay_ms", _DELAYS_MS),
+        workers=layout.workers,
+        threads=layout.threads,
+        batch_size=parameters["batch_size"],
+        max_batch_delay_ms=parameters["delay_ms"],
     )
 
 
@@ -216,13 +242,7 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
 
 def _adopt(winner: "optuna.trial.FrozenTrial", archives: list[Archive], folder: Path, p99_ms: float) -> Overlay:
     archive = next(item for item in archives if item.path.name == winner.params["archive"])
-    workers, threads = winner.params["layout"].split(" x ")
-    serving = Tuned(
-        workers=int(workers),
-        threads=int(threads),
-        batch_size=winner.params["batch_size"],
-        max_batch_delay_ms=winner.params["delay_ms"],
-    )
+    serving = settings(winner.params)
     rate, p99 = winner.values
     identity = archive.identity.model
     overlay = Overlay(

@@ -8,7 +8,7 @@ import flask
 import msgspec
 from classifier.decode import FORMATS
 from classifier.pipeline import Classifier
-from classifier.problems import MEDIA_TYPE
+from classifier.problems import MEDIA_TYPE, ProblemAnswer
 from classifier.service import (
     PARAMETER_HEADERS,
     PICTURE_FIELDS,
@@ -28,21 +28,50 @@ _POLICY: Final = (
 )
 
 
+class Served:
+    """One loaded model that answers one request at a time: runtimes are not made for more."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.model = classifier.identity.model
+        self._one_at_a_time = threading.Lock()
+
+    def check(self, name: str, version: str) -> None:
+        """End the request with 404 unless that is this model, and the version its own or none."""
+        if name != self.model.name or version not in (self.model.version, ""):
+            flask.abort(HTTPStatus.NOT_FOUND, f"this server has {self.model.name} {self.model.version} only")
+
+    def answer(self, asked: Request) -> Response:
+        """Classify."""
+        with self._one_at_a_time:
+            (response,) = answer(self.classifier, [asked])
+        return response
+
+    def explain(self, asked: Request) -> Response:
+        """Explain."""
+        with self._one_at_a_time:
+            return answer_explanation(self.classifier, asked)
+
+
 def create_app(classifier: Classifier) -> flask.Flask:
-    """The application that serves one loaded model, one request at a time: runtimes are not made for more."""
+    """The application that serves one loaded model."""
     app = flask.Flask("devserver")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
-    model = classifier.identity.model
-    one_at_a_time = threading.Lock()
+    served = Served(classifier)
+    _add_description(app, served)
+    _add_answers(app, served)
+    app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_secure)
+    return app
 
-    def check(name: str, version: str) -> None:
-        if (name, version) not in ((model.name, model.version), (model.name, "")):
-            flask.abort(HTTPStatus.NOT_FOUND, f"this server has {model.name} {model.version} only")
+
+def _add_description(app: flask.Flask, served: Served) -> None:
+    """What says something of the server: its page, its health, its model."""
 
     @app.get("/")
     def page() -> str:
-        return flask.render_template("page.html", model=model, formats=", ".join(FORMATS))
+        return flask.render_template("page.html", model=served.model, formats=", ".join(FORMATS))
 
     @app.get("/ping")
     def ping() -> dict[str, str]:
@@ -50,36 +79,28 @@ def create_app(classifier: Classifier) -> flask.Flask:
 
     @app.get("/models/<name>")
     def models(name: str) -> flask.Response:
-        check(name, "")
-        return _flask(describe(classifier))
+        served.check(name, "")
+        return _flask(describe(served.classifier))
+
+
+def _add_answers(app: flask.Flask, served: Served) -> None:
+    """What answers about a picture. It is read to its end first, so that a slow sender holds up nobody else."""
 
     @app.post("/predict")
     def predict() -> flask.Response:
-        asked = _request()  # a slow sender holds up nobody else
-        with one_at_a_time:
-            (response,) = answer(classifier, [asked])
-        return _flask(_flattened(response))
+        return _flask(_flattened(served.answer(_request())))
 
     @app.post("/predictions/<name>", defaults={"version": ""})
     @app.post("/predictions/<name>/<version>")
     def predictions(name: str, version: str) -> flask.Response:
-        check(name, version)
-        asked = _request()  # a slow sender holds up nobody else
-        with one_at_a_time:
-            (response,) = answer(classifier, [asked])
-        return _flask(response)
+        served.check(name, version)
+        return _flask(served.answer(_request()))
 
     @app.post("/explanations/<name>", defaults={"version": ""})
     @app.post("/explanations/<name>/<version>")
     def explanations(name: str, version: str) -> flask.Response:
-        check(name, version)
-        asked = _request()
-        with one_at_a_time:
-            return _flask(answer_explanation(classifier, asked))
-
-    app.register_error_handler(HTTPException, _http_error)
-    app.after_request(_secure)
-    return app
+        served.check(name, version)
+        return _flask(served.explain(_request()))
 
 
 def _http_error(error: HTTPException) -> flask.Response:
@@ -129,11 +150,7 @@ def _flask(response: Response) -> flask.Response:
 def _problem(status: int, detail: str) -> flask.Response:
     """A problem of HTTP itself: without a type of its own (RFC 9457, about:blank)."""
     phrase = HTTPStatus(status).phrase
-    content = {
-        "type": "about:blank",
-        "title": phrase,
-        "status": int(status),
-        "code": phrase.lower().replace(" ", "_"),
-        "detail": detail,
-    }
+    content = ProblemAnswer(
+        type="about:blank", title=phrase, status=int(status), code=phrase.lower().replace(" ", "_"), detail=detail
+    )
     return flask.Response(msgspec.json.encode(content), status, content_type=MEDIA_TYPE)

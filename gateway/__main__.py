@@ -107,12 +107,13 @@ def running(folder: Path, configured: str, log: IO[bytes] | None) -> Iterator[su
 
 def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + _START_DEADLINE_S
-    while not (folder / ADMIN).exists():
+    starting = Gateway(folder)
+    while not starting.accepts():
         if process.poll() is not None:
             log = folder / _LOG
             raise UserError("Envoy ended while starting" + (f":\n{tail(log, 5)}" if log.exists() else ""))
         if time.monotonic() > deadline:
-            raise UserError(f"Envoy does not start: nothing after {_START_DEADLINE_S} s")
+            raise UserError(f"Envoy does not start: it accepts no requests after {_START_DEADLINE_S} s")
         time.sleep(_POLL_S)
 
 

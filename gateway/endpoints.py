@@ -114,6 +114,14 @@ class Gateway:
         where = listener["local_address"]["socket_address"]
         return f"http://{where['address']}:{where['port_value']}"
 
+    def accepts(self) -> bool:
+        """Whether it accepts requests, which begins later than its admin port: it checks every replica once before."""
+        try:
+            where = (self.folder / ADMIN).read_text()
+            return bool(where) and self._session.get(f"http://{where}/ready", timeout=_TIMEOUT_S).ok
+        except (FileNotFoundError, requests.ConnectionError):
+            return False
+
     def hosts(self) -> dict[Replica, Host]:
         """Every replica."""
         (cluster,) = self._admin("clusters")["cluster_statuses"]

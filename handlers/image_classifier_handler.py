@@ -14,15 +14,7 @@ import torch
 from classifier.allocator import keep_memory
 from classifier.digests import verify
 from classifier.pipeline import Classifier
-from classifier.service import (
-    PARAMETER_HEADERS,
-    PICTURE_FIELDS,
-    Request,
-    Response,
-    answer,
-    answer_explanation,
-    describe,
-)
+from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, Request, Wish, answer
 
 logger = logging.getLogger(__name__)
 
@@ -59,34 +51,38 @@ class ImageClassifierHandler:
 
         TorchServe mixes predictions, explanations and describe calls in one batch; a row's headers tell them apart.
         """
-        headers = [_lower_case(context.get_all_request_header(index)) for index in range(len(rows))]
-        requests = [_request(row, headers[index], context.get_request_id(index)) for index, row in enumerate(rows)]
-        kinds = [_kind(row_headers) for row_headers in headers]
-        predictions = [request for request, kind in zip(requests, kinds, strict=True) if kind == "predict"]
-        answers = iter(answer(self.classifier, predictions))  # before the explanations, which take longer
-        responses = [
-            next(answers) if kind == "predict" else self._answer_special(kind, request)
-            for request, kind in zip(requests, kinds, strict=True)
+        headers = [context.get_all_request_header(index) for index in range(len(rows))]
+        requests = [
+            _request(row, row_headers, context.get_request_id(index))
+            for index, (row, row_headers) in enumerate(zip(rows, headers, strict=True))
         ]
+        responses = answer(self.classifier, requests)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
-            if not _is_http(headers[index]):
+            if "content-length" not in _sent(headers[index]):  # gRPC: the front end gives each HTTP request a length
                 context.set_response_header(index, _LAST_OF_STREAM, "false")
         return [response.body for response in responses]
 
-    def _answer_special(self, kind: str, request: Request) -> Response:
-        return describe(self.classifier) if kind == "describe" else answer_explanation(self.classifier, request)
+
+def _wish(headers: Mapping[str, Any]) -> Wish:
+    """What a row asks for, by the marks that TorchServe's front end adds to the client's headers.
+
+    Only the exact names count. On `/predictions` and `/explanations` the front end writes `explain` over what a client
+    sent under that name, but a client's `Explain: True` stays beside it, and must buy no explanation.
+    """
+    if headers.get("describe") == "True":
+        return "description"
+    return "explanation" if headers.get("explain") == "True" else "prediction"
 
 
-def _kind(headers: Mapping[str, str]) -> str:
-    """What a row asks for; its headers say so."""
-    return next((kind for kind in ("describe", "explain") if headers.get(kind) == "True"), "predict")
+def _sent(headers: Mapping[str, Any]) -> dict[str, str]:
+    """The client's headers, named in lower case, because HTTP gives case no meaning and TorchServe keeps it.
 
-
-def _is_http(headers: Mapping[str, Any]) -> bool:
-    """Whether a row came over HTTP, whose requests have a length, set by the front end if not by the client."""
-    return "content-length" in headers
+    Beside them TorchServe puts a form's fields under their own names, which are the client's to choose: those values
+    are no strings.
+    """
+    return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
 
 
 def _load(directory: Path, device: str) -> Classifier:
@@ -110,23 +106,20 @@ def _load(directory: Path, device: str) -> Classifier:
 
 def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str) -> Request:
     """A row holds the body, or the form fields, and on some paths the query's parameters, all by name."""
+    sent = _sent(headers)
     body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
     for header, name in PARAMETER_HEADERS.items():
-        if header in headers:
-            parameters.setdefault(name, str(headers[header]))
+        if header in sent:
+            parameters.setdefault(name, sent[header])
     return Request(
         body=body,
-        content_type=str(headers.get("content-type", "")),
-        accept=str(headers.get("accept", "")),
+        wants=_wish(headers),
+        content_type=sent.get("content-type", ""),
+        accept=sent.get("accept", ""),
         parameters=parameters,
         request_id=request_id,
     )
-
-
-def _lower_case(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Header names as HTTP means them; TorchServe passes them on as the client wrote them."""
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _text(value: Any) -> str:

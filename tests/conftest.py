@@ -24,6 +24,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "repeatable"))
 
+# Temporary files stay in the checkout, where `make clean` finds them, each run's in a numbered folder of its own: with
+# one `--basetemp` for all, a run that began removed the files of another.
+TEMPORARY = Path(__file__).parents[1] / ".pytest_tmp"
+TEMPORARY.mkdir(exist_ok=True)
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(TEMPORARY))
+
 THIRD_MODEL = Path(__file__).parent / "third_model"
 TINY_RECIPE = THIRD_MODEL / "tiny.yaml"
 

@@ -113,11 +113,16 @@ def load(
     if path.is_dir():
         verify(path)
         return ImageClassifier(Classifier.load(path, device, threads))
-    with path.open("rb"):
+    return _unpacked(path, device, threads)
+
+
+def _unpacked(archive: Path, device: str, threads: int) -> ImageClassifier:
+    """The model of an archive that is a file, whose content lies in a temporary folder while the model is in use."""
+    with archive.open("rb"):
         pass  # that there is no such file is an error of its own
     folder = tempfile.TemporaryDirectory(prefix="archive-")
     try:
-        unpack(path, Path(folder.name))
+        unpack(archive, Path(folder.name))
         model = ImageClassifier(Classifier.load(Path(folder.name), device, threads))
     except BaseException:
         folder.cleanup()
@@ -151,7 +156,7 @@ def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classi
         identity=Identity(model=model, weights_sha256=sha256, serialized_file=weights.name),
         labels=load_labels(recipe.labels, path.parent),
         source=source,
-        forward=load_runtime(variant.runtime, source),
+        forward=load_runtime(source),
         decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
     )
 

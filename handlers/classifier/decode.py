@@ -1,16 +1,15 @@
 """Bytes to an upright RGB picture, whatever format and mode they came in."""
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from classifier.allocator import give_back
+from classifier.large_pictures import is_large, turn_of_large_picture
 from classifier.limits import Reader, check_scans, restrain_pillow
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
 
@@ -31,10 +30,6 @@ _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it uprigh
     8: Image.Transpose.ROTATE_90,
 }
 _LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # those that swap width and height
-# A picture takes 8 to 16 bytes a pixel while it is decoded and converted, so 1 GB at the recipes' limit, however small
-# its file is. Those larger than this are decoded one at a time, so that a batch of them is not too much for a worker.
-_LARGE: Final = 16_000_000  # pixels
-_decoding_large = threading.Lock()
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 
 restrain_pillow()
@@ -80,12 +75,12 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
         drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
     if drafted is not None:
         extent = drafted[1][2:]
-    with _one_large_picture() if _held_pixels(image, pixels) > _LARGE else nullcontext():
+    with turn_of_large_picture() if is_large(image, pixels) else nullcontext():
         with _decoding(broken):
             image.load()
         turn = _turn(image)
         image = to_rgb(image)  # before it is turned, and under the same name: two copies of it are enough
-        image = _upright(image, turn)
+        image = image if turn is None else image.transpose(turn)
     return image, extent[::-1] if turn in _LYING else extent
 
 
@@ -101,7 +96,8 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
     _check_size(image, max_pixels)
     with _decoding("the picture is truncated, corrupt or closed"):
         image.load()
-    return _upright(to_rgb(image), _turn(image))
+    turn, rgb = _turn(image), to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 @contextmanager
@@ -126,29 +122,6 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageTooLarge(f"{width} x {height} pixels are more than the limit of {max_pixels}")
-
-
-@contextmanager
-def _one_large_picture() -> Iterator[None]:
-    """While no other large picture is decoded in this process, and without the memory that the last one took.
-
-    Each thread would keep that for the next one: first what was left when the last one was resized, in the end our own.
-    """
-    with _decoding_large:
-        give_back()
-        try:
-            yield
-        finally:
-            give_back()
-
-
-def _held_pixels(image: Image.Image, pixels: int) -> int:
-    """How many of a file's pixels its decoder holds at once: of a progressive JPEG all, however small it comes out."""
-    return pixels if "progressive" in image.info else image.width * image.height
-
-
-def _upright(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
-    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,29 +1,74 @@
 """JSON bodies, as far as they are asked for: bytes, or what a server had decoded already, to a typed request."""
 
-from typing import TypeVar
+from typing import Final
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
+from classifier import v2
 from classifier.errors import DECODE_ERRORS
 from classifier.problems import BadJson
 
-Shape = TypeVar("Shape")
+_EXPECTED: Final = 'expected {"instances": [{"b64": "<base64 of a picture>"}, …]}'
 
 
-def read_json(body: object, shape: type[Shape], expected: str) -> Shape:
-    """A JSON body as a value of that type. What the type does not name is skipped, not built: it may be megabytes.
+class Instance(msgspec.Struct, frozen=True):
+    """One picture of a JSON body."""
+
+    b64: str
+
+
+class Instances(msgspec.Struct, frozen=True):
+    """A JSON body: several pictures."""
+
+    instances: list[Instance]
+
+
+class _Either(msgspec.Struct, frozen=True):
+    """A body of which only its fields say what it is: TorchServe tells its workers nothing of the path.
+
+    It is read once, because its pictures may be megabytes. The small fields of KServe's protocol mean nothing beside
+    `instances`, so they are not looked into before the body is known to be one of that protocol.
+    """
+
+    instances: list[Instance] | UnsetType = UNSET
+    inputs: list[v2.InferInput] | UnsetType = UNSET
+    id: Raw = Raw(b'""')
+    parameters: Raw = Raw(b"{}")
+    outputs: Raw = Raw(b"[]")
+
+
+def read_json(body: object) -> Instances | v2.InferRequest:
+    """A JSON body as what it is. Fields that neither shape names are skipped, not built: they may be megabytes.
 
     Args:
         body: bytes, or JSON that a server had decoded.
-        shape: what msgspec is to make of it.
-        expected: the documented shape, for the client.
 
     Raises:
-        BadJson: it is no JSON, is nested too deep, or has not that shape.
+        BadJson: it is no JSON, is nested too deep, or has neither shape; the detail says which one was expected.
     """
+    expected = _EXPECTED
     try:
         if isinstance(body, bytes | bytearray):
-            return msgspec.json.decode(body, type=shape)
-        return msgspec.convert(body, shape)
+            either = msgspec.json.decode(body, type=_Either)
+            if either.inputs is not UNSET:
+                expected = v2.EXPECTED
+                return _infer_request(either.inputs, either)
+            if either.instances is UNSET:
+                raise BadJson(f"Object missing required field `instances`; {expected}")
+            return Instances(either.instances)
+        if isinstance(body, dict) and "inputs" in body:
+            expected = v2.EXPECTED
+            return msgspec.convert(body, v2.InferRequest)
+        return msgspec.convert(body, Instances)
     except (*DECODE_ERRORS, RecursionError) as error:
-        raise BadJson(f"{error}; {expected}") from error
+        raise BadJson(f"{error}; {v2.EXPECTED if '$.inputs' in str(error) else expected}") from error
+
+
+def _infer_request(inputs: list[v2.InferInput], either: _Either) -> v2.InferRequest:
+    return v2.InferRequest(
+        inputs,
+        msgspec.json.decode(either.id, type=v2.RequestId),
+        msgspec.json.decode(either.parameters, type=v2.Parameters),
+        msgspec.json.decode(either.outputs, type=list[v2.RequestedOutput]),
+    )

@@ -1,9 +1,10 @@
 """The way of a picture: bytes -> decode -> crop -> batch -> forward -> probabilities -> ranked predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ from classifier.runtimes import Forward, Source, load_runtime
 _DECODE_MARGIN = 2
 
 Picture = bytes | Image.Image
+Pixels = NDArray[np.uint8]  # [crop,crop,3] of one picture, [N,crop,crop,3] of a batch
+
+_Found = TypeVar("_Found")
 
 
 class Classifier(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,38 +70,32 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             identity=identity,
             labels=read_labels(directory / LABELS_FILE),
             source=source,
-            forward=load_runtime(model.runtime, source),
+            forward=load_runtime(source),
             decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
         )
 
-    def classify(self, images: Sequence[Picture], top: Sequence[int]) -> list[list[Prediction] | Problem]:
+    def classify(self, images: Sequence[Picture | Problem], top: Sequence[int]) -> list[list[Prediction] | Problem]:
         """Classify pictures in as few forward passes as the recipe's batch size allows.
 
         Args:
-            images: each picture, as bytes or as Pillow's.
+            images: each picture, as bytes or as Pillow's, or why there is none.
             top: how many classes to return for each, 1 … number of classes.
 
         Returns:
             For each picture its predictions, likeliest first, or what is wrong with it.
         """
-        pixels = self._decode(images)
-        rows = iter(self._rows([item for item in pixels if not isinstance(item, Problem)]))
-        found: list[NDArray[np.float32] | Problem] = [
-            item if isinstance(item, Problem) else next(rows) for item in pixels
-        ]
+        pixels = _compute_good(images, self._decode)
+        rows = _compute_good(pixels, self._rows)
         return [
-            item if isinstance(item, Problem) else top_k(item, self.labels, k)
-            for item, k in zip(found, top, strict=True)
+            row if isinstance(row, Problem) else top_k(row, self.labels, k) for row, k in zip(rows, top, strict=True)
         ]
 
-    def _decode(self, images: Sequence[Picture]) -> list[NDArray[np.uint8] | Problem]:
+    def _decode(self, images: Sequence[Picture]) -> list[Pixels | Problem]:
         load = partial(load_pixels, spec=self.recipe.input)
         return [load(image) for image in images] if len(images) < 2 else list(self.decoders.map(load, images))
 
-    def _rows(self, pixels: list[NDArray[np.uint8]]) -> list[NDArray[np.float32] | Problem]:
+    def _rows(self, pixels: Sequence[Pixels]) -> list[NDArray[np.float32] | Problem]:
         """For each picture its probabilities [classes], or, where the model failed, what to say of that."""
-        if not pixels:
-            return []
         try:
             rows = self.probabilities(np.stack(pixels))
         except Exception as error:
@@ -133,7 +131,21 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError("the logits of a black picture are not finite")
 
 
-def load_pixels(image: Picture, spec: Input) -> NDArray[np.uint8] | Problem:
+def _compute_good(
+    items: Sequence[Any], compute: Callable[[list[Any]], list[_Found | Problem]]
+) -> list[_Found | Problem]:
+    """What comes of the good items of a batch, computed together, each back in its place among the bad ones.
+
+    Args:
+        items: each good, or what is wrong with it, which stays as it is.
+        compute: makes a result, or a problem, of each good item, in their order. Not called when there is none.
+    """
+    good = [item for item in items if not isinstance(item, Problem)]
+    results = iter(compute(good) if good else ())
+    return [item if isinstance(item, Problem) else next(results) for item in items]
+
+
+def load_pixels(image: Picture, spec: Input) -> Pixels | Problem:
     """A picture to the uint8 [crop,crop,3] that the model sees, or what is wrong with it."""
     try:
         if isinstance(image, Image.Image):

@@ -1,9 +1,22 @@
 """What can be wrong with one request, each problem with its HTTP status and a stable code (RFC 9457)."""
 
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+from msgspec import Meta
 
 MEDIA_TYPE = "application/problem+json"
 DETAIL_LENGTH = 500  # characters: a detail may quote what a client sent, and that may be megabytes
+
+
+class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no answer (RFC 9457). Compare `code`, which is stable; `detail` says what to change."""
+
+    type: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+    title: str
+    status: int
+    code: str
+    detail: Annotated[str, Meta(max_length=DETAIL_LENGTH)]
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the time it is returned, not raised
@@ -28,15 +41,15 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the 
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
 
-    def as_dict(self) -> dict[str, str | int]:
-        """The problem as an RFC 9457 object; `code` is the field that programs should compare."""
-        return {
-            "type": f"urn:problem-type:image-classifier:{self.code}",
-            "title": self.title,
-            "status": self.status,
-            "code": self.code,
-            "detail": self.detail,
-        }
+    def answer(self) -> ProblemAnswer:
+        """The problem as a client gets it."""
+        return ProblemAnswer(
+            type=f"urn:problem-type:image-classifier:{self.code}",
+            title=self.title,
+            status=self.status,
+            code=self.code,
+            detail=self.detail,
+        )
 
 
 class EmptyBody(Problem):

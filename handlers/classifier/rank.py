@@ -16,6 +16,11 @@ class Prediction(msgspec.Struct, frozen=True):
     class_name: str
     probability: float
 
+    @property
+    def full_name(self) -> str:
+        """The id and the name of the class, as the field `class` of an answer has them."""
+        return f"{self.class_id} {self.class_name}"
+
 
 def probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
     """Softmax of logits [N,classes] in float32, whatever precision they came in."""

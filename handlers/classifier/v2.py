@@ -12,21 +12,22 @@ object that other answers carry. Its rows in the other tensors are empty strings
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from classifier.identity import Model
-from classifier.json_body import read_json
 from classifier.problems import BadJson, BadParameter, Problem
 from classifier.rank import Prediction
 
-_EXPECTED = (
+EXPECTED: Final = (
     'expected {"inputs": [{"name": "…", "shape": [N], "datatype": "BYTES", "data": ["<base64 of a picture>", …]}]}'
 )
 
 Parameters = dict[str, str | int | float | bool]
+# It comes back, and must not make the answer larger than answers may be.
+RequestId = Annotated[str, Meta(max_length=256)]
 
 
 class InferInput(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     """A request of the protocol, as far as a classifier reads it."""
 
     inputs: list[InferInput]
-    id: Annotated[str, Meta(max_length=256)] = ""  # comes back, and must not make the answer larger than answers may be
+    id: RequestId = ""
     parameters: Parameters = {}
     outputs: list[RequestedOutput] = []  # which tensors to return; all when none is named
 
@@ -67,54 +68,43 @@ class InferOutput(msgspec.Struct, frozen=True):
     data: Sequence[str | float]
 
 
+class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Tensors with a row for each picture; what is wrong with one stands in the tensor `problem`."""
+
+    model_name: str
+    model_version: str
+    id: str | UnsetType = UNSET  # the request's, if it had one
+    parameters: dict[str, str]  # runtime, precision and weights of the model
+    outputs: list[InferOutput]
+
+
 OUTPUTS = ("class_id", "class_name", "probability", "problem")
 
 
-class _Kind(msgspec.Struct, frozen=True):
-    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-def is_v2(body: object, expected: str) -> bool:
-    """Whether this JSON is meant for this protocol: TorchServe tells its workers nothing of the path.
-
-    Args:
-        body: bytes, or JSON that a server had decoded.
-        expected: what to tell a client whose JSON is neither.
+def check(request: InferRequest) -> None:
+    """Hold a request to what its types cannot say.
 
     Raises:
-        BadJson: it is no JSON object.
-    """
-    if isinstance(body, bytes | bytearray):
-        return read_json(body, _Kind, expected).inputs is not msgspec.UNSET
-    return isinstance(body, dict) and "inputs" in body
-
-
-def read(body: object) -> InferRequest:
-    """JSON to a request of the protocol.
-
-    Raises:
-        BadJson: it has not the documented shape.
+        BadJson: it has not one tensor, or one of another shape than its pictures.
         BadParameter: it wants an output that there is not.
     """
-    request = read_json(body, InferRequest, _EXPECTED)
     if len(request.inputs) != 1:
-        raise BadJson(f"{len(request.inputs)} inputs instead of one tensor of pictures; {_EXPECTED}")
+        raise BadJson(f"{len(request.inputs)} inputs instead of one tensor of pictures; {EXPECTED}")
     (tensor,) = request.inputs
     if tensor.shape not in ([len(tensor.data)], [len(tensor.data), 1]):
-        raise BadJson(f"shape {tensor.shape} is not that of {len(tensor.data)} pictures; {_EXPECTED}")
+        raise BadJson(f"shape {tensor.shape} is not that of {len(tensor.data)} pictures; {EXPECTED}")
     for wanted in request.outputs:
         if wanted.name not in OUTPUTS:
             raise BadParameter(f"there is no output `{wanted.name}`; there are {', '.join(OUTPUTS)}")
-    return request
 
 
-def content(
+def response_to(
     request: InferRequest, top_k: int, results: Sequence[list[Prediction] | Problem], model: Model
-) -> dict[str, object]:
+) -> InferResponse:
     """The response to a request.
 
     Args:
-        request: as `read` returned it.
+        request: as it came.
         top_k: how many classes each picture was asked for.
         results: of each picture, in their order.
         model: what computed them.
@@ -122,7 +112,7 @@ def content(
     nothing = [Prediction("", "", 0.0)] * top_k
     rows = [prediction for result in results for prediction in (nothing if isinstance(result, Problem) else result)]
     problems = [
-        msgspec.json.encode(result.as_dict()).decode() if isinstance(result, Problem) else "" for result in results
+        msgspec.json.encode(result.answer()).decode() if isinstance(result, Problem) else "" for result in results
     ]
     each = [len(results), top_k]
     outputs = [
@@ -132,10 +122,10 @@ def content(
         InferOutput("problem", each[:1], "BYTES", problems),
     ]
     wanted = {output.name for output in request.outputs} or set(OUTPUTS)
-    return {
-        "model_name": model.name,
-        "model_version": model.version,
-        **({"id": request.id} if request.id else {}),
-        "parameters": {"runtime": model.runtime, "precision": model.precision, "weights": model.weights},
-        "outputs": [output for output in outputs if output.name in wanted],
-    }
+    return InferResponse(
+        model_name=model.name,
+        model_version=model.version,
+        id=request.id or UNSET,
+        parameters={"runtime": model.runtime, "precision": model.precision, "weights": model.weights},
+        outputs=[output for output in outputs if output.name in wanted],
+    )

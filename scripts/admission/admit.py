@@ -13,7 +13,7 @@ from classifier.errors import BrokenArchiveError
 from scripts.admission.layout import check_layout
 from scripts.admission.manifest import check_manifest
 from scripts.admission.signing import PublicKeys, check_signature
-from scripts.archives.store import Archive, find_path, read_archive_identity
+from scripts.archives.store import Archive, find_in_store, read_archive_identity
 from scripts.console import UserError
 
 
@@ -23,15 +23,15 @@ def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["reg
     In this order: no reader of archives is given a file that nobody signed, if there are keys to check it with.
 
     Args:
-        name: what people call it, as of `find_archive`.
-        store: the folder of archives.
+        name: what people call it, as of `find_archive`; a path must lead into the store.
+        store: the folder of archives, the server's own: it is told a file's name and no more.
         keys: to trust; None for no signatures at all.
         purpose: what becomes of it. One to be registered is held to its digests here, one to be served by its worker.
 
     Raises:
         UserError: it is refused; the message says why, and what to do.
     """
-    path = find_path(name, store)
+    path = find_in_store(name, store)
     if keys is not None:
         if path.is_dir():
             _drop_byte_code(path)

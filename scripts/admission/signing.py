@@ -248,6 +248,4 @@ def sign_archives(archive: tuple[str, ...], *, key: Path | None = None, keys: Pa
     """
     private = read_private_key(key or keys / _PRIVATE, os.environ.get(PASSPHRASE))
     for name in archive:
-        folder = Path(name).parent  # said with a folder, it is that one and none of the same name in the store
-        path = find_path(name, store if folder == Path() else folder)
-        done(f"{sign(path, private)} by key {key_id(private.public_key())}")
+        done(f"{sign(find_path(name, store), private)} by key {key_id(private.public_key())}")

@@ -32,7 +32,7 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 def find_archive(name: str, store: Path) -> Archive:
-    """Find an archive by what people call it: `vgg16`, `vgg16-eager`, `vgg16-eager.mar` or a path to it in the store.
+    """Find an archive by what people call it: `vgg16`, `vgg16-eager` or `vgg16-eager.mar` of the store, or a path.
 
     Raises:
         UserError: there is none, or it is not one of ours, or not whole.
@@ -62,17 +62,60 @@ def model_in(store: Path) -> str:
 def find_path(name: str, store: Path) -> Path:
     """The path of the archive that `find_archive` finds; nothing of it is read.
 
+    A name with a folder in it means that very file, wherever it lies; a relative one counts from the current folder.
+
     Raises:
         UserError: there is none.
     """
-    stem = Path(name).name
-    candidates = [store / f"{base}{suffix}" for base in (stem, f"{stem}-{_DEFAULT_RUNTIME}") for suffix in _SUFFIXES]
-    path = next((path for path in candidates if _is_archive(path)), None)
+    if "/" in name:  # asked of the text, because a Path forgets the folder of `./vgg16-eager.mar`
+        return _find_file(Path(name), store)
+    whole = name.endswith(_SUFFIXES[:2])
+    names = (
+        [name]
+        if whole
+        else [f"{base}{suffix}" for base in (name, f"{name}-{_DEFAULT_RUNTIME}") for suffix in _SUFFIXES]
+    )
+    path = next((store / name for name in names if _is_archive(store / name)), None)
     if path is None:
-        there = ", ".join(sorted(path.name for path in store.glob("*") if _is_archive(path))) or "nothing"
-        model = stem.partition("-")[0].partition(".")[0]
-        raise UserError(f"no archive {name} in {store} (there: {there}); build it with `make archive MODEL={model}`")
+        model = name.partition("-")[0].partition(".")[0]
+        raise UserError(
+            f"no archive {name} in {store} (there: {_names_in(store)}); build it with `make archive MODEL={model}`"
+        )
     return path
+
+
+def find_in_store(name: str, store: Path) -> Path:
+    """As `find_path`, for a server that loads archives from its model store and by their file names only.
+
+    Raises:
+        UserError: there is none, or it lies elsewhere. The store may have another file of the same name.
+    """
+    path = find_path(name, store)
+    if not lies_in(path, store):
+        raise UserError(
+            f"{name} does not lie in the model store {store}, the only folder from which TorchServe loads archives; "
+            f"copy it there first, or start the server with STORE={path.parent}"
+        )
+    return path
+
+
+def lies_in(archive: Path, store: Path) -> bool:
+    """Whether an archive lies in that folder itself, by whatever path it was named."""
+    return archive.parent.resolve() == store.resolve()
+
+
+def _find_file(path: Path, store: Path) -> Path:
+    """The archive at exactly this path; in the spelling of the store, if it lies there."""
+    if not _is_archive(path):
+        raise UserError(
+            f"there is no archive {path} (in that folder: {_names_in(path.parent)}); a path names exactly one file, "
+            f"a name without a folder one of {store}"
+        )
+    return store / path.name if lies_in(path, store) else path
+
+
+def _names_in(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.glob("*") if _is_archive(path))) or "nothing"
 
 
 def _is_archive(path: Path) -> bool:

@@ -4,7 +4,6 @@ The way of an archive: recipe -> weights -> export -> parity gate -> torch-model
 """
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -13,20 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
-import numpy as np
 import psutil
 from classifier.errors import UnusableError
-from classifier.identity import (
-    LABELS_FILE,
-    PARITY_FILE,
-    RECIPE_FILE,
-    Identity,
-    Model,
-    write_identity,
-)
-from classifier.labels import load_labels, write_labels
-from classifier.pipeline import threads_per_worker
+from classifier.identity import RECIPE_FILE
+from classifier.labels import load_labels
 from classifier.recipe import (
     VERSION_PATTERN,
     OwnServing,
@@ -34,28 +23,19 @@ from classifier.recipe import (
     Variant,
     read_recipe,
 )
-from classifier.runtimes import Source, load_runtime
-from classifier.runtimes.eager import load_module
-from numpy.typing import NDArray
-from torch import nn
 
 from scripts.archives.format import archive_name
-from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings_text
 from scripts.archives.store import signature_of
-from scripts.building.exports.export import SUFFIX as SERIALIZED_SUFFIX
-from scripts.building.exports.export import export
-from scripts.building.exports.program import Export
-from scripts.building.gate import Report, compare, exported_logits, reference_logits
-from scripts.building.golden import calibration_pixels, golden_pixels, golden_set
+from scripts.building.gate import Report
+from scripts.building.golden import calibration_pixels, golden_set
 from scripts.building.options import Options
 from scripts.building.overlay import Tuned, overlaid, read_overlay
-from scripts.building.packing import Content, pack
+from scripts.building.packing import pack
 from scripts.building.sbom import write_sbom
-from scripts.building.weights import Weights, resolve
+from scripts.building.stage import Plan, stage
+from scripts.building.weights import resolve
 from scripts.console import UserError, done, run, step
 
-_CORE: Final = "classifier"
-_HANDLER: Final = "image_classifier_handler"
 _WORKDIR_PREFIX: Final = ".building-"
 
 
@@ -70,8 +50,8 @@ def build(options: Options) -> tuple[Path, Report]:
         variant = recipe.variant(options.runtime, options.precision)
         target = options.store / archive_name(recipe.name, variant.runtime, variant.precision, options.archive_format)
         with _workdir(options.store) as workdir:
-            weights = resolve(recipe, options.weights, options.cache)
-            content, report = _stage(options, _own_recipe(options, recipe, variant, workdir), variant, weights, workdir)
+            recipe_file = _own_recipe(options, recipe, variant, workdir)
+            content, report = stage(_plan(options, recipe_file, variant, workdir))
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
@@ -101,107 +81,29 @@ def _own_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Pat
     return path
 
 
-def _stage(
-    options: Options, recipe_file: Path, variant: Variant, weights: Weights, workdir: Path
-) -> tuple[Content, Report]:
-    """Put all files of the archive into the work folder; those beside the model's own into `extra`."""
+def _plan(options: Options, recipe_file: Path, variant: Variant, workdir: Path) -> Plan:
+    """What is built from which weights, with everything looked up that options leave open.
+
+    Raises:
+        UserError: the version is none, or weights or pictures are missing.
+    """
     recipe = read_recipe(recipe_file)
     version = options.version or variant.version
     if VERSION_PATTERN.fullmatch(version) is None:
         raise UserError(f"VERSION={version}: a version is digits and dots, 2.1 say")
-    step(f"exporting {recipe.name} for {variant.runtime} in {variant.precision}, weights: {weights.name}")
-    module = load_module(recipe.architecture, weights.path)
     pictures = golden_set(options.golden)
-    calibration = calibration_pixels(options.calibration, recipe, pictures) if variant.precision == "int8" else None
-    serialized = workdir / f"{recipe.name}{SERIALIZED_SUFFIX[variant.runtime]}"
-    beside = export(
-        Export(
-            module=module,
-            recipe=recipe,
-            variant=variant,
-            torchscript=options.torchscript,
-            calibration=calibration,
-        ),
-        serialized,
-    )
-    labels = load_labels(recipe.labels, options.recipe.parent)
-    reference = load_module(recipe.architecture, weights.path)  # anew: an export may change its module
-    report = _pass_parity_gate(recipe, variant, weights, reference, serialized, pictures, calibration, len(labels))
-
-    extra = workdir / "extra"
-    extra.mkdir()
-    for path in beside:
-        path.rename(extra / path.name)
-    core = source_file(_CORE).parent
-    shutil.copytree(core, extra / _CORE, ignore=lambda _, names: {name for name in names if not _is_source(name)})
-    shutil.copy(recipe_file, extra / RECIPE_FILE)
-    write_labels(labels, extra / LABELS_FILE)
-    (extra / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-    model = Model(
-        name=recipe.name,
-        version=version,
-        runtime=variant.runtime,
-        precision=variant.precision,
-        weights=weights.name,
-    )
-    write_identity(Identity(model=model, weights_sha256=weights.sha256, serialized_file=serialized.name), extra)
-    config = workdir / MODEL_CONFIG
-    config.write_text(settings_text(front_end_settings(recipe.serving)))
-    return Content(
-        model_name=recipe.name,
-        version=version,
-        handler=source_file(_HANDLER),
-        serialized_file=serialized,
-        model_file=source_file(recipe.architecture) if variant.runtime == "eager" else None,
-        config_file=config,
-        extra_folder=extra,
-    ), report
-
-
-def _pass_parity_gate(
-    recipe: Recipe,
-    variant: Variant,
-    weights: Weights,
-    module: nn.Module,
-    serialized: Path,
-    pictures: list[Path],
-    calibration: NDArray[np.uint8] | None,
-    classes: int,
-) -> Report:
-    """Hold the exported file to the module it was exported from; what does not pass is not built."""
-    step(f"comparing with the float32 eager reference on {len(pictures)} pictures")
-    pixels = golden_pixels(pictures, recipe)
-    source = Source(
-        directory=serialized.parent,
-        serialized_file=serialized.name,
+    return Plan(
         recipe=recipe,
+        recipe_file=recipe_file,
+        labels=load_labels(recipe.labels, options.recipe.parent),
         variant=variant,
-        threads=threads_per_worker(recipe.serving),
+        version=version,
+        weights=resolve(recipe, options.weights, options.cache),
+        torchscript=options.torchscript,
+        pictures=pictures,
+        calibration=calibration_pixels(options.calibration, recipe, pictures) if variant.precision == "int8" else None,
+        workdir=workdir,
     )
-    exported = exported_logits(load_runtime(variant.runtime, source), pixels, recipe)
-    reference = reference_logits(module, pixels, recipe)
-    if reference.shape[1] != classes:
-        raise UserError(f"{recipe.name}: {classes} labels for {reference.shape[1]} logits")
-    on = None if calibration is None else len(calibration)
-    report = compare(reference, exported, variant.tolerance, weights.sha256, on, variant.runtime)
-    if failures := "; ".join(report.failures()):
-        raise UserError(
-            f"{recipe.name} {variant.runtime} {variant.precision} is not built, it differs from its reference: "
-            f"{failures}"
-        )
-    return report
-
-
-def source_file(module: str) -> Path:
-    """The source file of an importable module; of a package, its `__init__.py`."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise UserError(f"there is no module {module} in handlers/")
-    return Path(spec.origin)
-
-
-def _is_source(name: str) -> bool:
-    return name.endswith(".py") or ("." not in name and name != "__pycache__")
 
 
 @contextlib.contextmanager

@@ -191,5 +191,5 @@ def main(
             pictures = pictures or find_pictures(data, classifier.labels, labels)
             score, best = evaluate(classifier, pictures, found.path.name, reference)
         reference = best if reference is None else reference
-        scores[found.path.name] = score
+        scores[str(found.path)] = score
     out.print(table(scores))

@@ -7,7 +7,7 @@ from rich.table import Table
 from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys, read_public_keys
 from scripts.archives.runtimes import require_runtime
-from scripts.archives.store import STORE
+from scripts.archives.store import STORE, find_in_store
 from scripts.console import UserError, done, out, step
 from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.client import Client, RequestFailedError
@@ -25,7 +25,7 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
     Raises:
         UserError: the archive is not what was built or signed, the server refused it, or a worker cannot load it.
     """
-    found = admit(str(archive), archive.parent, keys, "registered")
+    found = admit(archive.name, archive.parent, keys, "registered")
     model = found.identity.model
     require_runtime(model.runtime)
     step(f"registering {model.name} {model.version} from {found.path.name}")
@@ -43,12 +43,9 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
     return model.name, model.version
 
 
-def _in_store(archive: Path, state: Path) -> Path:
-    """The archive in the server's own model store, from which, and by name only, TorchServe loads it."""
-    store = Path(read_config(state / "config.properties")["model_store"])
-    if archive.parent != Path() and archive.resolve().parent != store.resolve():
-        raise UserError(f"{archive} is not in the server's model store; copy it to {store} first")
-    return store / archive.name
+def _in_store(name: str, state: Path) -> Path:
+    """The archive of that name or path in the server's own model store, from which alone TorchServe loads it."""
+    return find_in_store(name, Path(read_config(state / "config.properties")["model_store"]))
 
 
 def _keys(path: Path | None, server: Server) -> PublicKeys | None:
@@ -81,7 +78,7 @@ def print_versions(client: Client, model: str | None) -> None:
     out.print(table, soft_wrap=False)
 
 
-def register_archive(archive: Path, *, public_key: Path | None = None, state: Path = STATE_FOLDER) -> None:
+def register_archive(archive: str, *, public_key: Path | None = None, state: Path = STATE_FOLDER) -> None:
     """Add a version and wait until it is READY.
 
     Args:

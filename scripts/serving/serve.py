@@ -48,19 +48,13 @@ def serve(
         public_key: of whoever signs archives, a file or a folder of several; without it they need no signature.
     """
     refuse_a_second(state)
-    store = Path(config["model_store"])
     keys = None if public_key is None else read_public_keys(public_key)
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
-    if models is None and (saved := saved_models(snapshots)) is not None:
-        config["model_snapshot"] = saved
-        archives = _restored(saved, store, keys)
-    else:
-        archives = [admit(name, store, keys, "served") for name in (models or model_in(store)).split()]
-    for archive in archives:
-        if archive.identity.model.weights == UNTRAINED:
-            warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
-    names = ", ".join(archive.path.name for archive in archives)
-    step(f"starting TorchServe with {names}" + (", as the last one had" if "model_snapshot" in config else ""))
+    saved = saved_models(snapshots) if models is None else None
+    if saved is not None:
+        config = config | {"model_snapshot": saved}
+    archives = _admitted(saved, models, Path(config["model_store"]), keys)
+    _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
         server = start(config, archives, state, public_key=public_key, console=foreground)
@@ -77,6 +71,22 @@ def serve(
         if not ready:  # a start that failed is not worth repeating
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
+
+
+def _admitted(saved: str | None, models: str | None, store: Path, keys: PublicKeys | None) -> list[Archive]:
+    """What is served: the archives that the last server had, or those named, or the store's one model."""
+    if saved is not None:
+        return _restored(saved, store, keys)
+    return [admit(name, store, keys, "served") for name in (models or model_in(store)).split()]
+
+
+def _announce(archives: list[Archive], *, restored: bool) -> None:
+    """Say what is about to be served, and which of it is untrained."""
+    for archive in archives:
+        if archive.identity.model.weights == UNTRAINED:
+            warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
+    names = ", ".join(archive.path.name for archive in archives)
+    step(f"starting TorchServe with {names}" + (", as the last one had" if restored else ""))
 
 
 def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]:

@@ -65,7 +65,15 @@ def write_context(folder: Path, archives: Sequence[Path]) -> None:
     Args:
         folder: to write into.
         archives: to bake in.
+
+    Raises:
+        UserError: two of the archives have one file name, and in the image they lie in one folder.
     """
+    names = [archive.name for archive in archives]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"two archives have the same file name ({', '.join(sorted(names))}), and an image has one folder"
+        )
     docker = _ROOT / "docker"
     for name in ("Dockerfile", "config.properties"):
         shutil.copy(docker / name, folder)

@@ -4,21 +4,20 @@ TorchServe describes itself at `OPTIONS /`, but knows nothing of what goes in an
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
+from classifier.answers import Answer, ExplanationAnswer, InstancesAnswer, Item
 from classifier.decode import FORMATS
 from classifier.explain import METHODS
-from classifier.identity import Model
+from classifier.json_body import Instances
 from classifier.labels import load_labels
-from classifier.problems import DETAIL_LENGTH, MEDIA_TYPE, NotSupported, Problem
-from classifier.rank import Prediction
+from classifier.problems import MEDIA_TYPE, NotSupported, Problem
 from classifier.recipe import VERSION_PATTERN, Recipe, read_recipe
-from classifier.service import DEFAULT_TOP_K, JSON, PICTURE_FIELDS, Instances
-from classifier.v2 import OUTPUTS, InferOutput, InferRequest
-from msgspec import Meta
+from classifier.service import DEFAULT_TOP_K, JSON, PICTURE_FIELDS
+from classifier.v2 import OUTPUTS, InferRequest, InferResponse
 from PIL import Image
 
 from scripts.console import done
@@ -28,7 +27,6 @@ PAGE: Final = Path("docs/openapi.json")
 RECIPES: Final = Path("recipes")
 
 Schema = dict[str, Any]
-_Share = Annotated[float, Meta(ge=0, le=1)]
 
 # What the front end answers by itself, before and instead of a worker. Found by asking it: docs/requests.md.
 FRONT_END: Final = {
@@ -40,53 +38,6 @@ FRONT_END: Final = {
     507: "out of memory",
 }
 _TOO_LARGE: Final = "TorchServe itself, without a body: a request over max_request_size."
-
-
-class Answer(msgspec.Struct, kw_only=True):
-    """What the model sees in one picture."""
-
-    class_: str = msgspec.field(name="class")
-    probability: _Share
-    predictions: Annotated[list[Prediction], Meta(min_length=1)]
-    model: Model
-
-
-class InstanceAnswer(msgspec.Struct, kw_only=True):
-    """The same for one of several pictures."""
-
-    class_: str = msgspec.field(name="class")
-    probability: _Share
-    predictions: Annotated[list[Prediction], Meta(min_length=1)]
-
-
-class Region(msgspec.Struct):
-    """The part of the upright picture that the model saw, in its pixels."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-class ExplanationAnswer(msgspec.Struct, kw_only=True):
-    """Where in a picture the evidence for a class is: `heatmap` covers `region`, in rows from the top."""
-
-    class_: str = msgspec.field(name="class")
-    probability: _Share
-    method: str
-    region: Region
-    heatmap: list[list[_Share]]
-    model: Model
-
-
-class InferResponse(msgspec.Struct, kw_only=True):
-    """Tensors with a row for each picture; what is wrong with one stands in the tensor `problem`."""
-
-    model_name: str
-    model_version: str
-    parameters: dict[str, str]
-    outputs: list[InferOutput]
-    id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class FrontEndError(msgspec.Struct, kw_only=True):
@@ -129,16 +80,13 @@ def description(recipes: Sequence[Recipe], folder: Path = RECIPES) -> Schema:
 
 
 def _schemas(pictures: int, classes: int) -> dict[str, Schema]:
-    types = [Answer, InstanceAnswer, ExplanationAnswer, InferResponse, FrontEndError, Ping, Instances, InferRequest]
+    types = [Answer, *get_args(Item), ExplanationAnswer, InferResponse, FrontEndError, Ping, Instances, InferRequest]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     found: dict[str, Schema] = dict(schemas)
     for schema in found.values():
         schema.pop("title", None)
-    found["Problem"] = _problem(Problem.__subclasses__())
-    found["InstancesAnswer"] = _object(
-        instances={"type": "array", "minItems": 1, "items": {"oneOf": [_ref("InstanceAnswer"), _ref("Problem")]}},
-        model=_ref("Model"),
-    )
+    found["Problem"] = _problem(found.pop("ProblemAnswer"))
+    found["InstancesAnswer"] = _instances_answer()
     _limit(found["Instances"]["properties"]["instances"], pictures)
     tensor = found["InferInput"]["properties"]
     _limit(tensor["data"], pictures)
@@ -150,23 +98,27 @@ def _schemas(pictures: int, classes: int) -> dict[str, Schema]:
     return found
 
 
+def _problem(schema: Schema) -> Schema:
+    """The shape of a problem, with the statuses and codes that there are."""
+    kinds = sorted(Problem.__subclasses__(), key=lambda kind: (kind.status, kind.code))
+    schema["properties"]["status"] = {"enum": sorted({kind.status for kind in kinds})}
+    schema["properties"]["code"] = {"enum": [kind.code for kind in kinds]}
+    return schema
+
+
+def _instances_answer() -> Schema:
+    """By hand, because msgspec describes no union of two objects."""
+    items = {"oneOf": [_ref("InstanceAnswer"), _ref("Problem")]}
+    return {
+        "description": InstancesAnswer.__doc__,
+        "type": "object",
+        "properties": {"instances": {"type": "array", "minItems": 1, "items": items}, "model": _ref("Model")},
+        "required": list(InstancesAnswer.__struct_fields__),
+    }
+
+
 def _limit(schema: Schema, pictures: int) -> None:
     schema |= {"minItems": 1, "maxItems": pictures}
-
-
-def _problem(kinds: Iterable[type[Problem]]) -> Schema:
-    kinds = sorted(kinds, key=lambda kind: (kind.status, kind.code))
-    return _object(
-        type={"type": "string", "format": "uri"},
-        title={"type": "string"},
-        status={"enum": sorted({kind.status for kind in kinds})},
-        code={"enum": [kind.code for kind in kinds]},
-        detail={"type": "string", "maxLength": DETAIL_LENGTH},
-    )
-
-
-def _object(**properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _ref(name: str) -> Schema:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +18,8 @@ from scripts.torchserve.tokens import REFUSED, Api, Tokens
 _CONNECT_TIMEOUT_S: Final = 5
 _LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
 _POLL_S: Final = 0.1
+
+Metrics = Literal["metrics"]  # the API that asks for no token
 
 
 class RequestFailedError(UserError):
@@ -73,7 +75,7 @@ class Client:
 
     def ping(self) -> dict[str, Any]:
         """TorchServe's own health. It says Healthy without a single worker: ask `ModelVersion.ready` for the truth."""
-        content: dict[str, Any] = self._ask("GET", f"{self.addresses.inference}/ping")
+        content: dict[str, Any] = self._ask("inference", "GET", "/ping")
         return content
 
     def predict(
@@ -100,8 +102,8 @@ class Client:
         headers = {} if top_k is None else {"X-Top-K": str(top_k)}
         if content_type:
             headers["Content-Type"] = content_type
-        url = _path(self.addresses.inference, "predictions", model, version)
-        content: dict[str, Any] = self._ask("POST", url, data=image, headers=headers)
+        path = _path("predictions", model, version)
+        content: dict[str, Any] = self._ask("inference", "POST", path, data=image, headers=headers)
         return content
 
     # ---- management
@@ -117,8 +119,8 @@ class Client:
 
     def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """What the model says of itself, through a worker: identity, classes, accepted pictures."""
-        url = _path(self.addresses.management, "models", model, version)
-        described = self._ask("GET", url, params={"customized": "true"})
+        path = _path("models", model, version)
+        described = self._ask("management", "GET", path, params={"customized": "true"})
         content: dict[str, Any] = described[0]
         return content
 
@@ -130,23 +132,23 @@ class Client:
         """
         parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
         timeouts = (_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S)
-        answer = self._ask("POST", f"{self.addresses.management}/models", params=parameters, timeout=timeouts)
+        answer = self._ask("management", "POST", "/models", params=parameters, timeout=timeouts)
         return str(answer["status"])
 
     def scale(self, model: str, workers: int, version: str | None = None) -> str:
         """Set the number of workers, and wait until all of them are READY."""
-        url = _path(self.addresses.management, "models", model, version)
+        path = _path("models", model, version)
         parameters = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
-        return str(self._ask("PUT", url, params=parameters)["status"])
+        return str(self._ask("management", "PUT", path, params=parameters)["status"])
 
     def set_default(self, model: str, version: str) -> str:
         """Make a version the one that answers when a request names none."""
-        url = _path(self.addresses.management, "models", model, version, "set-default")
-        return str(self._ask("PUT", url)["status"])
+        path = _path("models", model, version, "set-default")
+        return str(self._ask("management", "PUT", path)["status"])
 
     def unregister(self, model: str, version: str | None = None) -> str:
         """Take a version away; without one, the default version."""
-        return str(self._ask("DELETE", _path(self.addresses.management, "models", model, version))["status"])
+        return str(self._ask("management", "DELETE", _path("models", model, version))["status"])
 
     def wait_ready(
         self, expected: list[tuple[str, str]], deadline_s: float, check: Callable[[], None] = lambda: None
@@ -171,14 +173,13 @@ class Client:
 
     def renew_token(self, api: Api) -> None:
         """Have the server make a new token for an API and write it to its key file. The old one ends now."""
-        url, headers = f"{self.addresses.management}/token", self.tokens.renewal_headers()
-        self._send("GET", url, params={"type": api}, headers=headers)
+        self._send("management", "GET", "/token", params={"type": api}, headers=self.tokens.renewal_headers())
 
     # ---- metrics
 
     def metrics(self) -> str:
         """The metrics page, in Prometheus' text format."""
-        return self._send("GET", f"{self.addresses.metrics}/metrics").text
+        return self._send("metrics", "GET", "/metrics").text
 
     # ---- how
 
@@ -194,7 +195,7 @@ class Client:
         names: list[str] = []
         following: str | None = "0"
         while following is not None:
-            page = self._ask("GET", f"{self.addresses.management}/models", params={"next_page_token": following})
+            page = self._ask("management", "GET", "/models", params={"next_page_token": following})
             names += [model["modelName"] for model in page["models"]]
             following = page.get("nextPageToken")
         return names
@@ -209,23 +210,26 @@ class Client:
                 min_workers=entry["minWorkers"],
                 pids=[worker["pid"] for worker in entry["workers"] if "pid" in worker],
             )
-            for entry in self._ask("GET", _path(self.addresses.management, "models", model, version))
+            for entry in self._ask("management", "GET", _path("models", model, version))
         ]
 
-    def _ask(self, method: str, url: str, **options: Any) -> Any:
-        response = self._send(method, url, **options)
+    def _ask(self, of: Api | Metrics, method: str, path: str, **options: Any) -> Any:
+        response = self._send(of, method, path, **options)
         try:
             return response.json()
         except requests.JSONDecodeError as error:
-            raise RequestFailedError(response.status_code, "", f"{url} did not answer in JSON") from error
+            raise RequestFailedError(response.status_code, "", f"{response.url} did not answer in JSON") from error
 
-    def _api(self, url: str) -> Api:
-        return "management" if url.startswith(self.addresses.management) else "inference"
-
-    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+    def _send(self, of: Api | Metrics, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request to one of the APIs. It carries the token of that API, and none where it is for metrics."""
+        url = {
+            "inference": self.addresses.inference,
+            "management": self.addresses.management,
+            "metrics": self.addresses.metrics,
+        }[of] + path
+        token = {} if of == "metrics" else self.tokens.headers(of)
         options = {"timeout": self._timeouts} | options
-        api = self._api(url)
-        options["headers"] = self.tokens.headers(api) | options.get("headers", {})
+        options["headers"] = token | options.get("headers", {})
         try:
             response = self._session.request(method, url, **options)
         except requests.ConnectTimeout as error:
@@ -241,8 +245,8 @@ class Client:
         if response.ok:
             return response
         failure = _failure(response)
-        if failure.code == REFUSED:
-            raise RequestFailedError(failure.status, REFUSED, self.tokens.refusal(api))
+        if failure.code == REFUSED and of != "metrics":
+            raise RequestFailedError(failure.status, REFUSED, self.tokens.refusal(of))
         raise failure
 
 
@@ -265,5 +269,5 @@ def failure_of(status: int, content: Any) -> RequestFailedError:
     return RequestFailedError(status, code, f"{fields.get('message', content)} ({status} {code})")
 
 
-def _path(base: str, *parts: str | None) -> str:
-    return "/".join([base, *(quote(part, safe="") for part in parts if part)])
+def _path(*parts: str | None) -> str:
+    return "".join(f"/{quote(part, safe='')}" for part in parts if part)

@@ -1,7 +1,7 @@
 """TorchServe's config.properties: read, and made into what one server is started with."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -71,6 +71,11 @@ def addresses(config: dict[str, str]) -> Addresses:
     except ValueError as error:
         raise UserError(f"every address of the configuration must end in its port: {error}") from error
     return found
+
+
+def asks_for_tokens(config: Mapping[str, str]) -> bool:
+    """Whether a server with this configuration asks for tokens, as it does unless it is told not to."""
+    return config.get("disable_token_authorization") != "true"
 
 
 def with_free_ports(config: dict[str, str]) -> dict[str, str]:

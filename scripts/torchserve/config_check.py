@@ -8,7 +8,8 @@ import javaproperties
 
 from scripts.archives.store import archives_in, read_archive_recipe
 from scripts.console import UserError
-from scripts.torchserve.config_rules import Finding, Settings, findings
+from scripts.torchserve.config_rules import Finding, findings
+from scripts.torchserve.config_settings import Settings
 
 
 def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:

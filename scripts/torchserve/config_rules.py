@@ -1,20 +1,18 @@
 """What can be dangerous or slow in a config.properties of TorchServe 0.12.0, a rule each.
 
-Defaults are TorchServe's own, as its ConfigManager has them.
+What is not said is as TorchServe has it: config_settings.py.
 """
 
-import importlib.util
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+
+from scripts.torchserve.config_settings import DEFAULTS, KNOWN, NUMBER, Settings, is_loopback
 
 # danger: somebody can harm you. trouble: slow, blind, or not by the HTTP contract. loosened: for development, where
 # nothing but loopback reaches the server. note: to be known.
@@ -29,64 +27,7 @@ class Finding(msgspec.Struct, frozen=True):
     text: str  # why, and what to write instead
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """A configuration as rules see it: what is not said is as TorchServe has it."""
-
-    said: Mapping[str, str]
-    cores: int
-
-    def text(self, name: str) -> str:
-        """The value, or TorchServe's default; empty where it has none."""
-        return self.said.get(name, _DEFAULTS.get(name, "")).strip()
-
-    def number(self, name: str) -> int:
-        """The value as a number; the default instead of what is none, which is a finding of its own."""
-        text = self.text(name)
-        return int(text if _NUMBER.fullmatch(text) else _DEFAULTS[name])
-
-    def on(self, name: str) -> bool:
-        """Whether a switch is on, by Java's reading: only the word true."""
-        return self.text(name).lower() == "true"
-
-    def hosts(self, api: str) -> list[str]:
-        """The hosts that an API listens on, REST and gRPC."""
-        address = self.text(f"{api}_address")
-        rest = [] if address.startswith("unix:") else [urlsplit(address).hostname or ""]
-        return rest + [host for host in [self.text(f"grpc_{api}_address")] if host]
-
-    def open(self, api: str) -> bool:
-        """Whether an API can be reached from other machines."""
-        return not all(_loopback(host) for host in self.hosts(api))
-
-    @property
-    def tokens(self) -> bool:
-        """Whether requests need a token; those for metrics never do."""
-        return not self.on("disable_token_authorization")
-
-
-_NUMBER: Final = re.compile(r"-?[0-9]+")
 _APIS: Final = ("inference", "management", "metrics")
-_DEFAULTS: Final = {
-    "inference_address": "http://127.0.0.1:8080",
-    "management_address": "http://127.0.0.1:8081",
-    "metrics_address": "http://127.0.0.1:8082",
-    "grpc_inference_address": "127.0.0.1",
-    "grpc_management_address": "127.0.0.1",
-    "allowed_urls": "file://.*|http(s)?://.*",
-    "default_workers_per_model": "0",
-    "default_response_timeout": "120",
-    "decode_input_request": "true",
-    "enable_metrics_api": "true",
-    "job_queue_size": "100",
-    "limit_max_image_pixels": "true",
-    "max_request_size": "6553500",
-    "max_response_size": "6553500",
-    "metrics_mode": "log",
-    "netty_client_threads": "0",
-    "number_of_netty_threads": "0",
-    "token_expiration_min": "60",
-}
-
 # Where an archive from elsewhere would come from.
 _ELSEWHERE: Final = (
     "http://example.com/a.mar",
@@ -100,7 +41,6 @@ _TINY_QUEUE: Final = 16  # requests: two batches of 8, so that one waits while a
 _LONG_QUEUE: Final = 1000  # requests: at 100 pictures a second the last one waits ten seconds
 _LONG_TIMEOUT_S: Final = 300  # how long a hung worker may hold a batch
 _THREADS_PER_CORE: Final = 4  # of the front end; Netty's own default is two
-_ONE_WORD: Final = frozenset({"debug", "keystore", "models", "python", "version", "vmargs"})  # settings without a _
 _DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # ports by which whoever reaches them runs code in the front end
 
 
@@ -109,13 +49,6 @@ def findings(settings: Settings) -> list[Finding]:
     found = [finding for rule in RULES for finding in rule(settings)]
     order = ("danger", "trouble", "loosened", "note")
     return sorted(found, key=lambda finding: order.index(finding.level))
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # ---- who can reach it
@@ -137,7 +70,7 @@ def _reach(settings: Settings) -> Iterator[Finding]:
             yield Finding("note", setting, "metrics never ask for a token: let only Prometheus reach that port")
         elif not settings.text(setting).startswith("https:"):
             yield Finding("note", setting, "no TLS here: put a gateway or load balancer with TLS in front")
-    if not _loopback(settings.text("grpc_inference_address")):
+    if not is_loopback(settings.text("grpc_inference_address")):
         text = "one call of StreamPredictions2 takes a worker away for good: let no strangers reach the gRPC port"
         yield Finding("note", "grpc_inference_address", text)
     if urlsplit(settings.text("management_address")).netloc == urlsplit(settings.text("inference_address")).netloc:
@@ -148,7 +81,7 @@ def _tokens(settings: Settings) -> Iterator[Finding]:
     if not settings.tokens:
         if not any(settings.open(api) for api in _APIS):
             yield Finding("loosened", "disable_token_authorization", "every program of this machine may ask and manage")
-    elif settings.number("token_expiration_min") <= int(_DEFAULTS["token_expiration_min"]):
+    elif settings.number("token_expiration_min") <= int(DEFAULTS["token_expiration_min"]):
         minutes = settings.number("token_expiration_min")
         yield Finding("note", "token_expiration_min", f"clients need new tokens after {minutes} minutes: `make token`")
     if settings.on("enable_model_api"):
@@ -290,37 +223,17 @@ def _bodies(settings: Settings) -> Iterator[Finding]:
 
 
 def _numbers(settings: Settings) -> Iterator[Finding]:
-    for name, default in _DEFAULTS.items():
-        if _NUMBER.fullmatch(default) and not _NUMBER.fullmatch(settings.text(name)):
+    for name, default in DEFAULTS.items():
+        if NUMBER.fullmatch(default) and not NUMBER.fullmatch(settings.text(name)):
             yield Finding("trouble", name, f"{settings.text(name)!r} is no number, so TorchServe does not start")
 
 
 def _unknown(settings: Settings) -> Iterator[Finding]:
     for name in settings.said:
-        if name not in known_settings():
-            close = get_close_matches(name, known_settings(), 1)
+        if name not in KNOWN:
+            close = get_close_matches(name, KNOWN, 1)
             text = "TorchServe does not know it, and says nothing" + (f"; {close[0]}?" if close else "")
             yield Finding("trouble", name, text)
-
-
-@cache
-def known_settings() -> frozenset[str]:
-    """Every name that the installed TorchServe reads: its front end in Java, its launcher in Python.
-
-    Raises:
-        RuntimeError: TorchServe is not installed.
-    """
-    spec = importlib.util.find_spec("ts")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("torchserve is not installed")
-    package = Path(spec.origin).parent
-    with zipfile.ZipFile(package / "frontend" / "model-server.jar") as jar:
-        compiled = jar.read("org/pytorch/serve/util/ConfigManager.class")
-    # as class files hold text: a tag, the length in two bytes, the text; names of fields and methods are among them
-    constants = re.finditer(rb"\x01\x00(?P<length>.)(?P<text>[a-z]+(_[a-z]+)*)", compiled, re.DOTALL)
-    names = {found["text"].decode() for found in constants if found["length"][0] == len(found["text"])}
-    names |= set(re.findall(r'"([a-z_]+)"', (package / "model_server.py").read_text()))
-    return frozenset(name for name in names if "_" in name) | _ONE_WORD
 
 
 RULES: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (

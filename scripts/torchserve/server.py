@@ -1,18 +1,18 @@
 """One TorchServe on this machine: start it, find it again, stop it.
 
-All that is needed to find a running server lies in its state folder: server.json, the configuration that it was started
-with, its logs. Unpacked archives and sockets lie in a folder of their own below the system's temp folder, because the
-path of a socket must be short.
+All that is needed to find a running server lies in its state folder: server.json, which is written before TorchServe
+begins, the configuration that it was started with, its logs. Unpacked archives and sockets lie in a folder of their own
+below the system's temp folder, because the path of a socket must be short.
 """
 
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +23,9 @@ from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import Archive
 from scripts.console import UserError, tail
 from scripts.ports import check_ports
+from scripts.torchserve import launch
 from scripts.torchserve.client import Client, RequestFailedError
-from scripts.torchserve.config import Addresses, addresses, write_config
+from scripts.torchserve.config import Addresses, addresses, asks_for_tokens, write_config
 from scripts.torchserve.java import find_java_home
 from scripts.torchserve.log import failure
 
@@ -33,21 +34,12 @@ SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchSer
 LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
 CONSOLE_LOG: Final = Path("logs/console.log")
+_RECORD: Final = "server.json"
 _KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started in
 
 _READY_DEADLINE_S: Final = 300
 _STOP_DEADLINE_S: Final = 20
 _LOG_GRACE_S: Final = 0.5  # what a dying worker wrote reaches the log a moment after the news of its death
-
-# Inherited settings that would change what a server does behind config.properties' back
-_DROPPED_VARIABLES: Final = (
-    "PYTHONPATH",
-    "TS_CONFIG_FILE",
-    "LOG_LOCATION",
-    "METRICS_LOCATION",
-    "MAKEFLAGS",
-    "MAKELEVEL",
-)
 
 # The servers that this process itself started: their parent must collect their exit codes, or they stay as zombies.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -77,7 +69,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 def find(state: Path) -> Server | None:
     """The server that runs from this state folder, if one does."""
     try:
-        server = msgspec.json.decode((state / "server.json").read_bytes(), type=Server)
+        server = msgspec.json.decode((state / _RECORD).read_bytes(), type=Server)
     except FileNotFoundError:
         return None
     return server if _processes(server) else None
@@ -121,55 +113,60 @@ def start(
         console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
 
     Raises:
-        UserError: one is running from that folder already, a port is taken, or Java or a runtime is missing.
+        UserError: one runs from that folder already, a port is taken, Java or a runtime is missing, an archive lies
+            elsewhere.
     """
+    command, java_home = _checked(config, archives, state, log_config)
+    _clean(state)
+    _write_files(config, state)
+    temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
+    variables = launch.environment(os.environ, java_home, temporary, console=console)
+    with launch.held(command, variables, state, state / CONSOLE_LOG) as process:
+        server = Server(
+            pid=process.pid,
+            created=psutil.Process(process.pid).create_time(),
+            addresses=addresses(config),
+            temporary=str(temporary),
+            models=[(archive.identity.model.name, archive.identity.model.version) for archive in archives],
+            key_file=_key_file(config, state),
+            public_key=str(public_key.resolve()) if public_key else None,
+        )
+        record(server, state)
+    _children[process.pid] = process
+    return server
+
+
+def _checked(
+    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None
+) -> tuple[list[str], Path]:
+    """The command line of a server and its JAVA_HOME, if nothing stands in its way."""
     refuse_a_second(state)
-    listening = addresses(config)
-    check_ports(listening.ports(), "change config.properties, or use PORTS=free")
-    java_home = find_java_home()
+    check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
+    command, java_home = launch.command(config, archives, log_config), find_java_home()
     for archive in archives:
         require_runtime(archive.identity.model.runtime)
-    _clean(state)
+    return command, java_home
+
+
+def _key_file(config: dict[str, str], state: Path) -> str | None:
+    return str(state.resolve() / _KEY_FILE) if asks_for_tokens(config) else None
+
+
+def record(server: Server, state: Path) -> None:
+    """Write down a server for `find`, in one step: a reader sees the last one or this one, never half of a file."""
+    part = state / f".{_RECORD}.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(server)))
+    part.replace(state / _RECORD)
+
+
+def _write_files(config: dict[str, str], state: Path) -> None:
+    """What a server finds in its state folder when it starts: its configuration, an empty log, no tokens."""
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
-    write_config(config, state / "config.properties")
+    (state / CONSOLE_LOG).unlink(missing_ok=True)
+    write_config(config, state / launch.CONFIG)
     shutil.copy(JIT_CONFIG, state)
     (state / _KEY_FILE).unlink(missing_ok=True)  # of the last one
     (state / _KEY_FILE).touch(0o600)  # TorchServe makes it readable by all, and mends that after it has written
-    temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
-    models = [(archive.identity.model.name, archive.identity.model.version) for archive in archives]
-    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", "config.properties"]
-    if log_config is not None:
-        command += ["--log-config", str(log_config)]
-    if "model_snapshot" not in config and archives:
-        command += ["--models", *(f"{a.identity.model.name}={a.path.name}" for a in archives)]
-    environment = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}
-    environment |= {"JAVA_HOME": str(java_home), "TMPDIR": str(temporary), "TEMP": str(temporary)}
-    environment["CONSOLE_LOG"] = "console" if console else "file"  # log4j2.xml reads it
-    (state / CONSOLE_LOG).unlink(missing_ok=True)
-    with (state / CONSOLE_LOG).open("ab") as log:  # appending, so that it may be cut while it is written
-        process = subprocess.Popen(
-            command,
-            cwd=state,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    _children[process.pid] = process
-    created = psutil.Process(process.pid).create_time()
-    key_file = None if config.get("disable_token_authorization") == "true" else str(state.resolve() / _KEY_FILE)
-    server = Server(
-        pid=process.pid,
-        created=created,
-        addresses=listening,
-        temporary=str(temporary),
-        models=models,
-        key_file=key_file,
-        public_key=None if public_key is None else str(public_key.resolve()),
-    )
-    (state / "server.json").write_bytes(msgspec.json.format(msgspec.json.encode(server)))
-    return server
 
 
 def wait_ready(server: Server, state: Path) -> None:
@@ -215,9 +212,12 @@ def stop(state: Path) -> bool:
     server = find(state)
     if server is not None:
         processes = _processes(server)
-        for process in processes:
-            if process.name() == "java":  # it ends its workers, then the launcher ends by itself
-                process.terminate()
+        java = [process for process in processes if process.name() == "java"]
+        for process in java:  # it ends its workers, then the launcher ends by itself
+            process.terminate()
+        if processes and not java:  # Java is not there yet, or comes at this moment, and belongs to the group then
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=_STOP_DEADLINE_S)
         for process in alive:
             process.kill()
@@ -241,7 +241,7 @@ def _processes(server: Server) -> list[psutil.Process]:
 
 def _clean(state: Path) -> None:
     """Remove what a server that is gone left behind, also one that was killed. Logs and snapshots stay."""
-    path = state / "server.json"
+    path = state / _RECORD
     if path.exists():
         server = msgspec.json.decode(path.read_bytes(), type=Server)
         if child := _children.pop(server.pid, None):

@@ -85,8 +85,8 @@ def heading(faults: Sequence[Sequence[Run]]) -> str:
 
 def cells(faults: Sequence[Sequence[Run]]) -> list[list[str]]:
     """What people read of the faults: a head, and a line for each. Pairs are median and worst."""
-    head = ["what happens", "times", "requests", "refused", "cut off", "no connection", "wrong"]
-    head += ["failures after s", "well again after s", "`/ping` meanwhile", "besides"]
+    head = ["fault", "runs", "requests", "refused", "connection cut", "no connection", "wrong answers"]
+    head += ["failures, s after", "recovered, s after", "`/ping` meanwhile", "notes"]
     return [head] + [_line(runs) for runs in faults]
 
 

@@ -37,7 +37,7 @@ def _kill_a_worker(stand: Stand, run: Run) -> None:
 def one_of_two_workers_killed(stand: Stand) -> Run:
     """SIGKILL to one worker while another goes on."""
     stand.scale(2)
-    with load(stand, "kill -9 of one worker of two") as (run, _):
+    with load(stand, "kill -9 of one of two workers") as (run, _):
         _kill_a_worker(stand, run)
     return run
 
@@ -67,7 +67,7 @@ def front_end_killed(stand: Stand) -> Run:
 
 def stopped(stand: Stand) -> Run:
     """SIGTERM to Java, as `make stop` does it, and a new start."""
-    with load(stand, "SIGTERM (`make stop`, `make serve`)") as (run, _):
+    with load(stand, "SIGTERM (`make stop`), then `make serve`") as (run, _):
         run.begin = time.monotonic()
         stand.stop()
         ended = time.monotonic() - run.begin
@@ -80,7 +80,10 @@ def stopped(stand: Stand) -> Run:
 def worker_hangs(stand: Stand) -> Run:
     """SIGSTOP to one worker of two, as a deadlock would; TorchServe gives up after the response timeout."""
     stand.scale(2)
-    with load(stand, f"a worker of two hangs, response timeout {_described(stand)['responseTimeout']} s") as (run, _):
+    with load(stand, f"one of two workers hangs, response timeout {_described(stand)['responseTimeout']} s") as (
+        run,
+        _,
+    ):
         victim = workers(stand.server)[0]
         run.begin = time.monotonic()
         with hung(victim):
@@ -154,12 +157,12 @@ def _lines(folder: Path) -> int:
 
 def archive_deleted(stand: Stand) -> Run:
     """The archive's file goes away, then a worker dies, then more workers are asked for."""
-    return _without_archive(stand, "archive deleted, then kill -9 of a worker of two", lambda path: None)
+    return _without_archive(stand, "archive deleted, then kill -9 of one of two workers", lambda path: None)
 
 
 def archive_replaced(stand: Stand, other: Path) -> Run:
     """The archive's file becomes another version's, then a worker dies, then more workers are asked for."""
-    fault = "archive replaced by another version's, then kill -9 of a worker of two"
+    fault = "archive replaced by one of another version, then kill -9 of one of two workers"
     return _without_archive(stand, fault, lambda path: shutil.copy(other, path))
 
 
@@ -186,14 +189,13 @@ def queue_full(stand: Stand) -> Run:
     stand.scale(2)
     room = int(stand.config["job_queue_size"]) + 2 * int(_described(stand)["batchSize"])
     with load(stand, f"queue full: {room + MORE_THAN_THE_QUEUE} more clients") as (run, _):
-        begin = time.monotonic()
+        run.begin = time.monotonic()
         with clients(stand.url, stand.questions, room + MORE_THAN_THE_QUEUE, _CROWD_PAUSE_S) as crowd:
             more_answers(crowd)
-        run.begin = time.monotonic()
+        run.lasted_s = time.monotonic() - run.begin
         recover(stand, run, set())
-        run.begin, ended = begin, run.begin
     run.answers += crowd.answers()
-    run.note = f"the crowd asked for {ended - begin:.1f} s; {_slowest(run)}"
+    run.note = f"the extra clients sent for {run.lasted_s:.1f} s; {_slowest(run)}"
     return run
 
 

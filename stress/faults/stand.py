@@ -33,7 +33,8 @@ class Run(msgspec.Struct, kw_only=True):
     fault: str
     answers: list[Answer] = []
     begin: float = 0  # time.monotonic() of the fault
-    healthy_s: float = 0  # from then until the server was well again: `Stand.healthy`
+    lasted_s: float = 0  # how long it went on, if it is one that has an end
+    healthy_s: float = 0  # from its end until the server was well again: `Stand.healthy`
     pings: set[str] = set()  # what /ping said in between
     note: str = ""
 
@@ -164,11 +165,11 @@ def until(reached: Callable[[], bool], what: str) -> None:
 
 
 def recover(stand: Stand, run: Run, harmed: set[int]) -> None:
-    """Wait until all is well again, and note when it is."""
+    """Wait until all is well again, and note how long after the end of the fault it is."""
 
     def well() -> bool:
         run.pings.add(stand.ping())
         return stand.healthy(harmed)
 
     until(well, "healthy server")
-    run.healthy_s = time.monotonic() - run.begin
+    run.healthy_s = time.monotonic() - (run.begin + run.lasted_s)

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["msgspec", "classifier.service", "class
 
 from stress.hostile.files import png
 
-RECIPE = Path(__file__).parents[1] / "third_model" / "tiny.yaml"
+RECIPE = Path(__file__).parents[2] / "tests" / "third_model" / "tiny.yaml"
 GOOD = Request(body=png(1, 1, b"\0\0"))
 DECODED = "decoded"
 

@@ -111,7 +111,7 @@ def _recipe() -> Recipe:
 
 def routing_cells(rows: list[Routing]) -> list[list[str]]:
     """What people read of the cost of routing: a head, and a line for each way."""
-    head = ["no compute", "replicas", "p50 ms, 1 client", "p99 ms, 1 client", f"requests/s, {_MANY} clients"]
+    head = ["model without compute", "replicas", "p50 ms, 1 client", "p99 ms, 1 client", f"requests/s, {_MANY} clients"]
     return [head] + [
         [
             row.way,
@@ -126,7 +126,7 @@ def routing_cells(rows: list[Routing]) -> list[list[str]]:
 
 def outcome_cells(outcomes: list[Outcome]) -> list[list[str]]:
     """What people read of the scenarios: a head, and a line for each."""
-    head = ["what happens", "replicas", "requests", "lost", "retries", "requests/s", "p50 ms", "slowest ms", "besides"]
+    head = ["scenario", "replicas", "requests", "lost", "retries", "requests/s", "p50 ms", "slowest ms", "notes"]
     return [head] + [
         [
             row.scenario,

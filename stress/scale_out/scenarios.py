@@ -75,7 +75,7 @@ def _begin(scenario: str, fleet: Fleet) -> Outcome:
 
 def balance(fleet: Fleet) -> Outcome:
     """Nothing happens."""
-    outcome = _begin("nothing", fleet)
+    outcome = _begin("undisturbed", fleet)
     before = _sent(fleet)
     with _load(fleet, outcome):
         time.sleep(_BALANCE_S)
@@ -85,7 +85,7 @@ def balance(fleet: Fleet) -> Outcome:
 
 def one_slow(fleet: Fleet) -> Outcome:
     """The first replica is behind a slow line."""
-    outcome = _begin(f"one slow, behind {SLOW_LINE.removesuffix('mbit')} Mbit/s", fleet)
+    outcome = _begin(f"one replica behind {SLOW_LINE.removesuffix('mbit')} Mbit/s", fleet)
     with fleet.servers[0].machine.behind_a_slow_line(SLOW_LINE):
         before = _sent(fleet)
         with _load(fleet, outcome):
@@ -96,7 +96,7 @@ def one_slow(fleet: Fleet) -> Outcome:
 
 def one_killed(fleet: Fleet, archive: Archive) -> Outcome:
     """The first replica is killed; afterwards it is started again, with that archive."""
-    outcome = _begin("one killed", fleet)
+    outcome = _begin("one replica killed", fleet)
     victim = fleet.servers[0]
     with _load(fleet, outcome), _watched(fleet, victim.replica, outcome) as begin:
         begin(victim.kill())
@@ -107,7 +107,7 @@ def one_killed(fleet: Fleet, archive: Archive) -> Outcome:
 
 def one_cut_off(fleet: Fleet) -> Outcome:
     """The first replica's cable is pulled; afterwards it is put back."""
-    outcome = _begin("one cut off", fleet)
+    outcome = _begin("one replica cut off", fleet)
     victim = fleet.servers[0]
     try:
         with _load(fleet, outcome), _watched(fleet, victim.replica, outcome) as begin:

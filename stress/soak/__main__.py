@@ -101,19 +101,20 @@ def report(measured: Soak, archive: Archive) -> list[str]:
     """What it was, in a sentence or two."""
     machine, worker, java = this_machine(), memory_trend(measured), front_end_trend(measured)
     logged = measured.samples[-1].log_bytes - measured.samples[0].log_bytes
+    good_answers = sum(answer.status == 200 for answer in measured.answers)
     return [
         f"{archive.path.name}, {date.today().isoformat()}, {machine.cores} cores of {machine.processor}: capacity "
-        f"{measured.capacity:.0f} requests a second, {measured.rate:.0f} sent for {measured.minutes:g} minutes, "
-        f"{len(measured.answers)} in all; {sum(answer.status == 200 for answer in measured.answers)} answered 200.",
+        f"{measured.capacity:.0f} requests/s, load {measured.rate:.0f} requests/s for {measured.minutes:g} minutes, "
+        f"{len(measured.answers)} requests in all, {good_answers} of them answered 200.",
         f"After a warm-up of {measured.warm_up_s:.0f} s the workers' memory changed by {worker.slope:+.1f} ± "
         f"{worker.error:.1f} MB an hour, the front end's by {java.slope:+.1f} ± {java.error:.1f}. "
-        f"{logged / max(1, len(measured.answers)):.0f} bytes of log a request.",
+        f"Each request added {logged / max(1, len(measured.answers)):.0f} bytes to the logs.",
     ]
 
 
 def verdict_cells(found: Sequence[Verdict]) -> list[list[str]]:
     """What people read of the verdicts: a head, and a line for each."""
-    return [["held to", "measured", ""]] + [
+    return [["requirement", "measured", "met"]] + [
         [verdict.what, verdict.measured, "yes" if verdict.good else "**no**"] for verdict in found
     ]
 

@@ -149,19 +149,23 @@ def verdicts(soak: Soak) -> list[Verdict]:
     state = _growth([sample.state_files for sample in steady])
     first, last = _thirds_p99_ms(soak)
     return [
-        Verdict("answers of 5xx, or none", _counted(failures), not failures),
-        Verdict("answers other than the contract's", f"{len(unexpected)} of {len(soak.answers)}", not unexpected),
+        Verdict("5xx responses, or no response", _counted(failures), not failures),
+        Verdict("answers that break the contract", f"{len(unexpected)} of {len(soak.answers)}", not unexpected),
         Verdict("workers that died", str(died), died == 0),
         Verdict(
-            f"memory of all workers, at most {bound:.0f} MB an hour more",
+            f"growth of all workers' memory, at most {bound:.0f} MB an hour",
             f"{workers.slope:+.1f} ± {workers.error:.1f} MB an hour",
             workers.surely_above <= bound,
         ),
-        Verdict(f"descriptors, at most {MORE_DESCRIPTORS} more", f"{descriptors:+d}", descriptors <= MORE_DESCRIPTORS),
-        Verdict("temporary files", f"{temporary:+d}", temporary <= 0),
-        Verdict("files in the state folder", f"{state:+d}", state <= 0),
         Verdict(
-            f"p99 of the last third, at most {P99_RATIO} of the first's",
+            f"growth of open descriptors, at most {MORE_DESCRIPTORS}",
+            f"{descriptors:+d}",
+            descriptors <= MORE_DESCRIPTORS,
+        ),
+        Verdict("growth of temporary files, none", f"{temporary:+d}", temporary <= 0),
+        Verdict("growth of files in the state folder, none", f"{state:+d}", state <= 0),
+        Verdict(
+            f"p99 of the last third, at most {P99_RATIO} times that of the first",
             f"{first:.0f} ms, then {last:.0f} ms",
             last <= P99_RATIO * first,
             timed=True,

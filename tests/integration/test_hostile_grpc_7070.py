@@ -94,6 +94,10 @@ def test_a_stream_is_one_answer(stub: Any, cat: bytes) -> None:
     assert CAT.encode() in answer.prediction
     (problem,) = stub.StreamPredictions(asked(), timeout=TIMEOUT_S)
     assert b'"code":"empty_body"' in problem.prediction
+    like_http = asked(data=cat)
+    like_http.input["content-length"] = b"5"
+    (answer,) = stub.StreamPredictions(like_http, timeout=TIMEOUT_S)
+    assert CAT.encode() in answer.prediction
 
 
 def test_cancelled_calls_leave_their_neighbours_alone(stub: Any, cat: bytes) -> None:

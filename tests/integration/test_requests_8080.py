@@ -128,3 +128,30 @@ def test_a_request_id_is_torchserves_own(server: Server) -> None:
         head = connection.recv(1 << 16).partition(b"\r\n\r\n")[0].lower()
     assert b"x-request-id: " in head
     assert b"forged" not in head
+
+
+KSERVE = f"/v2/models/{LITE0}"
+
+
+@pytest.mark.parametrize("name", ["explain", "Explain", "EXPLAIN", "explaiN"])
+@pytest.mark.parametrize("path", [PREDICT, f"{PREDICT}/{VERSION}", f"/v1/models/{LITE0}:predict", f"{KSERVE}/infer"])
+def test_a_clients_own_mark_buys_no_explanation(server: Server, cat: bytes, path: str, name: str) -> None:
+    """TorchServe marks a row of `/explanations` with a header, whose name a client may use too, in any case."""
+    marked = [f"{name}: True", f"{name}: True", "url_path: "]
+    answer = exchange(server, request(cat, *marked, path=path))
+    assert answer.content["class"] == CAT
+    assert answer.content.keys() == {"class", "probability", "predictions", "model"}
+
+
+@pytest.mark.parametrize("name", ["explain", "Explain", "EXPLAIN", "explaiN"])
+@pytest.mark.parametrize("path", [f"/explanations/{LITE0}", f"/v1/models/{LITE0}:explain", f"{KSERVE}/explain"])
+def test_a_clients_own_mark_costs_no_explanation(server: Server, cat: bytes, path: str, name: str) -> None:
+    answer = exchange(server, request(cat, f"{name}: False", path=path))
+    assert (answer.content["class"], answer.content["method"]) == (CAT, "grad_cam")
+
+
+@pytest.mark.parametrize("path", [f"/models/{LITE0}/invoke", f"/invocations?model_name={LITE0}", f"/{LITE0}/predict"])
+def test_where_torchserve_marks_nothing_the_clients_mark_is_the_only_one(server: Server, cat: bytes, path: str) -> None:
+    """docs/requests.md says so: who closes `/explanations` must close these too."""
+    assert exchange(server, request(cat, "Explain: True", path=path)).content.keys() >= {"predictions"}
+    assert exchange(server, request(cat, "explain: True", path=path)).content["method"] == "grad_cam"

@@ -19,5 +19,5 @@ def error_response(problem: Problem, request_id: str) -> Any:
     if isinstance(problem, Internal):
         logger.error("request %s: the classifier failed", request_id, exc_info=problem.__cause__)
     code = getattr(pb_utils.TritonError, _CODES.get(type(problem), "INVALID_ARG"))
-    message = msgspec.json.encode(problem.as_dict()).decode()
+    message = msgspec.json.encode(problem.answer()).decode()
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier.recipe import Recipe, RuntimeName, Variant
+from classifier.recipe import Recipe, Variant
 
 # uint8 [N,H,W,3] -> float32 [N,classes].
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -39,12 +39,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             return path
 
 
-def load_runtime(name: RuntimeName, source: Source) -> Forward:
-    """Load the model with the named runtime.
+def load_runtime(source: Source) -> Forward:
+    """Load the model with the runtime of its variant.
 
     Raises:
         UnusableError: the file cannot be used, or not on this machine; the message says why.
         OSError: there is no such file.
     """
-    load: Callable[[Source], Forward] = importlib.import_module(f"classifier.runtimes.{name}").load
+    module = importlib.import_module(f"classifier.runtimes.{source.variant.runtime}")
+    load: Callable[[Source], Forward] = module.load
     return load(source)

@@ -81,22 +81,45 @@ def test_without_a_gateway_there_is_nothing_to_drain(tmp_path: Path) -> None:
         Gateway(tmp_path).restore(FIRST)
 
 
-def test_a_running_envoy_shows_its_replicas_and_drains_one(tmp_path: Path) -> None:
+@pytest.fixture
+def nobody(refusing_address: str) -> Replica:
+    """A replica that is not there, on a port that nothing else on this machine can open meanwhile."""
+    (replica,) = parse_replicas(refusing_address.removeprefix("http://"))
+    return replica
+
+
+def test_a_running_envoy_shows_its_replicas_and_drains_one(tmp_path: Path, nobody: Replica) -> None:
     """Without servers: an Envoy alone knows the endpoints, and finds none of them healthy."""
-    write_endpoints(tmp_path, {FIRST: False, SECOND: True})
+    write_endpoints(tmp_path, {nobody: False, SECOND: True})
     with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
         gateway = Gateway(tmp_path)
-        assert gateway.hosts().keys() == {FIRST, SECOND}
+        assert gateway.hosts().keys() == {nobody, SECOND}
         assert gateway.hosts()[SECOND] == Host(draining=True, healthy=False, active=0, sent=0)
         assert gateway.retries() == 0
         assert gateway.address.startswith("http://127.0.0.1:")
-        with pytest.raises(UserError, match=f"{FIRST} is the only healthy replica"):
-            gateway.drain(FIRST)
+        with pytest.raises(UserError, match=f"{nobody} is the only healthy replica"):
+            gateway.drain(nobody)
 
 
-def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path: Path) -> None:
+def test_envoy_runs_only_when_it_accepts_requests(tmp_path: Path) -> None:
+    """It checks each replica once before it listens, and a slow one holds it up for the whole timeout of a check."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        write_endpoints(tmp_path, {Replica(*silent.getsockname()): False})
+        with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
+            url = f"{Gateway(tmp_path).address}/predictions/tiny"
+            assert requests.get(url, timeout=10).status_code == 405
+
+
+def test_an_admin_address_that_is_not_written_to_its_end_is_none_yet(tmp_path: Path) -> None:
+    (tmp_path / "admin").touch()
+    assert not Gateway(tmp_path).accepts()
+
+
+def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path: Path, nobody: Replica) -> None:
     """Without servers: what would go to one is 503."""
-    write_endpoints(tmp_path, {FIRST: False})
+    write_endpoints(tmp_path, {nobody: False})
     form = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
         url = f"{Gateway(tmp_path).address}/predictions/tiny"
@@ -114,8 +137,8 @@ def test_slow_senders_and_idle_connections_end(tmp_path: Path) -> None:
     assert http["common_http_protocol_options"]["idle_timeout"] == "60s"
 
 
-def test_a_sender_of_half_a_head_is_closed(tmp_path: Path) -> None:
-    write_endpoints(tmp_path, {FIRST: False})
+def test_a_sender_of_half_a_head_is_closed(tmp_path: Path, nobody: Replica) -> None:
+    write_endpoints(tmp_path, {nobody: False})
     quick = configured(tmp_path).replace("request_headers_timeout: 10s", "request_headers_timeout: 0.2s")
     with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, quick, log):
         host, port = Gateway(tmp_path).address.removeprefix("http://").split(":")

@@ -237,6 +237,26 @@ def test_explanations_that_fail_change_nothing_for_their_neighbours(
     assert unknown.code == "bad_parameter"
 
 
+@pytest.mark.parametrize("name", ["Explain", "EXPLAIN", "explaiN"])
+def test_only_torchserves_own_mark_asks_for_an_explanation(ask: Ask, cat: bytes, name: str) -> None:
+    """A client may send the same name in another case; it arrives beside TorchServe's, in any order."""
+    answers = ask(
+        message({"body": cat}, {name: "True"}),
+        message({"body": cat}, {name: "True", "explain": "False"}),
+        message({"body": cat}, {"explain": "False", name: "True"}),
+        message({"body": cat}, {name: "False", "explain": "True"}),
+        message({"body": cat}, {"explain": "True", name: "False"}),
+    )
+    assert ["method" in answer.content for answer in answers] == [False, False, False, True, True]
+    assert {answer.status for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("name", ["explain", "describe", "X-Top-K", "Accept"])
+def test_a_field_of_a_form_is_no_header(ask: Ask, cat: bytes, name: str) -> None:
+    (answer,) = ask(message({"data": cat, name: b"True"}, {"Content-Length": "5"}))
+    assert len(answer.content["predictions"]) == 5
+
+
 def test_a_batch_of_describe_calls_needs_no_picture(ask: Ask) -> None:
     answers = ask(message({}, {"describe": "True"}), message({}, {"describe": "True"}))
     assert [answer.content["model"]["version"] for answer in answers] == ["1.0", "1.0"]
@@ -317,8 +337,16 @@ def test_an_answer_over_grpc_says_that_it_is_the_last_of_its_stream(
     """Without it a call of StreamPredictions costs the worker its life. With it an answer over HTTP has no head."""
     from ts.service import Service
 
-    messages = [message({"data": cat}), message({"body": cat}, {"Content-Length": "5"})]
+    messages = [
+        message({"data": cat}),
+        message({"body": cat}, {"Content-Length": "5"}),
+        message({"data": cat, "content-length": b"5"}),  # of gRPC too: what looks like a header is a field
+    ]
     context = context_for(tiny_folder)
     context.request_processor, rows, context.request_ids = Service.retrieve_data_for_inference(messages)
     handler.handle(rows, context)
-    assert [context.get_response_headers(index).get("ts_stream_next") for index in (0, 1)] == ["false", None]
+    assert [context.get_response_headers(index).get("ts_stream_next") for index in range(3)] == [
+        "false",
+        None,
+        "false",
+    ]

@@ -21,6 +21,13 @@ def model(tiny_archive: Callable[..., Path]) -> ImageClassifier:
     return load(tiny_archive())
 
 
+def assert_alike(found: list[Prediction] | Problem, expected: list[Prediction]) -> None:
+    """The same classes with the same probabilities; the size of a batch may change the last digits."""
+    assert isinstance(found, list)
+    assert [item.class_id for item in found] == [item.class_id for item in expected]
+    assert [item.probability for item in found] == pytest.approx([item.probability for item in expected], abs=1e-6)
+
+
 def test_the_same_picture_in_every_form_has_the_same_predictions(
     model: ImageClassifier, cat: bytes, tmp_path: Path
 ) -> None:
@@ -38,8 +45,8 @@ def test_many_pictures_come_back_in_order_and_a_broken_one_keeps_its_problem(
     model: ImageClassifier, cat: bytes, coffee: bytes
 ) -> None:
     found = model([cat, b"no picture", Image.open(io.BytesIO(coffee))], top_k=2)
-    assert found[0] == model(cat, top_k=2)
-    assert found[2] == model(coffee, top_k=2)
+    assert_alike(found[0], model(cat, top_k=2))
+    assert_alike(found[2], model(coffee, top_k=2))
     assert isinstance(found[1], Problem)
     assert found[1].code == "not_an_image"
     assert model([]) == []
@@ -55,7 +62,8 @@ def test_a_model_of_few_classes_returns_all_of_them(model: ImageClassifier, cat:
 
 def test_an_array_of_pictures_is_a_batch(model: ImageClassifier, cat: bytes) -> None:
     pixels = np.asarray(Image.open(io.BytesIO(cat)))
-    assert model(np.stack([pixels, pixels[:, ::-1]])) == [model(pixels), model(pixels[:, ::-1])]
+    for found, alone in zip(model(np.stack([pixels, pixels[:, ::-1]])), (pixels, pixels[:, ::-1]), strict=True):
+        assert_alike(found, model(alone))
 
 
 def test_a_grey_array_is_a_grey_picture(model: ImageClassifier, cat: bytes) -> None:

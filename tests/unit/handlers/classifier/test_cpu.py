@@ -112,7 +112,7 @@ def test_a_runtime_refuses_bfloat16_that_the_processor_would_emulate(
     folder = tiny_archive(runtime, "no-archive")
     monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
     with pytest.raises(UnusableError, match="no bfloat16 instructions"):
-        load_runtime(runtime, source(folder, runtime, "bfloat16"))
+        load_runtime(source(folder, runtime, "bfloat16"))
 
 
 @pytest.mark.parametrize("flag", NATIVE)
@@ -122,7 +122,7 @@ def test_a_runtime_accepts_bfloat16_with_any_of_its_instructions(
 ) -> None:
     folder = tiny_archive(runtime, "no-archive")
     monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"fpu", flag}))
-    forward = load_runtime(runtime, source(folder, runtime, "bfloat16"))
+    forward = load_runtime(source(folder, runtime, "bfloat16"))
     assert forward(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 10)
 
 
@@ -135,7 +135,7 @@ def test_other_precisions_need_no_bfloat16_instructions(
 ) -> None:
     folder = tiny_archive(runtime, "no-archive", precision)
     monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"avx2"}))
-    forward = load_runtime(runtime, source(folder, runtime, precision))
+    forward = load_runtime(source(folder, runtime, precision))
     assert forward(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 10)
 
 
@@ -151,7 +151,7 @@ def test_a_gpu_computes_in_bfloat16_whatever_the_processor_can(
     folder = tiny_archive("eager", "no-archive")
     monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"avx2"}))
     monkeypatch.setattr(torch.nn.Module, "to", move)
-    load_runtime("eager", source(folder, "eager", "bfloat16", "cuda:0"))
+    load_runtime(source(folder, "eager", "bfloat16", "cuda:0"))
     assert moved == [torch.bfloat16, "cuda:0", None]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from classifier import decode as module
+from classifier import large_pictures
 from classifier.decode import decode, decode_scaled
 from PIL import Image
 
@@ -126,7 +127,7 @@ def test_large_pictures_are_decoded_one_after_the_other(
             met.append(False)
         return image
 
-    monkeypatch.setattr(module, "_LARGE", large)
+    monkeypatch.setattr(large_pictures, "LARGE", large)
     monkeypatch.setattr(module, "to_rgb", meet)
     data = encode(photo, image_format, **options)
     with ThreadPoolExecutor(2) as threads:

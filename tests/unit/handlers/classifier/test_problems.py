@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from classifier import problems
 from classifier.problems import Problem
@@ -19,7 +20,7 @@ CONTRACT = [
 
 @pytest.mark.parametrize(("status", "code", "problem"), CONTRACT)
 def test_every_problem_is_an_rfc_9457_object_with_a_stable_code(status: int, code: str, problem: type[Problem]) -> None:
-    content = problem("send a picture").as_dict()
+    content = msgspec.to_builtins(problem("send a picture").answer())
     assert content == {
         "type": f"urn:problem-type:image-classifier:{code}",
         "title": problem.title,

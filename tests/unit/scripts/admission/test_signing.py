@@ -132,6 +132,17 @@ def test_byte_code_that_lies_elsewhere_is_refused(
         admit(path.name, path.parent, keys, "served")
 
 
+def test_an_archive_outside_the_store_is_not_admitted_in_place_of_the_stores_own(
+    archive: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """TorchServe would be told the name and load the store's file, which is not the one that was checked."""
+    path = archive("zip-store")
+    (tmp_path / "store").mkdir()
+    shutil.copy(path, tmp_path / "store")
+    with pytest.raises(UserError, match=r"does not lie in the model store .*; copy it there first, or .* STORE="):
+        admit(str(path), tmp_path / "store", None, "served")
+
+
 def test_somebody_elses_signature_is_refused(
     archive: Callable[[str], Path], pair: tuple[Ed25519PrivateKey, PublicKeys]
 ) -> None:

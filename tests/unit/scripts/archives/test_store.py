@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from scripts.archives.format import Format
-from scripts.archives.store import find_archive, read_archive_identity
+from scripts.archives.store import find_archive, find_in_store, read_archive_identity
 from scripts.building.build import build
 from scripts.building.options import Options
 from scripts.console import UserError
@@ -33,9 +33,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, golden: 
         ("tiny", "tiny-eager.mar"),
         ("tiny-eager", "tiny-eager.mar"),
         ("tiny-eager.mar", "tiny-eager.mar"),
-        ("store/tiny-eager.mar", "tiny-eager.mar"),
         ("tiny-torchscript", "tiny-torchscript.tar.gz"),
-        ("/anywhere/store/tiny-torchscript.tar.gz", "tiny-torchscript.tar.gz"),
+        ("tiny-torchscript.tar.gz", "tiny-torchscript.tar.gz"),
     ],
 )
 def test_an_archive_is_found_by_what_people_call_it(name: str, found: str, store: Path) -> None:
@@ -45,12 +44,59 @@ def test_an_archive_is_found_by_what_people_call_it(name: str, found: str, store
     assert archive.identity.model.runtime == found.partition("-")[2].partition(".")[0]
 
 
+@pytest.mark.parametrize(
+    "path", ["{store}/tiny-eager.mar", "{store}/../{folder}/tiny-eager.mar", "{folder}/tiny-eager.mar"]
+)
+def test_a_path_into_the_store_is_the_stores_archive(path: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store.parent)
+    name = path.format(store=store, folder=store.name)
+    assert find_archive(name, store).path == store / "tiny-eager.mar"
+    assert find_in_store(name, store) == store / "tiny-eager.mar"
+
+
+@pytest.mark.parametrize("name", ["{elsewhere}/tiny-eager.mar", "./tiny-eager.mar", "../elsewhere/tiny-eager.mar"])
+def test_a_path_is_that_very_file_and_none_of_the_same_name_in_the_store(
+    name: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = Path(shutil.copy(store / "tiny-eager.mar", elsewhere))
+    monkeypatch.chdir(elsewhere)
+    name = name.format(elsewhere=elsewhere)
+    assert find_archive(name, store).path.samefile(other)
+    assert not find_archive(name, store).path.samefile(store / other.name)
+    assert find_archive(other.name, store).path == store / other.name  # without a folder it is the store's
+    with pytest.raises(UserError, match=re.escape(f"{name} does not lie in the model store {store}")):
+        find_in_store(name, store)
+
+
+@pytest.mark.parametrize(
+    "name", ["{elsewhere}/tiny-eager.mar", "./tiny-eager.mar", "{store}/tiny-eager", "{store}/tiny"]
+)
+def test_a_path_where_nothing_lies_is_said_and_nothing_else_is_taken(
+    name: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "another.mar").touch()
+    monkeypatch.chdir(tmp_path)
+    name = name.format(elsewhere=tmp_path, store=store)
+    there = "tiny-eager.mar, tiny-torchscript.tar.gz" if str(store) in name else "another.mar"
+    with pytest.raises(UserError, match=re.escape(f"there is no archive {Path(name)} (in that folder: {there})")):
+        find_archive(name, store)
+
+
+def test_a_whole_file_name_is_that_file_and_no_longer_one(options: Options) -> None:
+    """An archive that was copied with one suffix too many does not stand in for the one that is named."""
+    path, _ = build(options)
+    shutil.copy(path, path.with_name(f"{path.name}.mar"))
+    assert find_archive(path.name, options.store).path == path
+
+
 def test_an_unpacked_archive_is_one_too(options: Options) -> None:
     path, _ = build(replace(options, archive_format="no-archive"))
     assert find_archive("tiny", options.store).path == path
 
 
-@pytest.mark.parametrize("name", ["vgg16", "vgg16-eager.mar", "model_store/vgg16-eager.mar"])
+@pytest.mark.parametrize("name", ["vgg16", "vgg16-eager.mar"])
 def test_a_missing_archive_is_answered_with_what_is_there_and_how_to_build_it(name: str, store: Path) -> None:
     message = f"no archive {name} in {store} (there: tiny-eager.mar, tiny-torchscript.tar.gz); build it with "
     with pytest.raises(UserError, match=re.escape(f"{message}`make archive MODEL=vgg16`")):

@@ -26,6 +26,7 @@ from scripts.building.build import build
 from scripts.building.gate import Report, exported_logits
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set
 from scripts.building.options import Options
+from scripts.building.stage import source_file
 from scripts.console import UserError
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 from tests.unit.conftest import command, contents, start
@@ -96,7 +97,7 @@ def test_one_recipe_and_one_module_are_enough(
 
 def test_the_core_goes_in_as_source_and_nothing_else(options: Options) -> None:
     path, _ = build(options)
-    root = archive.source_file("classifier").parents[1]
+    root = source_file("classifier").parents[1]
     expected = {str(file.relative_to(root)): file.read_bytes() for file in root.glob("classifier/**/*.py")}
     assert {name: data for name, data in contents(path).items() if name.startswith("classifier/")} == expected
 
@@ -169,7 +170,7 @@ def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, opt
 
 
 def test_an_export_that_computes_something_else_is_not_built(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "exported_logits", lambda *given: exported_logits(*given) + 0.01)
+    monkeypatch.setattr("scripts.building.stage.exported_logits", lambda *given: exported_logits(*given) + 0.01)
     with pytest.raises(UserError, match=r"max \|Δlogit\| is 0.01, allowed is 1e-05"):
         build(options)
     assert list(options.store.iterdir()) == []

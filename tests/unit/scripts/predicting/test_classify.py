@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,3 +33,13 @@ def test_what_cannot_be_classified_says_why(
         (tmp_path / "picture").write_bytes(content)
     with pytest.raises(UserError, match=says):
         main(tmp_path / "picture", archive="tiny", store=tiny_archive().parent)
+
+
+def test_the_archive_of_a_path_is_loaded_and_not_the_stores_of_that_name(
+    tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cat.png").write_bytes(cat)
+    elsewhere = tmp_path / "tiny-eager.mar"
+    shutil.copy(tiny_archive("torchscript"), elsewhere)
+    main(tmp_path / "cat.png", archive=str(elsewhere), store=tiny_archive().parent)
+    assert "torchscript float32" in " ".join(capsys.readouterr().out.split())

@@ -1,6 +1,11 @@
 """`make check-config`: what it says of the project's own configurations, and of every mistake planted in one."""
 
+import importlib.util
+import io
+import re
 import shutil
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +18,8 @@ from scripts.console import UserError
 from scripts.serving.container import settings as container_settings
 from scripts.torchserve.config import CONFIG_FILE, read_config, write_config
 from scripts.torchserve.config_check import check, verdict
-from scripts.torchserve.config_rules import RULES, Finding, Settings, findings, known_settings
+from scripts.torchserve.config_rules import RULES, Finding, findings
+from scripts.torchserve.config_settings import KNOWN, Settings
 from tests.conftest import TINY_RECIPE
 
 ROOT = Path(__file__).parents[4]
@@ -196,8 +202,80 @@ def of_store(store: Path, folder: Path, cores: int) -> list[str]:
 
 
 def test_the_known_settings_are_torchserves() -> None:
-    assert {*read_config(DEVELOPMENT), *read_config(PRODUCTION), "models", "vmargs", "debug"} <= known_settings()
-    assert not {"init", "equals", "model_stores"} & known_settings()
+    assert {*read_config(DEVELOPMENT), *read_config(PRODUCTION), "models", "vmargs", "debug"} <= KNOWN
+    assert not {"init", "equals", "model_stores"} & KNOWN
+
+
+def test_the_known_settings_are_those_of_the_installed_torchserve() -> None:
+    """Its front end has a constant for each; its launcher reads a few of the same file."""
+    spec = importlib.util.find_spec("ts")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    with zipfile.ZipFile(package / "frontend" / "model-server.jar") as jar:
+        constants = text_constants(jar.read("org/pytorch/serve/util/ConfigManager.class"))
+    front_end = {
+        text
+        for name, text in constants.items()
+        if re.fullmatch("[a-z_]+", text) and not name.startswith("DEFAULT_") and name != "METRIC_FORMAT_PROMETHEUS"
+    }
+    launcher = set(re.findall(r'props\.get\("([a-z_]+)"', (package / "model_server.py").read_text()))
+    assert front_end | launcher == KNOWN
+
+
+# The bytes of each kind of constant after its tag, text (1) apart (The Java Virtual Machine Specification, 4.4).
+CONSTANT_BYTES = {
+    3: 4,
+    4: 4,
+    5: 8,
+    6: 8,
+    7: 2,
+    8: 2,
+    9: 4,
+    10: 4,
+    11: 4,
+    12: 4,
+    15: 3,
+    16: 2,
+    17: 4,
+    18: 4,
+    19: 2,
+    20: 2,
+}
+TEXT, LONG, DOUBLE, STRING = 1, 5, 6, 8
+
+
+def text_constants(class_file: bytes) -> dict[str, str]:
+    """The fields of a Java class file whose value is a constant text, by name (the specification's 4.1, 4.5, 4.7.2)."""
+    stream = io.BytesIO(class_file)
+
+    def numbers(layout: str) -> tuple[int, ...]:
+        return struct.unpack(f">{layout}", stream.read(struct.calcsize(f">{layout}")))
+
+    *_, count = numbers("IHHH")  # magic, version
+    texts: dict[int, str] = {}
+    strings: dict[int, int] = {}  # where the text of each is
+    index = 1
+    while index < count:
+        (tag,) = numbers("B")
+        if tag == TEXT:
+            texts[index] = stream.read(*numbers("H")).decode()
+        elif tag == STRING:
+            (strings[index],) = numbers("H")
+        else:
+            stream.read(CONSTANT_BYTES[tag])
+        index += 2 if tag in (LONG, DOUBLE) else 1
+    *_, interfaces = numbers("HHHH")  # flags, this class, the one above
+    stream.read(2 * interfaces)
+    found: dict[str, str] = {}
+    for _ in range(*numbers("H")):
+        _, name, _, attributes = numbers("HHHH")
+        for _ in range(attributes):
+            attribute, length = numbers("HI")
+            value = int.from_bytes(stream.read(length))
+            if texts[attribute] == "ConstantValue" and value in strings:
+                found[texts[name]] = texts[strings[value]]
+    return found
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

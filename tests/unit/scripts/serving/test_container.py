@@ -125,6 +125,12 @@ def test_the_container_serves_with_the_key_that_it_is_told(tmp_path: Path, monke
         container.main()
 
 
+def test_two_archives_of_one_file_name_do_not_become_one_in_the_image(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"two archives have the same file name \(x\.mar, x\.mar\)"):
+        write_context(tmp_path, [Path("old/x.mar"), Path("new/x.mar")])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_build_context_has_the_archives_and_nothing_that_is_not_copied(
     tiny_archive: Callable[..., Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

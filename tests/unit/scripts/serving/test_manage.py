@@ -170,7 +170,7 @@ def test_the_register_command_says_how_to_make_it_the_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
-    manage.register_archive(archive if folder else Path(archive.name), state=state)
+    manage.register_archive(str(archive) if folder else archive.name, state=state)
     assert "make default MODEL=tiny VERSION=1.0" in capsys.readouterr().out
 
 
@@ -208,6 +208,12 @@ def test_an_archive_outside_the_servers_store_is_refused(
     """The server would load the file of that name from its own store, which is not the one that was verified."""
     elsewhere, _ = build(replace(options, store=tmp_path / "elsewhere"))
     running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
-    with pytest.raises(UserError, match="store"):
-        manage.register_archive(elsewhere, state=state)
+    with pytest.raises(UserError, match=r"does not lie in the model store .*; copy it there first"):
+        manage.register_archive(str(elsewhere), state=state)
     assert running.questions() == []
+
+
+def test_the_register_command_takes_the_short_names_that_others_take(state: Path, running: FakeTorchServe) -> None:
+    running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    manage.register_archive("tiny", state=state)
+    assert running.questions() == [REGISTER, DESCRIBE]

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 import schemathesis
 from classifier.pipeline import Classifier
@@ -63,9 +64,9 @@ def test_every_problem_is_described_under_its_status(described: Any) -> None:
     for kind in Problem.__subclasses__():
         _, only = responses[f"Error{kind.status}"]["content"]["application/problem+json"]["schema"]["allOf"]
         assert kind.code in only["properties"]["code"]["enum"]
-        validate(kind("why").as_dict(), "Problem", described)
+        validate(msgspec.to_builtins(kind("why").answer()), "Problem", described)
     with pytest.raises(jsonschema_rs.ValidationError):
-        validate(Internal("why").as_dict() | {"code": "another"}, "Problem", described)
+        validate(msgspec.to_builtins(Internal("why").answer()) | {"code": "another"}, "Problem", described)
 
 
 def test_what_the_core_answers_is_what_is_described(tiny: Classifier, cat: bytes, tiny_described: Any) -> None:

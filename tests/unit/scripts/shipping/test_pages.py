@@ -8,9 +8,11 @@ import msgspec
 import pytest
 from classifier import v2
 from classifier.identity import Model
+from classifier.json_body import read_json
 from classifier.problems import NotAnImage
 from classifier.rank import Prediction
 
+from scripts.command_line.verbs import SECTIONS
 from scripts.shipping.validate import OVERLAYS, VERSIONS
 from scripts.torchserve.config import addresses, read_config
 
@@ -22,8 +24,8 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 @every_page
 def test_commands_name_what_there_is(page: Path) -> None:
     text = page.read_text()
-    targets = re.findall(r"^([a-z][a-z0-9-]*):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
+    targets = {target.name for _, found in SECTIONS for target in found}
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
     for folder in re.findall(r"-[kf] (kubernetes/[\w/.-]+)", text):
         assert (ROOT / folder).exists(), folder
 
@@ -45,11 +47,13 @@ def test_the_ports_of_the_cloud_page_are_those_of_the_configuration() -> None:
 
 def test_the_example_of_the_protocol_is_what_is_answered() -> None:
     asked, answered = re.findall(r"```json\n(.*?)```", PAGES[1].read_text(), re.DOTALL)
-    request = v2.read(json.loads(asked))
+    request = read_json(json.loads(asked))
+    assert isinstance(request, v2.InferRequest)
+    v2.check(request)
     expected = json.loads(answered)
     cat = [Prediction("n02124075", "Egyptian cat", 0.377), Prediction("n02123159", "tiger cat", 0.377)]
     model = Model(name=expected["model_name"], version=expected["model_version"], **expected["parameters"])
-    content = msgspec.to_builtins(v2.content(request, 2, [cat, NotAnImage("no decoder knows it")], model))
+    content = msgspec.to_builtins(v2.response_to(request, 2, [cat, NotAnImage("no decoder knows it")], model))
     problem = json.loads(content["outputs"][3]["data"][1])
     said = json.loads(expected["outputs"][3]["data"].pop())
     assert said.items() <= problem.items()

@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from requests import Response, Session
 
 from scripts.console import UserError
 from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.config import Addresses
 from scripts.torchserve.tokens import REFUSED, Api, Tokens
 from tests.unit.conftest import Answer, FakeTorchServe, described
 
@@ -73,6 +76,58 @@ def test_a_refused_token_says_where_it_came_from(
 
 def test_a_missing_token_says_where_it_belongs() -> None:
     assert_matches("the one of its management API into MANAGEMENT_TOKEN", Tokens(None, {}).refusal("management"))
+
+
+ONE_PORT = "http://h:80"
+
+
+@pytest.mark.parametrize(
+    ("inference", "management", "metrics"),
+    [
+        (ONE_PORT, "http://h:8081", "http://h:8082"),
+        ("http://h:8080", ONE_PORT, "http://h:8082"),
+        ("http://h:8080", "http://h:8081", ONE_PORT),
+        (ONE_PORT, ONE_PORT, ONE_PORT),
+    ],
+)
+def test_every_call_carries_the_token_of_its_own_api(
+    inference: str, management: str, metrics: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one address is the beginning of another, or all are one."""
+    addresses = Addresses(
+        inference=inference, management=management, metrics=metrics, grpc_inference="", grpc_management=""
+    )
+    client = Client(addresses, key_file=key_file)
+    sent: list[tuple[str, str | None]] = []
+
+    def answer(_: Session, method: str, url: str, **options: Any) -> Response:
+        sent.append((f"{method} {url}", options["headers"].get("Authorization")))
+        answered = Response()
+        answered.status_code, answered._content = 200, b'{"status": "", "models": []}'
+        return answered
+
+    monkeypatch.setattr(Session, "request", answer)
+    client.ping()
+    client.predict(b"", "tiny")
+    client.versions()
+    client.register("x.mar")
+    client.scale("tiny", 1)
+    client.set_default("tiny", "1.0")
+    client.unregister("tiny", "1.0")
+    client.renew_token("inference")
+    client.metrics()
+    asking, managing, renewing = "Bearer of-file", "Bearer managing", "Bearer renewing"
+    assert sent == [
+        (f"GET {inference}/ping", asking),
+        (f"POST {inference}/predictions/tiny", asking),
+        (f"GET {management}/models", managing),
+        (f"POST {management}/models", managing),
+        (f"PUT {management}/models/tiny", managing),
+        (f"PUT {management}/models/tiny/1.0/set-default", managing),
+        (f"DELETE {management}/models/tiny/1.0", managing),
+        (f"GET {management}/token", renewing),
+        (f"GET {metrics}/metrics", None),
+    ]
 
 
 def assert_matches(part: str, text: str) -> None:

@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from benchmarks.result import this_machine
 from stress.clients import Answer
 from stress.faults.__main__ import cells, heading
-from stress.faults.stand import Run
+from stress.faults.stand import Run, recover
 
 
 def answer(sent: float, status: int = 200, label: str = "cat", *, kept: bool = True) -> Answer:
@@ -31,6 +32,29 @@ def test_failures_are_told_apart() -> None:
     assert len(found.failed) == 4
 
 
+class Well:
+    """Stands for a stand that is well the second time that somebody looks."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def ping(self) -> str:
+        return "Healthy"
+
+    def healthy(self, _: set[int]) -> bool:
+        self.looks += 1
+        return self.looks == 2
+
+
+def test_recovery_counts_from_the_end_of_a_fault_and_failures_from_its_beginning() -> None:
+    begin = time.monotonic() - 100
+    found = Run(fault="x", begin=begin, lasted_s=90, answers=[answer(begin + 1, 503, "full", kept=False)])
+    recover(Well(), found, set())  # type: ignore[arg-type]
+    assert 10 <= found.healthy_s < 20
+    assert found.failed_after_s == pytest.approx((1.5, 1.5))
+    assert (found.begin, found.pings) == (begin, {"Healthy"})
+
+
 def test_a_run_without_failures_has_no_span() -> None:
     assert Run(fault="x", answers=[answer(1)]).failed_after_s is None
 
@@ -50,19 +74,19 @@ def test_another_requests_result_is_wrong_and_nothing_else_is() -> None:
 def test_the_table_has_the_median_and_the_worst_of_all_runs() -> None:
     head, line = cells([[run(), run(healthy_s=5, extra=1), run(healthy_s=9)]])
     row = dict(zip(head, line, strict=True))
-    assert row["times"] == "3"
+    assert row["runs"] == "3"
     assert row["refused"] == "500 Worker died: 1 (1)"
     assert row["no connection"] == "2 (3)"
-    assert row["well again after s"] == "5.00 (9.00)"
-    assert row["failures after s"] == "0.50 to 2.50 (2.50)"
-    assert row["wrong"] == "0"
+    assert row["recovered, s after"] == "5.00 (9.00)"
+    assert row["failures, s after"] == "0.50 to 2.50 (2.50)"
+    assert row["wrong answers"] == "0"
 
 
 @pytest.mark.parametrize("wrong", [1, 3])
 def test_the_table_sums_what_is_wrong(wrong: int) -> None:
     answers = [answer(1, 200, "dog", kept=False)] * wrong
     head, line = cells([[Run(fault="x", answers=answers), Run(fault="x", answers=answers)]])
-    assert dict(zip(head, line, strict=True))["wrong"] == str(2 * wrong)
+    assert dict(zip(head, line, strict=True))["wrong answers"] == str(2 * wrong)
 
 
 def test_the_table_says_on_which_machine_and_how_many_requests_there_were() -> None:

@@ -69,7 +69,7 @@ def test_a_package_for_another_processor_is_refused_with_what_it_needs(
 ) -> None:
     path = compiled_for(package, names, tmp_path)
     with pytest.raises(UnusableError, match=rf"tiny\.pt2 .*{missing}, which this one lacks.*a machine like this"):
-        load_runtime("aotinductor", source(path))
+        load_runtime(source(path))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_what_a_package_needs_is_held_to_what_the_processor_has(
     path = compiled_for(package, names, tmp_path)
     monkeypatch.setattr(aotinductor, "cpu_flags", lambda: frozenset(flags))
     if missing is None:
-        assert load_runtime("aotinductor", source(path))(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 10)
+        assert load_runtime(source(path))(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 10)
     else:
         with pytest.raises(UnusableError, match=rf"with {missing}, which"):
-            load_runtime("aotinductor", source(path))
+            load_runtime(source(path))
 
 
 def test_a_package_has_no_sources_in_it(package: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_zip_without_metadata_is_no_package(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as packed:
         packed.writestr("data.txt", "nothing")
     with pytest.raises(UnusableError, match=r"tiny\.pt2 is not an AOTInductor package"):
-        load_runtime("aotinductor", source(path))
+        load_runtime(source(path))
 
 
 @pytest.mark.parametrize("content", ["no json", "[]", "3", '{"AOTI_CPU_ISA": 3}'])
@@ -129,7 +129,7 @@ def test_metadata_that_cannot_be_read_is_no_packages(package: Path, tmp_path: Pa
         for name, data in contents(package).items():
             packed.writestr(name, content if name.endswith(METADATA) else data)
     with pytest.raises(UnusableError, match=r"tiny\.pt2"):
-        load_runtime("aotinductor", source(path))
+        load_runtime(source(path))
 
 
 def test_a_package_whose_library_is_damaged_is_refused_by_name(package: Path, tmp_path: Path) -> None:
@@ -138,4 +138,4 @@ def test_a_package_whose_library_is_damaged_is_refused_by_name(package: Path, tm
         for name, data in contents(package).items():
             packed.writestr(name, b"no library" if name.endswith(".so") else data)
     with pytest.raises(UnusableError, match=r"tiny\.pt2"):
-        load_runtime("aotinductor", source(path))
+        load_runtime(source(path))

@@ -13,7 +13,7 @@ import torch
 from classifier.cpu import computes
 from classifier.errors import UnusableError
 from classifier.pipeline import Classifier
-from classifier.recipe import PRECISIONS, RuntimeName, Variant, read_recipe
+from classifier.recipe import PRECISIONS, Variant, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
 from numpy.typing import NDArray
 
@@ -181,10 +181,10 @@ def test_a_file_that_is_none_of_the_runtimes_is_refused_by_name(
     folder: Path, variant: Variant, tmp_path: Path, damage: str
 ) -> None:
     source = source_in(shutil.copytree(folder, tmp_path / "copy"), variant)
-    assert load_runtime(variant.runtime, source)(pictures(1)).shape == (1, 10)  # or it would prove nothing
+    assert load_runtime(source)(pictures(1)).shape == (1, 10)  # or it would prove nothing
     source.path.write_bytes(damaged(source.path.read_bytes())[damage])
     with pytest.raises(UnusableError, match=source.serialized_file):
-        load_runtime(variant.runtime, source)
+        load_runtime(source)
 
 
 @every_runtime
@@ -195,7 +195,7 @@ def test_a_file_of_another_runtime_is_refused_by_name(
     other = "tiny.pt" if variant.runtime == "eager" else "tiny.pth"
     shutil.copy(tiny_archive("torchscript" if other == "tiny.pt" else "eager", "no-archive") / other, source.path)
     with pytest.raises(UnusableError, match=source.serialized_file):
-        load_runtime(variant.runtime, source)
+        load_runtime(source)
 
 
 @every_runtime
@@ -203,7 +203,7 @@ def test_a_file_that_is_missing_is_an_error_of_the_system(folder: Path, variant:
     source = source_in(shutil.copytree(folder, tmp_path / "copy"), variant)
     source.path.unlink()
     with pytest.raises(FileNotFoundError, match=source.serialized_file):
-        load_runtime(variant.runtime, source)
+        load_runtime(source)
 
 
 @pytest.mark.parametrize("left", [None, 0, 0.5], ids=["missing", "empty", "half"])
@@ -218,7 +218,7 @@ def test_an_openvino_graph_whose_weights_are_not_all_there_is_refused(
     else:
         weights.write_bytes(weights.read_bytes()[: int(weights.stat().st_size * left)])
     with pytest.raises((UnusableError, OSError), match=r"tiny\.(xml|bin)"):
-        load_runtime("openvino", source)
+        load_runtime(source)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -230,7 +230,7 @@ def test_torchs_runtimes_compute_with_the_threads_they_are_given(
 ) -> None:
     told: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    load_runtime(variant.runtime, source_in(folder, variant, threads))
+    load_runtime(source_in(folder, variant, threads))
     assert told == [threads]
 
 
@@ -247,7 +247,7 @@ def test_onnx_runtime_computes_with_the_threads_it_is_given(
         return session(path, options, **others)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
-    load_runtime("onnxruntime", source_in(folder, variant, threads))
+    load_runtime(source_in(folder, variant, threads))
     assert told == [(threads, 1)]
 
 
@@ -266,7 +266,7 @@ def test_openvino_computes_with_the_threads_and_the_precision_it_is_given(
             return compiled
 
     monkeypatch.setattr(openvino, "Core", Core)
-    load_runtime("openvino", source_in(folder, variant, threads))
+    load_runtime(source_in(folder, variant, threads))
     assert told[0] == threads
     assert (
         told[1]
@@ -278,10 +278,10 @@ def test_openvino_computes_with_the_threads_and_the_precision_it_is_given(
 def test_a_classifier_hands_the_recipes_threads_and_its_device_to_the_runtime(
     folder: Path, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[RuntimeName, Source]] = []
+    told: list[Source] = []
 
-    def load(name: RuntimeName, source: Source) -> Forward:
-        told.append((name, source))
+    def load(source: Source) -> Forward:
+        told.append(source)
         return lambda pixels: np.zeros((len(pixels), 10), np.float32)
 
     monkeypatch.setattr("classifier.pipeline.load_runtime", load)
@@ -289,7 +289,7 @@ def test_a_classifier_hands_the_recipes_threads_and_its_device_to_the_runtime(
     recipe = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(recipe.replace("threads: 1", "threads: 3"))
     Classifier.load(copy, "cuda:1")
-    ((name, source),) = told
-    assert (name, source.threads, source.device) == (variant.runtime, 3, "cuda:1")
+    (source,) = told
+    assert (source.variant.runtime, source.threads, source.device) == (variant.runtime, 3, "cuda:1")
     assert (source.variant, source.directory) == (variant, copy)
     assert msgspec.structs.replace(source.recipe.serving, threads=1) == read_recipe(TINY_RECIPE).serving

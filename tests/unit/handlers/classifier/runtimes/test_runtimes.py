@@ -66,10 +66,10 @@ def random_pixels(number: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
 
 
-def source_in(directory: Path, serialized_file: str, **changes: Any) -> Source:
+def source_in(directory: Path, serialized_file: str, runtime: str = "eager", **changes: Any) -> Source:
     """What to load of tiny from, in float32 and with one thread unless said otherwise."""
     recipe = read_recipe(TINY_RECIPE)
-    variant = recipe.variant("eager", "float32")
+    variant = recipe.variant(runtime, "float32")
     source = Source(directory=directory, serialized_file=serialized_file, recipe=recipe, variant=variant, threads=1)
     return msgspec.structs.replace(source, **changes)
 
@@ -124,7 +124,7 @@ def test_a_runtime_computes_with_the_recipes_normalization(architecture: Archite
         weights.parent, weights.name, recipe=msgspec.structs.replace(recipe, architecture=name, input=spec)
     )
     white = np.full((1, 4, 4, 3), 255, np.uint8)  # 1 in each channel
-    assert load_runtime("eager", source)(white).tolist() == LOGITS
+    assert load_runtime(source)(white).tolist() == LOGITS
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_eager_computes_with_channels_last(tiny_folder: Path, monkeypatch: pytes
     convolution, seen = nn.Conv2d(3, 4, 3).requires_grad_(requires_grad=False), list[Tensor]()
     convolution.register_forward_hook(lambda _, given, result: seen.extend([*given, result]))
     monkeypatch.setattr(eager, "load_module", lambda *_: convolution)
-    load_runtime("eager", source_in(tiny_folder, "tiny.pth"))(random_pixels(2))
+    load_runtime(source_in(tiny_folder, "tiny.pth"))(random_pixels(2))
     assert len(seen) == 2
     assert all(item.is_contiguous(memory_format=torch.channels_last) for item in (*seen, convolution.weight))
 
@@ -299,9 +299,9 @@ def test_an_import_that_fails_within_the_architecture_is_the_one_that_is_named(a
 def test_what_is_no_torchscript_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.pt").write_bytes(content)
     with pytest.raises(UnusableError, match=r"other\.pt"):
-        load_runtime("torchscript", source_in(tmp_path, "other.pt"))
+        load_runtime(source_in(tmp_path, "other.pt", "torchscript"))
 
 
 def test_a_state_dict_is_no_torchscript(weights: Path) -> None:
     with pytest.raises(UnusableError, match=r"weights\.pth"):
-        load_runtime("torchscript", source_in(weights.parent, weights.name))
+        load_runtime(source_in(weights.parent, weights.name, "torchscript"))

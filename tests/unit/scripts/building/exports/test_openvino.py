@@ -81,7 +81,7 @@ def error(source: Source, module: nn.Module) -> float:
     pixels = random_pixels(8)
     with torch.inference_mode():
         expected = module(normalize(torch.from_numpy(pixels), source.recipe.input.normalization)).numpy()
-    return float(np.abs(load_runtime("openvino", source)(pixels) - expected).max())
+    return float(np.abs(load_runtime(source)(pixels) - expected).max())
 
 
 @pytest.mark.parametrize("precision", ["float32", *LOWERED])

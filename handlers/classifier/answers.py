@@ -1,0 +1,90 @@
+"""The answers of the contract, as types: they are encoded as they are, and `docs/openapi.json` is made from them.
+
+What is wrong with a request is `ProblemAnswer` in problems.py; the tensors of KServe's protocol are in v2.py.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from classifier.identity import Model
+from classifier.problems import Problem, ProblemAnswer
+from classifier.rank import Prediction
+from classifier.recipe import Input
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class InstanceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The same for one of several pictures."""
+
+    class_: str = msgspec.field(name="class")  # id and name of the likeliest class
+    probability: Share
+    predictions: Annotated[list[Prediction], Meta(min_length=1)]  # likeliest first
+
+
+class Answer(InstanceAnswer, frozen=True, kw_only=True):
+    """What the model sees in one picture."""
+
+    model: Model
+
+
+Item = InstanceAnswer | ProblemAnswer
+
+
+class InstancesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model sees in each of several pictures, in their order, or what is wrong with that one."""
+
+    instances: Annotated[Sequence[Item], Meta(min_length=1)]
+    model: Model
+
+
+class Region(msgspec.Struct, frozen=True):
+    """The part of the upright picture that the model saw, in its pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class ExplanationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in a picture the evidence for a class is: `heatmap` covers `region`, in rows from the top."""
+
+    class_: str = msgspec.field(name="class")
+    probability: Share
+    method: str
+    region: Region
+    heatmap: list[list[Share]]
+    model: Model
+
+
+class DescriptionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client may want to know about the model before it sends pictures."""
+
+    model: Model
+    weights_sha256: str
+    classes: int
+    input: Input
+    max_instances: int  # pictures in one request
+    formats: Sequence[str]  # Pillow's names
+
+
+def answer_of(predictions: list[Prediction], model: Model) -> Answer:
+    """The answer to one picture: its predictions, likeliest first, and the model that made them."""
+    best = predictions[0]
+    return Answer(class_=best.full_name, probability=best.probability, predictions=predictions, model=model)
+
+
+def instances_answer_of(results: Sequence[list[Prediction] | Problem], model: Model) -> InstancesAnswer:
+    """The answer to several pictures, from the predictions or the problem of each."""
+    return InstancesAnswer(instances=[_item(result) for result in results], model=model)
+
+
+def _item(result: list[Prediction] | Problem) -> Item:
+    if isinstance(result, Problem):
+        return result.answer()
+    best = result[0]
+    return InstanceAnswer(class_=best.full_name, probability=best.probability, predictions=result)

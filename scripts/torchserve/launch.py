@@ -1,0 +1,103 @@
+"""The process of a TorchServe: its command line, its environment, and its start, which waits until it is on record."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from scripts.archives.store import Archive, lies_in
+from scripts.console import UserError
+
+CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
+
+# Inherited settings that would change what a server does behind config.properties' back
+_DROPPED_VARIABLES: Final = (
+    "PYTHONPATH",
+    "TS_CONFIG_FILE",
+    "LOG_LOCATION",
+    "METRICS_LOCATION",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+)
+
+# Becomes the command after its arguments as soon as a line arrives. The end of the pipe instead means that whoever was
+# about to record the process has died or failed: then it ends, and takes its temporary folder along.
+_WAIT_FOR_A_LINE: Final = 'read -r go || { rmdir "$TMPDIR"; exit 1; }; exec "$@" < /dev/null'
+
+
+def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: Path | None) -> list[str]:
+    """The command line of a server that loads these archives, unless its configuration names what to load.
+
+    Raises:
+        UserError: an archive does not lie in the model store. TorchServe is told file names only, so it would load
+            another file of that name, or none.
+    """
+    store = Path(config["model_store"])
+    for archive in archives:
+        if not lies_in(archive.path, store):
+            raise UserError(f"{archive.path} does not lie in {store}, from which this server loads its archives")
+    found = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", CONFIG]
+    if log_config is not None:
+        found += ["--log-config", str(log_config)]
+    if "model_snapshot" not in config and archives:
+        found += ["--models", *(f"{archive.identity.model.name}={archive.path.name}" for archive in archives)]
+    return found
+
+
+def environment(inherited: Mapping[str, str], java_home: Path, temporary: Path, *, console: bool) -> dict[str, str]:
+    """The environment of a server.
+
+    Args:
+        inherited: the environment of whoever starts it.
+        java_home: of the Java that runs its front end.
+        temporary: for unpacked archives, sockets and the file with its pid.
+        console: see `server.start`.
+    """
+    kept = {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES}
+    return kept | {
+        "JAVA_HOME": str(java_home),
+        "TMPDIR": str(temporary),
+        "TEMP": str(temporary),
+        "CONSOLE_LOG": "console" if console else "file",  # log4j2.xml reads it
+    }
+
+
+@contextmanager
+def held(
+    arguments: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a process group of its own that begins its work at the end of the block, in which it is recorded.
+
+    If the block fails, or this process is killed within it, that process ends without having done anything.
+
+    Args:
+        arguments: the command line.
+        variables: its whole environment; its TMPDIR is empty.
+        folder: to run in.
+        log: the file that its output is appended to.
+    """
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(reading, "rb") as line,
+        os.fdopen(writing, "wb", buffering=0) as gate,
+        log.open("ab") as output,  # appending, so that it may be cut while it is written
+    ):
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _WAIT_FOR_A_LINE, "sh", *arguments],
+            cwd=folder,
+            env=variables,
+            stdin=line,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        except BaseException:  # an interrupt too
+            gate.close()
+            process.wait()
+            raise
+        gate.write(b"\n")
