@@ -27,7 +27,7 @@ def cpu_index(project: Path = _PROJECT) -> str:
 
 def wanted(project: Path = _PROJECT) -> str:
     """The version of torch that pyproject.toml pins."""
-    pins = tomllib.loads(project.read_text())["project"]["dependencies"]
+    pins: list[str] = tomllib.loads(project.read_text())["project"]["dependencies"]
     return next(version for name, _, version in (pin.partition("==") for pin in pins) if name == "torch")
 
 
