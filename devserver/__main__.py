@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from devserver.app import create_app
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, chosen_archive
 from scripts.console import UserError, step
@@ -25,6 +24,8 @@ def main(
         port: the port to listen on.
         store: folder of the archives.
     """
+    from devserver.app import create_app  # Flask is an optional package
+
     found = chosen_archive(archive, model, store)
     step(f"loading {found.path.name}")
     with loaded(found.path) as classifier:

@@ -2,17 +2,18 @@
 
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnx
-import onnx.printer
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.golden import golden_pixels, golden_set
 from scripts.building.make import ensure
 from scripts.console import UserError, done, step
+
+if TYPE_CHECKING:
+    import onnx  # an optional package: imported where it is used
 
 _ROUNDING: Final = 1e-4  # between ONNX Runtime and the float32 eager reference
 
@@ -26,6 +27,8 @@ def write_onnx(model: str, store: Path, folder: Path) -> tuple[Path, Path, float
     Raises:
         UserError: an archive is missing, the file is not valid ONNX, or it differs.
     """
+    import onnx
+
     folder.mkdir(parents=True, exist_ok=True)
     path, printed = folder / f"{model}.onnx", folder / f"{model}.onnx.txt"
     with loaded(find_archive(f"{model}-onnxruntime", store).path) as exported:
@@ -46,8 +49,10 @@ def write_onnx(model: str, store: Path, folder: Path) -> tuple[Path, Path, float
     return path, printed, difference
 
 
-def printed_graph(model: onnx.ModelProto) -> str:
+def printed_graph(model: "onnx.ModelProto") -> str:
     """A model's graph as text, a line an operation, without the numbers of its weights."""
+    import onnx.printer
+
     for weight in model.graph.initializer:
         weight.ClearField("raw_data")
         weight.ClearField("float_data")
@@ -62,6 +67,8 @@ def main(*, model: str | None = None, output: Path = Path("onnx"), store: Path =
         output: folder to write into.
         store: folder of the archives.
     """
+    import onnx
+
     name = model or model_in(store)
     ensure(name, ("eager", "float32"), ("onnxruntime", "float32"), store=store)
     path, printed, difference = write_onnx(name, store, output)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from scripts.console import UserError, out, step
 
 _ROOT: Final = Path(__file__).parents[1]
 _PROJECT: Final = _ROOT / "pyproject.toml"
+# Packages that carry the same module, of which pip would put the one over the other.
+_SISTERS: Final = {"onnxruntime": ("onnxruntime-gpu",)}
+_DEVELOPING: Final = "dev"  # the extra that names all others
 _MARK: Final = ".complete"  # what `make setup` leaves in its environment
 
 
@@ -35,22 +39,20 @@ def require(*extras: str, why: str) -> None:
     if not (Path(sys.prefix) / _MARK).exists():
         raise UserError(f"{why} needs {names}; install them: pip install {' '.join(map(repr, map(str, wanted)))}")
     step(f"installing {names}, which {why} needs")
-    # the base is named along with them, so that pip leaves its versions as they are
-    pinned = [str(requirement) for requirement in _requirements(_project()["dependencies"])]
-    quiet = [] if out.is_terminal else ["--quiet"]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        *quiet,
-        "--disable-pip-version-check",
-        *map(str, wanted),
-        *pinned,
-    ]
-    if subprocess.run(command, env=os.environ | {"PIP_NO_INPUT": "1"}, check=False).returncode != 0:
+    if subprocess.run(_pip(wanted), env=os.environ | {"PIP_NO_INPUT": "1"}, check=False).returncode != 0:
         raise UserError(f"pip could not install {names}; see above")
     importlib.invalidate_caches()
+
+
+def _pip(wanted: list[Requirement]) -> list[str]:
+    """The command that installs them. What is here already is named along with them, so that pip leaves it as it is."""
+    project = _project()
+    extras = [lines for name, lines in project["optional-dependencies"].items() if name != _DEVELOPING]
+    known = _requirements([*project["dependencies"], *chain(*extras)])
+    kept = {str(requirement) for requirement in known if _has(requirement.name, requirement)}
+    quiet = [] if out.is_terminal else ["--quiet"]
+    command = [sys.executable, "-m", "pip", "install", *quiet, "--disable-pip-version-check"]
+    return [*command, *map(str, wanted), *sorted(kept)]
 
 
 def missing(*extras: str) -> list[Requirement]:
@@ -75,7 +77,14 @@ def _requirements(lines: list[str]) -> list[Requirement]:
 
 
 def _is_installed(requirement: Requirement) -> bool:
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return True  # it is not for this Python or system
+    return any(_has(name, requirement) for name in (requirement.name, *_SISTERS.get(requirement.name, ())))
+
+
+def _has(name: str, requirement: Requirement) -> bool:
     try:
-        return requirement.specifier.contains(importlib.metadata.version(requirement.name), prereleases=True)
+        version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return False
+    return name != requirement.name or requirement.specifier.contains(version, prereleases=True)

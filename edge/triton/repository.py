@@ -18,6 +18,7 @@ from classifier.labels import read_labels
 from classifier.recipe import Recipe, read_recipe
 
 from scripts.archives.loaded import unpacked
+from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import STORE, Archive, find_archive, model_in
 from scripts.building.make import ensure
 from scripts.console import UserError, done, step, warn_untrained
@@ -195,6 +196,9 @@ def main(
     for found in archives:
         if found.identity.model.weights == UNTRAINED:
             warn_untrained(found.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
+    if backend == "python":  # it runs in an environment that lies over this one
+        for found in archives:
+            require_runtime(found.identity.model.runtime)
     ensemble, *_ = write_repository(archives, backend, output)
     for found in archives:
         version = found.identity.model.version

@@ -8,9 +8,11 @@ from pathlib import Path
 from classifier.cpu import usable_cores
 from classifier.digests import verify
 from classifier.errors import BrokenArchiveError, UnusableError
+from classifier.identity import read_identity
 from classifier.pipeline import Classifier
 from classifier.unpack import unpack
 
+from scripts.archives.runtimes import require_runtime
 from scripts.console import UserError
 
 
@@ -38,10 +40,11 @@ def loaded(archive: Path) -> Iterator[Classifier]:
     """The classifier of an archive in this one process, with all cores to itself.
 
     Raises:
-        UserError: the archive is not whole, or cannot be used on this machine.
+        UserError: the archive is not whole, cannot be used on this machine, or its runtime's package is missing.
     """
     with unpacked(archive) as folder:
         try:
+            require_runtime(read_identity(folder).model.runtime)
             classifier = Classifier.load(folder, threads=usable_cores())
         except UnusableError as error:
             raise UserError(f"{archive.name}: {error}") from error

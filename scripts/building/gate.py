@@ -2,17 +2,23 @@
 
 import platform
 from importlib.metadata import version
+from typing import Final
 
 import msgspec
 import numpy as np
 import torch
 from classifier.preprocess import normalize
-from classifier.recipe import Recipe, Tolerance
+from classifier.recipe import Recipe, RuntimeName, Tolerance
 from classifier.runtimes import Forward
 from numpy.typing import NDArray
 from torch import nn
 
-_TOOLS = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver", "onnxruntime", "openvino", "nncf")
+_TOOLS: Final = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver")
+# What else makes the files of these runtimes, or runs them. An archive of another runtime is the same without them.
+_FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "openvino": ("openvino", "nncf", "onnx", "onnxscript"),
+}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +63,10 @@ def compare(
     tolerance: Tolerance,
     weights_sha256: str,
     calibration_pictures: int | None = None,
+    runtime: RuntimeName = "eager",
 ) -> Report:
-    """Compare logits [N,classes] of the same pictures."""
+    """Compare logits [N,classes] of the same pictures; the runtime says which tools had a part in the export."""
+    tools = (*_TOOLS, *_FURTHER_TOOLS.get(runtime, ()))
     expected, actual = (np.argsort(-logits, axis=1, kind="stable")[:, :5] for logits in (reference, exported))
     same = expected == actual
     return Report(
@@ -69,5 +77,5 @@ def compare(
         top5_agreement=float(same.all(axis=1).mean()),
         tolerance=tolerance,
         weights_sha256=weights_sha256,
-        tools={"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+        tools={"python": platform.python_version()} | {name: version(name) for name in tools},
     )

@@ -92,7 +92,7 @@ def _pass_parity_gate(plan: Plan) -> Report:
     if reference.shape[1] != len(plan.labels):
         raise UserError(f"{recipe.name}: {len(plan.labels)} labels for {reference.shape[1]} logits")
     calibrated_on = None if plan.calibration is None else len(plan.calibration)
-    report = compare(reference, exported, variant.tolerance, plan.weights.sha256, calibrated_on)
+    report = compare(reference, exported, variant.tolerance, plan.weights.sha256, calibrated_on, variant.runtime)
     if failures := "; ".join(report.failures()):
         raise UserError(
             f"{recipe.name} {variant.runtime} {variant.precision} is not built, it differs from its reference: "

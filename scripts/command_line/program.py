@@ -9,7 +9,7 @@ from cyclopts import App, Group, Parameter
 from rich.console import Console
 
 from scripts.command_line.variables import options
-from scripts.command_line.verbs import SECTIONS, Verb
+from scripts.command_line.verbs import SECTIONS, VERBS, Verb
 from scripts.console import run
 from scripts.packages import require
 
@@ -64,7 +64,8 @@ def _run(words: list[str]) -> None:
     if from_make:
         name, *variables = words[1:]
         words = [name, *options(name, variables)]
-    verbs = {verb.name: verb for _, targets in SECTIONS for verb in targets if isinstance(verb, Verb)}
-    if words and words[0] in verbs and "--help" not in words:
-        require(*verbs[words[0]].needs, why=f"`{words[0]}`")
-    app(words, result_action="return_value")
+    function, arguments, _ = app.parse_args(words)
+    verb = VERBS.get(words[0]) if words else None
+    if verb is not None and verb.function.endswith(f":{function.__name__}"):  # not its help, which installs nothing
+        require(*verb.needs, why=f"`{verb.name}`")
+    function(*arguments.args, **arguments.kwargs)

@@ -1,6 +1,7 @@
 """Every verb of the program: what it does, where its function is, and which optional packages it needs.
 
-The functions are named, not imported: `--help` answers at once, and a verb imports no more than it uses. A verb whose
+The functions are named, not imported: `--help` answers at once, and a verb imports no more than it uses. Their modules
+import what is optional inside functions, so that help and a wrong option install nothing. A verb whose
 module is not installed (the wheel carries what a server needs, and no more) is left out.
 """
 
@@ -13,7 +14,9 @@ class Verb(NamedTuple):
     name: str
     function: str  # module:name; its parameters are the options
     summary: str
-    needs: tuple[str, ...] = ()  # extras of pyproject.toml and its dependency groups
+    # Extras of pyproject.toml besides those that `make setup` installs, and besides what an archive's runtime takes,
+    # which comes when it is built or loaded.
+    needs: tuple[str, ...] = ()
 
 
 class MakeTarget(NamedTuple):
@@ -71,7 +74,12 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "draw which parts of a picture speak for a class",
                 ("explain",),
             ),
-            Verb("devserver", "devserver.__main__:main", "serve a page for trying pictures by hand", ("devserver",)),
+            Verb(
+                "devserver",
+                "devserver.__main__:main",
+                "serve a page for trying pictures by hand",
+                ("devserver", "explain"),
+            ),
         ),
     ),
     (
@@ -124,7 +132,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "everywhere",
                 "benchmarks.everywhere:main",
                 "ask every home of a model about the same photographs",
-                ("devserver", "mobile"),
+                ("devserver", "mobile", "onnxruntime", "export-onnx"),
             ),
         ),
     ),
@@ -145,7 +153,12 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Under stress",
         (
             Verb("withstand", "stress.withstand:main", "send hostile pictures among good ones to the running server"),
-            Verb("faults", "stress.faults.__main__:main", "measure what clients see of faults (as root)"),
+            Verb(
+                "faults",
+                "stress.faults.__main__:main",
+                "measure what clients see of faults (as root)",
+                ("openvino", "export-onnx", "export-openvino"),
+            ),
             Verb(
                 "scale-out",
                 "stress.scale_out.__main__:main",

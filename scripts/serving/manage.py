@@ -6,6 +6,7 @@ from rich.table import Table
 
 from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys, read_public_keys
+from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import STORE, find_in_store
 from scripts.console import UserError, done, out, step
 from scripts.torchserve.chosen import chosen_model
@@ -26,6 +27,7 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
     """
     found = admit(archive.name, archive.parent, keys, "registered")
     model = found.identity.model
+    require_runtime(model.runtime)
     step(f"registering {model.name} {model.version} from {found.path.name}")
     before = log.stat().st_size if log.exists() else 0
     try:

@@ -17,7 +17,7 @@ _ROOT: Final = Path(__file__).parents[2]
 # What runs in a container, and nothing that builds, measures or harms a server.
 _APP: Final = (
     "handlers/classifier",
-    *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py")),
+    *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py", "packages.py")),
     *(f"scripts/{name}" for name in ("archives", "admission", "torchserve", "serving")),
 )
 _EXTRAS: Final = ("serve", "onnxruntime", "openvino", "explain")  # of the project's dependencies

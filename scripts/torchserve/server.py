@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
+from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import Archive
 from scripts.console import UserError, tail
 from scripts.ports import check_ports
@@ -112,7 +113,8 @@ def start(
         console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
 
     Raises:
-        UserError: one runs from that folder already, a port is taken, Java is missing, an archive lies elsewhere.
+        UserError: one runs from that folder already, a port is taken, Java or a runtime is missing, an archive lies
+            elsewhere.
     """
     command, java_home = _checked(config, archives, state, log_config)
     _clean(state)
@@ -140,7 +142,10 @@ def _checked(
     """The command line of a server and its JAVA_HOME, if nothing stands in its way."""
     refuse_a_second(state)
     check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
-    return launch.command(config, archives, log_config), find_java_home()
+    command, java_home = launch.command(config, archives, log_config), find_java_home()
+    for archive in archives:
+        require_runtime(archive.identity.model.runtime)
+    return command, java_home
 
 
 def _key_file(config: dict[str, str], state: Path) -> str | None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import matplotlib as mpl
-
 from benchmarks.result import this_machine
 from scripts.archives.store import STORE, Archive, find_archive
 from scripts.building.make import ensure
@@ -32,9 +30,6 @@ from stress.soak.statistics import (
     verdicts,
     windows,
 )
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt  # after the choice of a backend that needs no display
 
 DEFAULT: Final = "efficientnet_lite0-openvino-int8"
 
@@ -161,7 +156,10 @@ def plot(measured: Soak, path: Path) -> None:
     """Memory, latency and descriptors over time, as a PNG."""
     minutes = [sample.at_s / 60 for sample in measured.samples]
     rows = windows(measured.answers, measured.begin)
-    figure, (memory, latency, held) = plt.subplots(3, figsize=(8, 8), sharex=True, layout="constrained")
+    from matplotlib.figure import Figure  # an optional package
+
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    memory, latency, held = figure.subplots(3, sharex=True)
     memory.plot(minutes, [sample.memory / 1e6 for sample in measured.samples], label="workers, PSS")
     memory.plot(minutes, [sample.front_end / 1e6 for sample in measured.samples], label="front end, RSS")
     memory.axvspan(0, measured.warm_up_s / 60, color="#eeeeee", label="warm-up")
@@ -175,7 +173,6 @@ def plot(measured: Soak, path: Path) -> None:
     for axes in (memory, latency, held):
         axes.legend(loc="best")
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main(*, minutes: float = 30, archive: str | None = None, page: Path | None = None, store: Path = STORE) -> None:
