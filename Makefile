@@ -62,7 +62,7 @@ $(READY): pyproject.toml scripts/setup/torch_index.py scripts/setup/grpc_stubs.p
 	@$(PYTHON) -m venv $(VENV)
 	@$(pip) 'pip>=25.1' # --group came with 25.1
 	@index=$$($(BIN)/python scripts/setup/torch_index.py $(if $(filter command,$(firstword $(origin TORCH_INDEX))),--index $(call quoted,$(value TORCH_INDEX)))); \
-	$(pip) $${index:+--extra-index-url "$$index"} --editable '.[command,build,serve]'
+	$(pip) $${index:+--extra-index-url "$$index"} --editable '.[command,build,serve,stubs]'
 	@$(pip) --no-deps --group weights --group pictures
 	@$(RUN) scripts.setup.grpc_stubs
 	@touch $@

@@ -11,6 +11,7 @@ from classifier.recipe import read_recipe
 
 from benchmarks.decoding import measure_decoding
 from benchmarks.in_process import InProcess
+from benchmarks.load import require_wrk
 from benchmarks.measure import (
     Effort,
     further_worker_mb,
@@ -162,6 +163,7 @@ def main(
         store: folder of the archives.
         recipes: folder of the recipes.
     """
+    require_wrk()
     only = list(runtime) or (["openvino-int8"] if quick else [])
     options = Options(models=list(models), only=only, quick=quick, store=store, recipes=recipes, output=output)
     begin = time.monotonic()

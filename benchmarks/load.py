@@ -32,14 +32,19 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return self.answers / self.seconds
 
 
+def require_wrk() -> None:
+    """Raise a UserError if wrk is not installed: best before minutes of building and serving."""
+    if shutil.which("wrk") is None:
+        raise UserError("wrk, which sends the load, is missing; `make setup-system` installs it, or says how")
+
+
 def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) -> Load:
     """Clients that each send the next picture when they have the answer to the last one.
 
     Raises:
         UserError: wrk is not installed.
     """
-    if shutil.which("wrk") is None:
-        raise UserError("the benchmark needs wrk; `make setup-system` installs it")
+    require_wrk()
     command = [
         "wrk",
         "-t1",

@@ -18,7 +18,7 @@ from classifier.pipeline import threads_per_worker
 from classifier.recipe import Precision, read_recipe
 from rich.table import Column, Table
 
-from benchmarks.load import Load, closed_loop
+from benchmarks.load import Load, closed_loop, require_wrk
 from benchmarks.measure import serving_ours, url
 from benchmarks.pictures import make_pictures
 from benchmarks.result import CLIENTS
@@ -278,4 +278,5 @@ def main(
         output: folder to write the settings into.
         store: folder of the archives.
     """
+    require_wrk()
     tune(model or model_in(store), store, p99_ms, precision, trials, output)

@@ -37,10 +37,10 @@ def application() -> App:
 
 
 def is_installed(verb: Verb) -> bool:
-    """Whether the package of the verb's function is there."""
-    package, _, _ = verb.function.partition(":")[0].rpartition(".")
+    """Whether the module of the verb's function is there."""
+    module, _, _ = verb.function.partition(":")
     try:
-        return importlib.util.find_spec(package) is not None
+        return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 from classifier.recipe import Recipe, read_recipe
 
-from benchmarks.load import Load, closed_loop
+from benchmarks.load import Load, closed_loop, require_wrk
 from scripts.archives.store import STORE, Archive, find_archive
 from scripts.building.golden import photograph
 from scripts.building.make import ensure
@@ -17,6 +17,7 @@ from scripts.console import UserError, done, show_table, step
 from scripts.pages import markdown, replace_block
 from stress.scale_out import no_compute
 from stress.scale_out.fleet import Fleet, fleet
+from stress.scale_out.network import require_namespaces
 from stress.scale_out.scenarios import (
     CLIENTS,
     Outcome,
@@ -150,6 +151,8 @@ def main(*, page: Path | None = None, store: Path = STORE) -> None:
         page: page of the documentation to write the tables into.
         store: folder of the archives.
     """
+    require_namespaces()
+    require_wrk()
     ensure("efficientnet_lite0", ("openvino", "float32"), ("openvino", "int8"), store=store)
     old, new = find_archive(OLD, store), find_archive(NEW, store)
     with tempfile.TemporaryDirectory(prefix="scale-out-") as folder:

@@ -49,6 +49,17 @@ class Machine(NamedTuple):
             _call("tc", "qdisc", "del", "dev", self.plug, "root")
 
 
+def require_namespaces() -> None:
+    """Raise a UserError if this is not root, or without iproute2: best before minutes of building."""
+    if os.geteuid() != 0:
+        raise UserError("network namespaces need root: `sudo make scale-out`")
+    for program in ("ip", "tc"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"network namespaces need {program} of iproute2; `make setup-system` installs it, or says how"
+            )
+
+
 @contextmanager
 def network(machines: int) -> Iterator[list[Machine]]:
     """Machines that this one reaches by a bridge; removed in the end, with all that still runs in them.
@@ -56,11 +67,7 @@ def network(machines: int) -> Iterator[list[Machine]]:
     Raises:
         UserError: not root, no iproute2, or no subnet is free.
     """
-    if os.geteuid() != 0:
-        raise UserError("network namespaces need root: `sudo make scale-out`")
-    for program in ("ip", "tc"):
-        if shutil.which(program) is None:
-            raise UserError(f"network namespaces need {program} of iproute2; `make setup-system` installs it")
+    require_namespaces()
     with ExitStack() as stack:
         bridge, subnet = _bridge(stack)
         hosts = subnet.hosts()

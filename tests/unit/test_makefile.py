@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = [target.name for _, found in SECTIONS for target in found]
 
+# Environments that need not be made.
+OLD = [f"--assume-old={folder}/.complete" for folder in (".triton", ".ship")] + ["--assume-old=.venv/.developing"]
+
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -102,6 +105,29 @@ def test_an_archive_is_a_file_too(make: Make, tmp_path: Path) -> None:
     verb, *variables = passed_on(make(str(file), f"STORE={file.parent}", "WEIGHTS=mine.pth"))[1:]
     assert verb == "archive"
     assert sorted(variables) == [f"FILE={file}", f"STORE={file.parent}", "WEIGHTS=mine.pth"]
+
+
+def test_pip_shows_its_progress_on_a_terminal_and_elsewhere_one_line_says_what_happens() -> None:
+    planned = ["make", "--dry-run", "--always-make", "setup"]
+    quiet, shown = (
+        subprocess.run([*planned, f"MAKE_TERMOUT={out}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for out in ("", "/dev/pts/1")
+    )
+    for said in (quiet, shown):
+        assert "echo '· setting up .venv; the download is large, and takes minutes'" in said
+    assert quiet.count("pip install --quiet") == quiet.count("pip install") > 0
+    assert "--quiet" not in shown
+
+
+@pytest.mark.parametrize("target", ["test", "test-all", "test-integration", "setup-system"])
+def test_system_programs_are_installed_for_those_who_ask_for_tests_or_for_them(target: str, make: Make) -> None:
+    assert "setup-system" in make("--dry-run", target, *OLD).stdout
+
+
+@pytest.mark.parametrize("target", sorted({*TARGETS} - {"test", "test-all", "test-integration", "setup-system"}))
+def test_no_other_target_installs_any(target: str, make: Make) -> None:
+    result = make("--dry-run", "--always-make", target)
+    assert "setup-system" not in re.sub(r"^cat .*$", "", result.stdout, flags=re.MULTILINE)
 
 
 def test_clean_keeps_to_the_folders_that_it_was_given(make: Make) -> None:

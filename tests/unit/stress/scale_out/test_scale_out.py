@@ -12,6 +12,7 @@ from stress.clients import Answer, clients
 from stress.questions import Body
 from stress.scale_out import no_compute
 from stress.scale_out.__main__ import Routing, outcome_cells, routing_cells
+from stress.scale_out.__main__ import main as scale_out
 from stress.scale_out.network import network
 from stress.scale_out.scenarios import Outcome
 from tests.unit.conftest import HANG_UP, FakeTorchServe, predicted
@@ -78,3 +79,22 @@ def test_without_iproute2_the_package_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(UserError, match="need ip of iproute2; `make setup-system` installs it"), network(1):
         pass
+
+
+@pytest.mark.parametrize(
+    ("user", "programs", "missing"),
+    [
+        (1000, {"ip", "tc", "wrk"}, r"network namespaces need root: `sudo make scale-out`"),
+        (0, {"tc", "wrk"}, r"network namespaces need ip of iproute2; `make setup-system` installs it, or says how"),
+        (0, {"ip", "wrk"}, r"network namespaces need tc of iproute2; `make setup-system` installs it, or says how"),
+        (0, {"ip", "tc"}, r"wrk, which sends the load, is missing; `make setup-system` installs it, or says how"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_built(
+    user: int, programs: set[str], missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    with pytest.raises(UserError, match=missing):
+        scale_out(store=tmp_path / "store")
+    assert not list(tmp_path.iterdir())

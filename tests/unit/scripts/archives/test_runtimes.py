@@ -1,0 +1,67 @@
+"""Whoever loads an archive, serves or registers it has the package of its runtime, as the archive names it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from classifier.recipe import RuntimeName
+
+from scripts.archives import runtimes
+from scripts.archives.loaded import loaded
+from scripts.archives.runtimes import require_runtime
+from scripts.archives.store import find_archive
+from scripts.console import UserError
+from scripts.serving.manage import register
+from scripts.torchserve.client import Client
+from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
+from scripts.torchserve.server import find, start
+from tests.unit.conftest import FakeTorchServe
+from tests.unit.test_makefile import ROOT
+
+MISSING = "an archive for openvino needs openvino"
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment of the user's own, with the base only."""
+
+    def require(*extras: str, why: str) -> None:
+        raise UserError(f"{why} needs {', '.join(extras)}")
+
+    monkeypatch.setattr(runtimes, "require", require)
+
+
+@pytest.mark.parametrize("runtime", get_args(RuntimeName))
+def test_two_runtimes_have_packages_of_their_own(runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(runtimes, "require", lambda *extras, why: asked.append((extras, why)))
+    require_runtime(runtime)
+    own = runtime in ("onnxruntime", "openvino")
+    assert asked == ([((runtime,), f"an archive for {runtime}")] if own else [])
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_loading_asks_for_it_before_it_imports(tiny_archive: Callable[..., Path]) -> None:
+    with loaded(tiny_archive("eager")):
+        pass
+    with pytest.raises(UserError, match=MISSING), loaded(tiny_archive("openvino")):
+        pass
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_a_server_is_not_started_without_it(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
+    path = tiny_archive("openvino")
+    config = with_free_ports(read_config(ROOT / CONFIG_FILE)) | {"model_store": str(path.parent)}
+    with pytest.raises(UserError, match=MISSING):
+        start(config, [find_archive(path.name, path.parent)], tmp_path)
+    assert find(tmp_path) is None
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_a_running_server_is_not_asked_to_load_it(
+    tiny_archive: Callable[..., Path], tmp_path: Path, torchserve: FakeTorchServe
+) -> None:
+    with pytest.raises(UserError, match=MISSING):
+        register(Client(torchserve.addresses), tiny_archive("openvino"), tmp_path / "log")
+    assert torchserve.asked == []
