@@ -89,17 +89,23 @@ $(SHIP)/.complete: pyproject.toml | $(READY)
 # --- tests
 
 .PHONY: test test-unit test-all test-integration
+unit        := $(RUN) pytest tests/unit --numprocesses=auto
+integration := $(RUN) pytest tests/integration
+servers     := setup-system $(DEV) $(TRITON)/.complete $(SHIP)/.complete
+
 test-unit: $(DEV)
-	@$(RUN) pytest tests/unit -m 'not slow and not thorough'
+	@$(unit) -m 'not slow and not thorough'
 
-test: setup-system $(DEV) $(TRITON)/.complete $(SHIP)/.complete
-	@$(RUN) pytest -m 'not thorough'
+test: $(servers)
+	@$(unit) -m 'not thorough'
+	@$(integration) -m 'not thorough'
 
-test-all: setup-system $(DEV) $(TRITON)/.complete $(SHIP)/.complete
-	@$(RUN) pytest
+test-all: $(servers)
+	@$(unit) --cov --cov-report=
+	@$(integration) --cov --cov-append
 
-test-integration: setup-system $(DEV) $(TRITON)/.complete $(SHIP)/.complete
-	@$(RUN) pytest tests/integration
+test-integration: $(servers)
+	@$(integration)
 
 # --- code
 

@@ -24,14 +24,16 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor, nn
 
+from edge import bundle
 from edge.bundle import write_facts
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, view_pixels
-from scripts.building.make import ensure
+from scripts.building.make import content_digest, digest, ensure, pictures
 from scripts.console import UserError, done, out, progress
 
+_RECORD: Final = ".inputs"  # of the folder: what its programs were made from
 _TIMED: Final = 20  # forward passes
 _AGREEMENT: Final = {"float32": 1.0, "float16": 0.995, "int8": 0.97}  # share of pictures with the reference's top-1
 _ROUNDING: Final = 1e-4  # of a float32 program's logits
@@ -264,6 +266,18 @@ def main(
     name = model or model_in(store)
     folder = output or Path("bundles") / f"{name}-mobile"
     ensure(name, ("eager", "float32"), store=store)
+    made_from = _inputs(find_archive(f"{name}-eager", store).path, golden, calibration)
+    record = folder / _RECORD
+    if record.exists() and record.read_text() == made_from:
+        return
+    record.unlink(missing_ok=True)
     written = write_programs(name, store, folder, golden, calibration)
+    record.write_text(made_from)
     out.print(table(written), soft_wrap=False)
     done(f"{folder}")
+
+
+def _inputs(archive: Path, golden: Path | None, calibration: Path | None) -> str:
+    """A digest of all that the programs are made from: the archive, the pictures, and the code."""
+    code = (Path(__file__), Path(bundle.__file__))
+    return digest(content_digest(archive).encode(), (*pictures(golden, calibration), *code))

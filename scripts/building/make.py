@@ -9,7 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, get_args
 
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from scripts.archives.format import Format, archive_name
 from scripts.archives.store import STORE, model_in
 from scripts.building.options import Options, TorchScriptMethod
-from scripts.console import UserError, step, warn
+from scripts.console import UserError, warn
 from scripts.packages import require
 
 RECIPES: Final = Path("recipes")
@@ -165,14 +165,13 @@ def make(options: Options) -> Path:
     recipe = _read(options.recipe)
     target = options.store / archive_name(recipe.name, options.runtime, options.precision, options.archive_format)
     record = target.with_name(f".{target.name}.inputs")
-    inputs = _digest(options, recipe)
-    if target.exists() and record.exists() and record.read_text() == f"{inputs} {_content(target)}\n":
-        step(f"{target} is up to date")
+    inputs = digest(options.json(), _inputs(options, recipe))
+    if target.exists() and record.exists() and record.read_text() == f"{inputs} {content_digest(target)}\n":
         return target
     require(*_PACKAGES.get(options.runtime, ()), why=f"{options.runtime}'s archive")
     if _build(options) != 0:
         raise UserError(f"{target.name} is not built; see above")
-    record.write_text(f"{inputs} {_content(target)}\n")
+    record.write_text(f"{inputs} {content_digest(target)}\n")
     return target
 
 
@@ -190,22 +189,21 @@ def _read(recipe: Path) -> Recipe:
         raise UserError(str(error)) from error
 
 
-def _digest(options: Options, recipe: Recipe) -> str:
-    """SHA-256 of all that an archive is built from: settings, recipe, labels, pictures, weights, code."""
-    found = hashlib.sha256(options.json())
-    for path in _inputs(options, recipe):
+def digest(settings: bytes, inputs: Iterable[Path]) -> str:
+    """SHA-256 of settings and of the names and contents of files: the same as before means that nothing has changed."""
+    found = hashlib.sha256(settings)
+    for path in inputs:
         with path.open("rb") as stream:
             found.update(f"{path.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return found.hexdigest()
 
 
 def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
+    """All that an archive is built from besides settings: recipe, labels, weights, pictures, code."""
     yield options.recipe
     labels, tuned = options.recipe.parent / recipe.labels, options.tuned / f"{recipe.name}.yaml"
     yield from (path for path in (labels, tuned, Path(options.weights)) if path.is_file())
-    for folder in (options.golden, options.calibration):
-        if folder is not None and folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.is_file())
+    yield from pictures(options.golden, options.calibration)
     spec = importlib.util.find_spec(recipe.architecture)
     if spec is not None and spec.origin is not None:
         yield Path(spec.origin)
@@ -214,7 +212,14 @@ def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
         yield from sorted(folder.rglob("*.py"))
 
 
-def _content(archive: Path) -> str:
+def pictures(*folders: Path | None) -> Iterator[Path]:
+    """The files of those folders that were named and are there."""
+    for folder in folders:
+        if folder is not None and folder.is_dir():
+            yield from sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def content_digest(archive: Path) -> str:
     """SHA-256 of an archive's own list of digests: another archive of the same name is not the one that was built."""
     for name, stream in members(archive):
         if name == DIGESTS_FILE:

@@ -69,10 +69,16 @@ def serving(
 
 @pytest.fixture(scope="session", autouse=True)
 def archives() -> None:
-    """The archives that a user builds; built here if they are missing or older than their sources."""
-    for model in ("vgg16", "efficientnet_lite0"):
-        result = make("archive", f"MODEL={model}")
-        assert result.returncode == 0, result.stderr
+    """EfficientNet-Lite0's eager and TorchScript archives, which nearly all tests serve; built if they changed."""
+    result = make("archive", f"MODEL={LITE0}")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="session")
+def vgg16_archives() -> None:
+    """VGG16's eager and TorchScript archives, half a gigabyte each, for the tests that are about them."""
+    result = make("archive", "MODEL=vgg16")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +90,7 @@ def ship() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, vgg16_archives: None) -> Iterator[Server]:
     """A server with both models for tests that change nothing in it."""
     with serving(tmp_path_factory.mktemp("server"), "vgg16-eager", "efficientnet_lite0-eager") as running:
         yield running

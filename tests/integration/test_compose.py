@@ -75,6 +75,7 @@ def wait_for(ask: Callable[[], Any], deadline_s: float = 120) -> Any:
         time.sleep(0.5)
 
 
+@pytest.mark.thorough
 def test_a_photograph_is_classified(ports: dict[str, int]) -> None:
     url = f"http://127.0.0.1:{ports['INFERENCE_PORT']}/predictions/{LITE0}"
     cat = photograph("chelsea.png").read_bytes()
@@ -86,6 +87,7 @@ def test_a_photograph_is_classified(ports: dict[str, int]) -> None:
     assert wait_for(ask)["class"] == "n02124075 Egyptian cat"
 
 
+@pytest.mark.thorough
 def test_prometheus_scrapes_it(ports: dict[str, int]) -> None:
     url = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1/query"
 
@@ -97,6 +99,7 @@ def test_prometheus_scrapes_it(ports: dict[str, int]) -> None:
     assert up["metric"]["instance"] == "torchserve:8082"
 
 
+@pytest.mark.thorough
 def test_prometheus_knows_the_alerts(ports: dict[str, int]) -> None:
     url = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1/rules"
     groups = wait_for(lambda: requests.get(url, timeout=TIMEOUT_S).json()["data"]["groups"])

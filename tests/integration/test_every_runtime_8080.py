@@ -20,6 +20,8 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.server import CONSOLE_LOG, Server
 from tests.integration.conftest import CHECKOUT, STORE, make, serving
 
+pytestmark = pytest.mark.thorough
+
 LITE0 = "efficientnet_lite0"
 RECIPE = read_recipe(CHECKOUT / f"recipes/{LITE0}.yaml")
 VARIANTS = [

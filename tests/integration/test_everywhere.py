@@ -10,7 +10,7 @@ from scripts.pages import replace_block
 from tests.integration.conftest import CHECKOUT, make
 from tests.integration.contract import LITE0
 
-pytestmark = pytest.mark.timeout(1200)  # the first test builds everything
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.thorough]  # the first test builds everything
 BEST = ["Egyptian cat", "espresso", "missile", "moped"]
 HOMES = {
     "Python, eager": ["float32"],

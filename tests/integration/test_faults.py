@@ -78,6 +78,7 @@ def test_a_killed_worker_costs_its_batch_and_comes_back(stand: Stand) -> None:
         assert run.pings == {"Healthy"}  # it lies: a worker was missing
 
 
+@pytest.mark.thorough
 def test_status_says_how_often_a_worker_was_restarted(stand: Stand) -> None:
     restarts = sum(worker.restarts for worker in read_workers(stand.state / CONSOLE_LOG).of(LITE0, VERSION))
     victim = workers(stand.server)[0]
@@ -96,6 +97,7 @@ def test_a_worker_that_hangs_is_replaced_after_the_response_timeout(stand: Stand
     assert "it did not answer in time" in reasons
 
 
+@pytest.mark.thorough
 def test_pictures_that_take_more_memory_than_there_is_hurt_no_others(stand: Stand) -> None:
     run = scenarios.allocations_fail(stand)
     assert_nobody_got_anothers_result(run)
@@ -103,6 +105,7 @@ def test_pictures_that_take_more_memory_than_there_is_hurt_no_others(stand: Stan
     assert run.note == "the huge pictures got 500 internal (3 times)"
 
 
+@pytest.mark.thorough
 def test_a_worker_that_the_kernel_kills_for_its_memory_comes_back(stand: Stand) -> None:
     if memory_groups() is None:
         pytest.skip("control groups with a memory limit take root and the memory controller")
@@ -111,6 +114,7 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_comes_back(stand: Stand) 
     assert "Worker died" in run.note
 
 
+@pytest.mark.thorough
 def test_a_batch_of_pictures_as_large_as_allowed_is_not_too_much_for_a_containers_memory(tmp_path: Path) -> None:
     if memory_groups() is None:
         pytest.skip("control groups with a memory limit take root and the memory controller")
@@ -125,12 +129,14 @@ def test_a_batch_of_pictures_as_large_as_allowed_is_not_too_much_for_a_container
         assert workers(patient.server) == [worker]
 
 
+@pytest.mark.thorough
 def test_a_deleted_archive_is_not_missed_until_the_server_is_started_again(stand: Stand) -> None:
     run = scenarios.archive_deleted(stand)
     assert_no_more_than_a_batch_was_refused(run, "500 Worker died", "507 Worker died")
     assert run.note == f"a third worker starts too; version {VERSION} answers"
 
 
+@pytest.mark.thorough
 def test_a_full_queue_refuses_at_once_and_only_what_is_too_much(stand: Stand) -> None:
     run = scenarios.queue_full(stand)
     assert_nobody_got_anothers_result(run)
@@ -179,6 +185,7 @@ def assert_it_ends_with_its_reason(process: subprocess.Popen[str], server: Serve
     assert not Path(server.temporary).exists()
 
 
+@pytest.mark.thorough
 def test_a_worker_that_dies_again_and_again_ends_a_server_in_front(tmp_path: Path) -> None:
     """As when something cleans the folder of temporary files: what a worker loads is gone."""
     state = tmp_path / "state"
@@ -190,6 +197,7 @@ def test_a_worker_that_dies_again_and_again_ends_a_server_in_front(tmp_path: Pat
     assert "identity.json is missing" in state.with_suffix(".err").read_text()
 
 
+@pytest.mark.thorough
 def test_a_worker_that_dies_of_every_request_ends_a_server_in_front(tmp_path: Path) -> None:
     """It loads each time, so TorchServe would go on for ever."""
     state = tmp_path / "state"
@@ -211,6 +219,7 @@ def test_a_front_end_that_is_killed_ends_a_server_in_front(tmp_path: Path) -> No
         assert_it_ends_with_its_reason(process, server, state, "TorchServe ended by itself")
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_lost_ends_a_server_in_front(tmp_path: Path, cat: bytes) -> None:
     """TorchServe takes it for READY, so nothing else would ever bring it back."""
     state = tmp_path / "state"

@@ -11,7 +11,7 @@ from scripts.shipping.image import version
 from tests.integration.conftest import CHECKOUT
 from tests.integration.container import ARCHIVE, Container, Podman
 
-pytestmark = pytest.mark.timeout(3000)  # the first test builds the image
+pytestmark = [pytest.mark.timeout(3000), pytest.mark.thorough]  # the first test builds the image
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory, vgg16_archives: None) -> Path:
     """A model store of this module's own, to put broken archives into."""
     folder = tmp_path_factory.mktemp("store")
     for name in ("vgg16-eager", "vgg16-torchscript", f"{LITE0}-eager"):

@@ -25,6 +25,8 @@ from scripts.setup.system_packages import JARS
 from scripts.torchserve.java import find_java_home
 from tests.integration.conftest import CHECKOUT, STORE
 
+pytestmark = pytest.mark.thorough
+
 ANDROID = CHECKOUT / "edge/android"
 KIT = ANDROID / "classifier-kit/src"
 SIGNATURES = Path(__file__).parent / "android"

@@ -9,12 +9,15 @@ import pytest
 from mktestdocs.__main__ import grab_code_blocks
 
 from scripts.building.golden import photograph
+from scripts.command_line.verbs import SECTIONS
 from scripts.torchserve.config import Addresses, addresses, read_config, with_free_ports, write_config
 from scripts.torchserve.server import find
-from tests.integration.conftest import CHECKOUT, make
+from tests.integration.conftest import CHECKOUT, STORE, make
 
 README = CHECKOUT / "README.md"
 DEADLINE_S = 900
+# What the section on one's own model writes.
+OWN_MODEL = ("handlers/my_model.py", "recipes/my_model.yaml", "recipes/my_labels.json", "my_weights.pth")
 
 # The commands in `sh` blocks that are not run here, and why.
 NOT_RUN = {"make test": "this test is part of it"}
@@ -39,9 +42,11 @@ def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) ->
     write_config(config, tmp_path / "config.properties")
     state = tmp_path / "state"
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
-    environment |= {"STATE": str(state), "CONFIG": str(tmp_path / "config.properties")}
+    # as if each command had them on its command line
+    environment["MAKEFLAGS"] = f"STATE={state} CONFIG={tmp_path / 'config.properties'} KEYS={tmp_path / 'signing'}"
     # `make demo` leaves its server running, as it should; the tour then starts another
-    script = commands().replace("make demo\n", "make demo\nmake stop\nrm -r $STATE\n")
+    script = commands().replace("make demo\n", f"make demo\nmake stop\nrm -r {state}\n")
+    script = script.replace("signing/public.pem", str(tmp_path / "signing" / "public.pem"))
     try:
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", on_own_ports(script, addresses(config))],  # noqa: S607
@@ -56,7 +61,14 @@ def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) ->
         assert find(state) is None
     finally:
         subprocess.run(["make", "stop"], cwd=CHECKOUT, env=environment, check=True)  # noqa: S607
+        for name in OWN_MODEL:
+            (CHECKOUT / name).unlink(missing_ok=True)
+        for path in STORE.glob("*my_model*"):
+            path.unlink()
+        (STORE / "efficientnet_lite0-eager.mar.sig").unlink(missing_ok=True)
     said = result.stdout
+    assert "a dog" in said  # the own model's classes
+    assert re.search(r"efficientnet_lite0-eager\.mar\.sig by key", said)
     assert "Egyptian cat" in said  # the demo's table
     assert '{"class":' in said
     assert "vgg16 2.0 is READY" in said
@@ -64,20 +76,19 @@ def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) ->
     assert "ts_inference_requests_total" in said
 
 
-def test_the_readmes_python_does_what_it_says(
+def test_the_python_of_its_page_does_what_it_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert make("archive", "MODEL=efficientnet_lite0", "RUNTIME=openvino").returncode == 0
     monkeypatch.chdir(CHECKOUT)
-    (block,) = [code for code in grab_code_blocks(README.read_text(), lang="python") if "load(" in code]
+    (block,) = grab_code_blocks((CHECKOUT / "docs" / "python.md").read_text(), lang="python")
     exec(block.replace("cat.jpg", str(photograph("chelsea.png"))), {})  # noqa: S102 - the README's own code
     assert capsys.readouterr().out == "Egyptian cat\n"
 
 
 def test_the_readme_names_every_target_and_no_other() -> None:
-    makefile = (CHECKOUT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z][a-z0-9-]*):.*## ", makefile, re.MULTILINE))
-    (table,) = re.findall(r"## Every target\n(.*?)\n## ", README.read_text() + "\n## ", re.DOTALL)
+    targets = {target.name for _, found in SECTIONS for target in found}
+    (table,) = re.findall(r"<!-- reference: .*?-->\n(.*?)<!-- /reference -->", README.read_text(), re.DOTALL)
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row)} == targets
 
@@ -94,7 +105,7 @@ def test_every_recipe_field_is_documented() -> None:
 def test_every_problem_code_is_documented() -> None:
     from classifier.problems import Problem
 
-    text = README.read_text()
+    text = (CHECKOUT / "docs" / "http.md").read_text()
     for problem in Problem.__subclasses__():
         assert re.search(rf"^\| {problem.status} \|.*`{problem.code}`", text, re.MULTILINE), problem.code
 

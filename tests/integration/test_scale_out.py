@@ -102,14 +102,17 @@ def test_the_last_healthy_replica_is_not_drained(running: Fleet) -> None:
     running.gateway.restore(first)
 
 
+@pytest.mark.thorough
 def test_a_replica_that_is_cut_off_costs_no_request(running: Fleet) -> None:
     assert_nothing_lost(one_cut_off(running), retried=True)
 
 
+@pytest.mark.thorough
 def test_a_replica_that_is_killed_costs_no_request(running: Fleet, old: Archive) -> None:
     assert_nothing_lost(one_killed(running, old), retried=True)
 
 
+@pytest.mark.thorough
 def test_a_rolling_restart_costs_no_request(running: Fleet, old: Archive) -> None:
     assert_nothing_lost(rolling_restart(running, old), retried=False)
 
@@ -131,6 +134,7 @@ def assert_nothing_lost(outcome: Outcome, *, retried: bool) -> None:
     assert (outcome.retries > 0) == retried  # so that it did meet requests in flight; or that draining spared them
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_namespace_link_or_process(number: signal.Signals) -> None:
     program = """

@@ -84,6 +84,7 @@ def picture(folder: Path, content: bytes) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("vgg16_archives")
 def test_several_models_at_once_and_untrained_ones_say_so(state: Path) -> None:
     result = make("serve", f"MODELS=vgg16 {LITE0}", f"STATE={state}", "PORTS=free")
     try:

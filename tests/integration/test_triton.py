@@ -247,6 +247,7 @@ def ask_together(client: Client, pictures: list[bytes]) -> list[dict[str, Any] |
         return list(pool.map(one, pictures))
 
 
+@pytest.mark.thorough
 def test_requests_that_come_together_are_decoded_and_computed_in_one_batch(
     batching: Client, tiny: Classifier, cat: bytes, coffee: bytes
 ) -> None:
@@ -258,6 +259,7 @@ def test_requests_that_come_together_are_decoded_and_computed_in_one_batch(
         assert_tinys(answered, tiny, picture)
 
 
+@pytest.mark.thorough
 def test_three_bad_pictures_in_a_batch_of_eight_change_nothing_for_the_other_five(
     batching: Client, tiny: Classifier, cat: bytes, coffee: bytes
 ) -> None:
@@ -282,6 +284,7 @@ def assert_tinys(answered: dict[str, Any] | RequestFailedError, tiny: Classifier
     assert found == pytest.approx(by_class(expected), abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_version_is_added_and_taken_back_while_the_server_runs(
     environment: Path, tiny_model: Tiny, tmp_path: Path, cat: bytes
 ) -> None:
@@ -299,6 +302,7 @@ def load(client: Client, model: str) -> int:
     return requests.post(url, timeout=TIMEOUT_S).status_code
 
 
+@pytest.mark.thorough
 def test_the_core_that_answers_is_the_repositorys_own(
     environment: Path, tiny_model: Tiny, tmp_path: Path, cat: bytes
 ) -> None:
@@ -312,6 +316,7 @@ def test_the_core_that_answers_is_the_repositorys_own(
         assert len(client.predict(cat, "tiny")["predictions"]) == 2
 
 
+@pytest.mark.thorough
 def test_a_changed_file_is_named_and_nothing_is_served(environment: Path, tiny_model: Tiny, tmp_path: Path) -> None:
     repository = tiny_model.write(tmp_path / "repository", "eager")
     labels = repository / "tiny_rank" / "100" / "labels.json"
@@ -320,6 +325,7 @@ def test_a_changed_file_is_named_and_nothing_is_served(environment: Path, tiny_m
         pass
 
 
+@pytest.mark.thorough
 def test_make_triton_serve_says_how_to_ask_and_ends_when_interrupted(environment: Path) -> None:
     variables = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
     command = ["make", "triton-serve", f"MODEL={LITE0}", "PORTS=free"]

@@ -16,6 +16,8 @@ from scripts.building.gate import exported_logits
 from scripts.building.golden import golden_pixels, golden_set
 from tests.integration.conftest import CHECKOUT, STORE, make
 
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("vgg16_archives")]
+
 
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:

@@ -113,6 +113,7 @@ def test_what_a_quick_run_leaves_out_is_a_dash_in_the_readmes_table(result: Resu
     assert row.endswith("| 5.0 s (stock 20.0 s) | not measured |")
 
 
+@pytest.mark.slow
 def test_agreement_is_with_the_eager_archive_and_of_those_that_are_measured(tiny_archive: Callable[..., Path]) -> None:
     store = tiny_archive().parent
     tiny_archive("openvino")
@@ -128,6 +129,7 @@ def test_plots_are_pictures(result: Result, tmp_path: Path) -> None:
             assert min(image.size) > 100
 
 
+@pytest.mark.slow
 def test_the_request_set_has_the_sizes_it_says(tmp_path: Path) -> None:
     pictures = make_pictures(tmp_path)
     sizes = {}

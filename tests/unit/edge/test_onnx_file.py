@@ -10,6 +10,8 @@ import pytest
 from edge.onnx_file import write_onnx
 from scripts.console import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tiny_archive: Callable[..., Path]) -> Path:

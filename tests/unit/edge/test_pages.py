@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, tiny_archive: Callable[..., Path], monkeypatch: py
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_cut_file_takes_the_golden_tensors_and_gives_their_logits(workplace: Path) -> None:
     cut, quantize = code("vendors.md")
     exec(cut, {})  # noqa: S102 - the page's own code
@@ -69,6 +70,7 @@ def test_the_cut_file_takes_the_golden_tensors_and_gives_their_logits(workplace:
         assert logits(path, tensor) == pytest.approx(expected, abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_code_for_a_tpu_runs_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(EfficientNetLite0().state_dict(), tmp_path / "my_weights.pth")
     monkeypatch.chdir(tmp_path)

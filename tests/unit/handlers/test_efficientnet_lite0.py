@@ -63,12 +63,14 @@ def inputs(recipe: Recipe) -> Tensor:
     return torch.cat([normalize(torch.tensor(item)[None], recipe.input.normalization) for item in pixels])
 
 
+@pytest.mark.slow
 def test_the_state_dict_is_that_of_the_original(ours: nn.Module, original: nn.Module) -> None:
     assert list(ours.state_dict()) == list(original.state_dict())
     for name, value in original.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_logits_of_photographs_are_those_of_the_original(
     ours: nn.Module, original: nn.Module, inputs: Tensor
@@ -93,6 +95,7 @@ def top_five(module: nn.Module, pixels: Tensor, recipe: Recipe) -> set[str]:
     return {imagenet1k()[index].class_name for index in logits.topk(5).indices.tolist()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 @torch.inference_mode()
 def test_a_large_jpeg_that_is_decoded_smaller_has_the_five_likeliest_classes_of_all_its_pixels(

@@ -18,10 +18,12 @@ def ours() -> VGG16:
         return VGG16().eval()
 
 
+@pytest.mark.slow
 def test_it_has_the_parameters_of_configuration_d(ours: VGG16) -> None:
     assert sum(parameter.numel() for parameter in ours.parameters()) == PARAMETERS
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_fit_and_give_the_same_logits(ours: VGG16) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -34,6 +36,7 @@ def test_torchvisions_weights_fit_and_give_the_same_logits(ours: VGG16) -> None:
         assert torch.equal(ours(pixels), theirs(pixels))
 
 
+@pytest.mark.slow
 def test_a_worker_does_not_import_torchvision() -> None:
     code = "import sys, vgg16, image_classifier_handler; sys.exit('torchvision' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -69,6 +69,7 @@ def test_every_client_has_an_order_of_its_own(torchserve: FakeTorchServe, monkey
     assert len(set(seeds)) == 4
 
 
+@pytest.mark.slow
 def test_a_rate_is_kept_and_lateness_counts(torchserve: FakeTorchServe) -> None:
     """A hundred a second in the mean, at random times; the seconds of an answer begin when it was due."""
     torchserve.answers[f"POST {URL}"] = [Said(predicted())] * 400

@@ -93,6 +93,7 @@ def test_the_steps_fit_each_other_and_the_ensemble(find: Find, tmp_path: Path) -
         assert tensors[tensor.name] == (tensor.data_type, list(tensor.dims))
 
 
+@pytest.mark.slow
 def test_every_archive_is_a_version_and_the_last_one_answers(find: Find, tmp_path: Path) -> None:
     for order, answering in ((("eager", "torchscript"), 200), (("torchscript", "eager"), 100)):
         configs = written(tmp_path, *map(find, order))

@@ -39,6 +39,7 @@ def held(every_s: float, later_s: float, *options: str) -> list[int]:
     return [now - before for now in rest]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
 def test_freed_memory_is_kept_for_the_next_batch_and_given_back_in_the_end() -> None:
     used, freed, later = held(every_s=1.0, later_s=2.0)
@@ -47,6 +48,7 @@ def test_freed_memory_is_kept_for_the_next_batch_and_given_back_in_the_end() -> 
     assert later < 0.1 * LARGE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
 def test_nothing_is_given_back_before_its_time() -> None:
     *_, later = held(every_s=60.0, later_s=1.0)

@@ -28,6 +28,7 @@ def assert_alike(found: list[Prediction] | Problem, expected: list[Prediction]) 
     assert [item.probability for item in found] == pytest.approx([item.probability for item in expected], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_picture_in_every_form_has_the_same_predictions(
     model: ImageClassifier, cat: bytes, tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_what_cannot_be_loaded_says_why(tiny_archive: Callable[..., Path], tmp_p
         load(cut)
 
 
+@pytest.mark.slow
 def test_the_unpacked_files_go_when_the_model_does(
     tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cat: bytes
 ) -> None:

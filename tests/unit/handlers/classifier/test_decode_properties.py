@@ -41,6 +41,7 @@ def test_any_bytes_are_a_picture_or_the_problem_of_a_client(beginning: bytes, re
     assert not isinstance(outcome, Problem) or 400 <= outcome.status < 500
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(KINDS)), sizes, st.integers(0, 2**32 - 1))
 def test_a_good_file_with_flipped_bits_is_a_picture_or_the_problem_of_a_client(
     kind: str, size: tuple[int, int], seed: int
@@ -49,6 +50,7 @@ def test_a_good_file_with_flipped_bits_is_a_picture_or_the_problem_of_a_client(
     assert not isinstance(load_pixels(data, SPEC), Internal)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(KINDS)), sizes, st.integers(0, 99))
 def test_a_good_file_is_a_picture_of_its_size(kind: str, size: tuple[int, int], seed: int) -> None:
     data = of_kind(noise(size, seed), kind)
@@ -60,12 +62,14 @@ def test_a_good_file_is_a_picture_of_its_size(kind: str, size: tuple[int, int], 
     assert pixels.dtype == np.uint8
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(KINDS)), sizes, st.binary(min_size=1, max_size=50))
 def test_bytes_behind_a_picture_change_nothing(kind: str, size: tuple[int, int], behind: bytes) -> None:
     data = of_kind(noise(size, 1), kind)
     assert decode(data + behind, LIMIT).tobytes() == decode(data, LIMIT).tobytes()
 
 
+@pytest.mark.slow
 @given(st.sampled_from(("PNG", "TIFF")), sizes, st.integers(1, 8), st.integers(0, 99))
 def test_every_orientation_of_every_size_is_undone(
     image_format: str, size: tuple[int, int], orientation: int, seed: int
@@ -74,6 +78,7 @@ def test_every_orientation_of_every_size_is_undone(
     assert decode(lying(picture, orientation, image_format), LIMIT).tobytes() == picture.tobytes()
 
 
+@pytest.mark.slow
 @given(sizes, st.integers(1, 70))
 def test_a_smaller_decode_is_no_smaller_than_asked(size: tuple[int, int], short_side: int) -> None:
     image, extent = decode_scaled(encode(noise(size, 2), "JPEG"), LIMIT, short_side)
@@ -81,6 +86,7 @@ def test_a_smaller_decode_is_no_smaller_than_asked(size: tuple[int, int], short_
     assert all(side - 1 < exact <= side for side, exact in zip(image.size, extent, strict=True))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(ACCEPTED), sizes)
 def test_the_limit_of_pixels_is_exact(image_format: str, size: tuple[int, int]) -> None:
     data, pixels = encode(noise(size, 3), image_format), size[0] * size[1]

@@ -60,6 +60,7 @@ def assert_is_broken(archive: Path, *words: str) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 @every_format
 def test_an_archive_as_it_was_built_proves_its_content(tiny_archive: BuildArchive, archive_format: Format) -> None:
     verify(tiny_archive("eager", archive_format))
@@ -134,6 +135,7 @@ def test_a_truncated_archive_is_found(small: Files, archive_format: Format, shar
     assert_is_broken(archive)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_format", ["zip-store", "tgz"])
 def test_whatever_bits_are_flipped_an_archive_is_whole_or_broken(
     small: Files, archive_format: Format, tmp_path: Path

@@ -17,6 +17,8 @@ from scripts.console import UserError
 from scripts.predicting.explain import main
 from tests.conftest import encode
 
+pytestmark = pytest.mark.slow
+
 CAT, ESPRESSO = "n02124075", "n07920052"
 
 

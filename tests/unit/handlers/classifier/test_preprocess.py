@@ -183,6 +183,7 @@ def test_from_1024_pixels_on_a_jpeg_is_decoded_smaller() -> None:
     assert difference.mean() < 1.2
 
 
+@pytest.mark.slow
 def test_a_large_png_becomes_what_torchvision_makes_of_it() -> None:
     with Image.open(io.BytesIO(jpeg("coffee.png", 1500))) as image:
         difference = from_the_reference_of(encode(image, "PNG", compress_level=1))

@@ -231,6 +231,7 @@ def no_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("forward", [None, fail], ids=["model works", "model fails"])
 def test_what_was_wrong_with_a_request_does_not_stay_in_memory(
@@ -255,6 +256,7 @@ def test_what_was_wrong_with_a_request_does_not_stay_in_memory(
         assert problems_in_memory() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 def test_what_was_wrong_with_an_explanation_does_not_stay_in_memory(tiny: Classifier, cat: bytes) -> None:
     before = problems_in_memory()

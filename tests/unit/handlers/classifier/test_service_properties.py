@@ -72,6 +72,7 @@ def check(response: Response) -> None:
     assert all("predictions" in item or "outputs" in item or item["code"] in CODES for item in found)
 
 
+@pytest.mark.slow
 @shared
 @given(st.lists(requests, min_size=1, max_size=4), st.data())
 def test_any_batch_is_answered_by_the_contract_and_the_good_one_as_if_alone(

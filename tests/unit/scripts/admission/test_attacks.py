@@ -125,6 +125,7 @@ def test_a_forged_mar_is_refused_though_its_digests_are_right(attack: str, files
     assert [path.name for path in tmp_path.iterdir()] == ["evil.mar"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", TAR_ATTACKS)
 def test_a_forged_tar_is_refused_though_its_digests_are_right(attack: str, files: Files, tmp_path: Path) -> None:
     forge, reason = TAR_ATTACKS[attack]
@@ -167,6 +168,7 @@ def test_a_folder_has_nothing_but_files(attack: Callable[[Path], None], tiny_fol
         shutil.rmtree(folder.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "archive_format"),
     [

@@ -293,6 +293,7 @@ def test_one_bad_key_of_a_folder_is_an_error_too(tmp_path: Path) -> None:
         read_public_keys(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_program_makes_keys_and_signs_by_name(archive: Callable[[str], Path], tmp_path: Path) -> None:
     path = archive("zip-store")
 

@@ -27,6 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, golden: 
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "found"),
     [
@@ -91,6 +92,7 @@ def test_a_whole_file_name_is_that_file_and_no_longer_one(options: Options) -> N
     assert find_archive(path.name, options.store).path == path
 
 
+@pytest.mark.slow
 def test_an_unpacked_archive_is_one_too(options: Options) -> None:
     path, _ = build(replace(options, archive_format="no-archive"))
     assert find_archive("tiny", options.store).path == path
@@ -119,6 +121,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, empty])
 @pytest.mark.parametrize("archive_format", ["zip-store", "tgz"])
 def test_a_broken_archive_is_refused_with_what_to_do(
@@ -130,6 +133,7 @@ def test_a_broken_archive_is_refused_with_what_to_do(
         find_archive(path.name, options.store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_format", ["zip-store", "tgz"])
 def test_damage_anywhere_is_a_refusal_if_it_is_noticed_and_no_traceback(
     archive_format: Format, options: Options
@@ -155,6 +159,7 @@ def test_an_archive_that_somebody_else_built_is_refused(missing: set[str], store
         read_archive_identity(foreign)
 
 
+@pytest.mark.slow
 def test_an_identity_that_is_none_is_a_broken_archive(options: Options, tmp_path: Path) -> None:
     path, _ = build(replace(options, archive_format="no-archive"))
     changed = Path(shutil.copytree(path, tmp_path / "changed"))

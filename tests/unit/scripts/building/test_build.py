@@ -63,6 +63,7 @@ def test_the_file_name_says_what_is_in_it(runtime: str, precision: str, archive_
     assert archive_name("vgg16", runtime, precision, archive_format) == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "precision", "version", "own_files"),
     [
@@ -108,6 +109,7 @@ def test_a_version_can_be_chosen(options: Options) -> None:
     assert json.loads(files["MAR-INF/MANIFEST.json"])["model"]["modelVersion"] == "7.1"
 
 
+@pytest.mark.slow
 def test_weights_that_nobody_trained_are_called_so(
     options: Options, refusing_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +128,7 @@ def test_int8_chooses_its_scales_on_views_of_the_golden_set(options: Options, go
     assert not {item.tobytes() for item in pixels} & {item.tobytes() for item in golden_pixels(pictures, recipe)}
 
 
+@pytest.mark.slow
 def test_int8_chooses_its_scales_on_the_pictures_of_a_folder_of_ones_own(
     options: Options, golden: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_folder_for_calibration_that_cannot_be_used_is_named(
     assert list(options.store.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runtime", "precision"), [("eager", "float32"), ("openvino", "float32")])
 def test_only_int8_looks_at_pictures_for_calibration(
     runtime: str, precision: str, options: Options, tmp_path: Path
@@ -161,6 +165,7 @@ def test_only_int8_looks_at_pictures_for_calibration(
     assert report.calibration_pictures is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_format", FORMATS)
 def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, options: Options) -> None:
     for version in ("3.0", "4.0"):

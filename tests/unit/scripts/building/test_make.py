@@ -62,7 +62,7 @@ def write(archive: Path, digests: str) -> None:
 def test_a_second_build_does_nothing(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     assert build() == ["eager", "torchscript"]
     assert build() == []
-    assert "tiny-eager.mar is up to date" in capsys.readouterr().out
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

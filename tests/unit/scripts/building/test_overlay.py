@@ -59,6 +59,7 @@ def test_an_overlay_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> N
         read_overlay("tiny", tmp_path)
 
 
+@pytest.mark.slow
 def test_an_archive_is_built_with_what_its_recipe_says_for_it_alone(options: Options, tmp_path: Path) -> None:
     recipe = yaml.safe_load(TINY_RECIPE.read_text())
     recipe["archives"][0]["serving"] = {"workers": 3, "threads": "all"}
@@ -71,6 +72,7 @@ def test_an_archive_is_built_with_what_its_recipe_says_for_it_alone(options: Opt
         assert "minWorkers: 3" in (folder / "model-config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_an_archive_is_built_with_the_settings_of_its_overlay(options: Options) -> None:
     write_overlay(OVERLAY, options.tuned)
     path, _ = build(options)
@@ -82,6 +84,7 @@ def test_an_archive_is_built_with_the_settings_of_its_overlay(options: Options) 
     assert "maxBatchDelay: 5" in settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [{"runtime": "torchscript"}, {"precision": "bfloat16"}])
 def test_an_overlay_changes_no_other_archive_of_its_model(options: Options, other: dict[str, str]) -> None:
     untouched, _ = build(options)
@@ -91,6 +94,7 @@ def test_an_overlay_changes_no_other_archive_of_its_model(options: Options, othe
     assert untouched.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_format", ["zip-store", "tgz", "no-archive"])
 def test_changing_an_archive_in_its_place_gives_what_building_it_again_would(
     options: Options, archive_format: Format

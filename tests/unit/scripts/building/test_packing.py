@@ -114,6 +114,7 @@ def test_the_gzip_header_has_neither_time_nor_file_name(content: Content, tmp_pa
     assert header[4:8] == bytes(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive_format", FORMATS)
 def test_the_same_content_makes_the_same_bytes_wherever_it_lies(archive_format: Format, tmp_path: Path) -> None:
     one, another = (packed(staged(tmp_path / name / "in"), archive_format, tmp_path / name) for name in ("a", "b"))

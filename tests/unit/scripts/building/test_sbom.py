@@ -103,6 +103,7 @@ def test_another_runtime_has_other_packages(tiny_archive: Callable[..., Path]) -
     assert not {"openvino", "onnxruntime"} & packages.keys()
 
 
+@pytest.mark.slow
 def test_the_same_archive_has_the_same_bill_and_another_one_another(archive: Path, options: Options) -> None:
     before = sbom_of(archive).read_bytes()
     write_sbom(archive)
@@ -114,6 +115,7 @@ def test_the_same_archive_has_the_same_bill_and_another_one_another(archive: Pat
     assert b"timestamp" not in before
 
 
+@pytest.mark.slow
 def test_what_lies_beside_archives_is_taken_for_none(options: Options) -> None:
     path, _ = build(options)
     signature_of(path).write_text("{}")
@@ -126,6 +128,7 @@ def test_what_lies_beside_archives_is_taken_for_none(options: Options) -> None:
             find_archive(beside.name, options.store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["build", "tune"])
 def test_a_changed_archive_has_a_new_bill_and_no_signature(change: str, options: Options) -> None:
     path, _ = build(options)

@@ -18,6 +18,7 @@ def program(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_help_names_every_verb_and_fits_its_width() -> None:
     said = program("--help").stdout
     assert max(map(len, said.splitlines())) <= WIDTH
@@ -39,12 +40,14 @@ def test_the_help_of_a_verb_explains_every_option(verb: str, capsys: pytest.Capt
         assert f"    {parameter}: " in documented, parameter
 
 
+@pytest.mark.slow
 def test_a_users_mistake_is_one_line_and_an_exit_code() -> None:
     result = program("predict", "no such picture.png")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: no such picture.png: No such file or directory\n"
 
 
+@pytest.mark.slow
 def test_a_verb_that_there_is_not_is_refused_with_what_was_probably_meant() -> None:
     result = program("predct")
     assert result.returncode != 0

@@ -168,6 +168,7 @@ def test_a_setting_that_is_said_twice_is_found_with_both_lines(tmp_path: Path) -
     assert "already" in said[1].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cores", "expected"), [(2, True), (64, False)])
 def test_an_archive_that_was_tuned_for_a_larger_machine_is_found(tmp_path: Path, cores: int, expected: bool) -> None:
     recipe = yaml.safe_load(TINY_RECIPE.read_text())

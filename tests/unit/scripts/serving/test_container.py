@@ -83,6 +83,7 @@ def test_every_archive_of_a_folder_is_verified(tiny_archive: Callable[..., Path]
         verify_store(tmp_path)
 
 
+@pytest.mark.slow
 def test_with_a_public_key_archives_of_a_folder_must_be_signed(
     tiny_archive: Callable[..., Path], tmp_path: Path
 ) -> None:

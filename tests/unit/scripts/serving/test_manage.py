@@ -42,6 +42,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_whole_archive_is_registered_by_its_file_name(
     archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_whole_archive_is_registered_by_its_file_name(
     assert torchserve.questions() == [REGISTER, DESCRIBE]
 
 
+@pytest.mark.slow
 def test_an_archive_that_was_changed_is_not_even_offered(
     archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
 ) -> None:
@@ -60,11 +62,13 @@ def test_an_archive_that_was_changed_is_not_even_offered(
     assert torchserve.questions() == []
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_not_there_is_answered_with_what_is(archive: Path, client: Client, log: Path) -> None:
     with pytest.raises(UserError, match=r"no archive .*vgg16\.mar .*there: tiny-eager\.mar"):
         register(client, archive.with_name("vgg16.mar"), log)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unregistered", [Answer({"status": "Model unregistered"}), NOT_FOUND])
 def test_a_version_that_cannot_be_loaded_is_taken_away_again_and_its_last_words_are_told(
     unregistered: Answer, archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
@@ -83,6 +87,7 @@ def test_a_version_that_cannot_be_loaded_is_taken_away_again_and_its_last_words_
     assert torchserve.questions() == [REGISTER, UNREGISTER]
 
 
+@pytest.mark.slow
 def test_what_the_log_said_before_is_not_taken_for_the_reason(
     archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
 ) -> None:
@@ -161,6 +166,7 @@ def test_a_command_asks_the_server_and_shows_its_words(
     assert "as you wish" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [True, False])
 def test_the_register_command_says_how_to_make_it_the_default(
     folder: bool,
@@ -202,6 +208,7 @@ def test_what_the_server_refuses_is_one_clear_line() -> None:
         manage.unregister(model="vgg16", version="9.0")
 
 
+@pytest.mark.slow
 def test_an_archive_outside_the_servers_store_is_refused(
     state: Path, options: Options, running: FakeTorchServe, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_the_page_is_what_the_types_say_now(described: Any) -> None:
     assert json.loads(PAGE.read_text()) == json.loads(json.dumps(described)), "stale; `make openapi` writes it"
 
 
+@pytest.mark.slow
 def test_it_is_valid_openapi(described: Any) -> None:
     loaded = schemathesis.openapi.from_dict(json.loads(json.dumps(described)))
     loaded.validate()

@@ -10,8 +10,17 @@ from stress.fuzz.__main__ import TARGETS, Target, fuzz
 pytestmark = pytest.mark.slow
 
 SECONDS = 30  # of each target: a minute in all
+QUICK_S = 5
 
 
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_a_few_seconds_of_fuzzing_find_nothing(target: str, tmp_path: Path) -> None:
+    outcome = fuzz(TARGETS[target], QUICK_S, tmp_path)
+    assert outcome.executions > 0
+    assert outcome.covered >= outcome.covered_first > 0
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_fuzzing_executes_reaches_new_branches_and_finds_nothing(target: str, tmp_path: Path) -> None:
     outcome = fuzz(TARGETS[target], SECONDS, tmp_path)

@@ -18,6 +18,8 @@ from stress.hostile.corpus import ACCEPTED, MAX_PIXELS, corpus
 from stress.questions import Body, good
 from tests.unit.conftest import assert_same
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[4]
 BATCH = 8
 IDLE_TO_PEAK_MB = 64
@@ -118,7 +120,6 @@ def memory_of(*groups: str) -> tuple[dict[str, float], str]:
     return json.loads(ended.stdout), ended.stderr
 
 
-@pytest.mark.slow
 def test_refusing_a_bomb_takes_little_memory_and_says_nothing() -> None:
     costs, said = memory_of("bomb", "structure")
     assert len(costs) > 20
@@ -126,7 +127,6 @@ def test_refusing_a_bomb_takes_little_memory_and_says_nothing() -> None:
     assert "Warning" not in said
 
 
-@pytest.mark.slow
 def test_a_picture_as_large_as_is_allowed_takes_at_most_sixteen_bytes_a_pixel() -> None:
     costs, _ = memory_of("largest")
     bytes_a_pixel = {"png-transparent": 8, "webp-transparent": 16, "tiff-floats": 16, "jpeg-progressive": 8}

@@ -146,6 +146,7 @@ def test_tables_have_a_line_for_every_verdict_and_at_most_a_dozen_over_time() ->
     assert verdict_cells([Verdict("a", "b", False)])[1:] == [["a", "b", "**no**"]]
 
 
+@pytest.mark.slow
 def test_half_of_the_mixture_is_good_and_the_other_half_mostly_refused() -> None:
     mixed = mixture(good())
     assert sum(body.name.startswith("good/") for body in mixed) == len(mixed) // 2

@@ -14,6 +14,8 @@ from classifier.runtimes import Source, aotinductor, load_runtime
 
 from tests.conftest import TINY_RECIPE
 
+pytestmark = pytest.mark.slow
+
 METADATA = "wrapper_metadata.json"
 
 

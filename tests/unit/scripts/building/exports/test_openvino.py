@@ -21,6 +21,8 @@ from scripts.building.exports.program import Export
 from scripts.console import UserError
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
+pytestmark = pytest.mark.slow
+
 MARK = "DisablePrecisionConversion"
 WITH_WEIGHTS = ("Convolution", "GroupConvolution", "MatMul")
 LOWERED: list[Precision] = ["bfloat16", "int8"]
