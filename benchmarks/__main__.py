@@ -23,7 +23,8 @@ from benchmarks.measure import (
     serving_stock,
 )
 from benchmarks.pictures import Kind, make_pictures
-from benchmarks.report import markdown, plot, summary
+from benchmarks.plots import plot
+from benchmarks.report import markdown, summary
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
 from scripts.archives.format import archive_name

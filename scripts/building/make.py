@@ -5,6 +5,7 @@ nothing, so a touched file builds nothing again, and a changed one always does.
 """
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -31,7 +32,7 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "openvino": ("openvino", "export-onnx", "export-openvino"),
 }
 _HANDLERS: Final = Path(__file__).parents[2] / "handlers"
-_SOURCES: Final = (_HANDLERS, Path(__file__).parents[1] / "archives", Path(__file__).parent)
+_SOURCES: Final = (_HANDLERS / "classifier", Path(__file__).parents[1] / "archives", Path(__file__).parent)
 
 
 def archive(
@@ -71,15 +72,8 @@ def archive(
     else:
         recipe = recipe_file(model or model_in(store), recipes)
         chosen = [(name, precision, format_) for name in runtime]
-    shared = Options(
-        recipe=recipe,
-        weights=weights,
-        torchscript=torchscript,
-        version=version,
-        golden=golden,
-        calibration=calibration,
-        store=store,
-    )
+    shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
+    shared = replace(shared, golden=golden, calibration=calibration)
     for name, precise, packed in chosen:
         make(replace(shared, runtime=name, precision=precise, archive_format=packed))
 
@@ -110,16 +104,8 @@ def archives(
         recipes: folder of the recipes.
     """
     recipe = recipe_file(model or model_in(store), recipes)
-    shared = Options(
-        recipe=recipe,
-        weights=weights,
-        torchscript=torchscript,
-        archive_format=format_,
-        version=version,
-        golden=golden,
-        calibration=calibration,
-        store=store,
-    )
+    shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
+    shared = replace(shared, golden=golden, calibration=calibration, archive_format=format_)
     for name, precise in variants_here(_read(recipe)):
         make(replace(shared, runtime=name, precision=precise))
 
@@ -184,12 +170,17 @@ def make(options: Options) -> Path:
         step(f"{target} is up to date")
         return target
     require(*_PACKAGES.get(options.runtime, ()), why=f"{options.runtime}'s archive")
-    # with that hash seed it need not start itself again
-    command = [sys.executable, "-m", "scripts.building.build", options.json().decode()]
-    if subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode != 0:
+    if _build(options) != 0:
         raise UserError(f"{target.name} is not built; see above")
     record.write_text(f"{inputs} {_content(target)}\n")
     return target
+
+
+def _build(options: Options) -> int:
+    """Build in a process of its own; its exit code."""
+    command = [sys.executable, "-m", "scripts.building.build", options.json().decode()]
+    # with that hash seed it need not start itself again
+    return subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode
 
 
 def _read(recipe: Path) -> Recipe:
@@ -210,13 +201,15 @@ def _digest(options: Options, recipe: Recipe) -> str:
 
 def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
     yield options.recipe
-    yield from sorted(options.recipe.parent.glob("*.json"))
-    for path in (options.tuned / f"{recipe.name}.yaml", Path(options.weights)):
-        if path.is_file():
-            yield path
+    labels, tuned = options.recipe.parent / recipe.labels, options.tuned / f"{recipe.name}.yaml"
+    yield from (path for path in (labels, tuned, Path(options.weights)) if path.is_file())
     for folder in (options.golden, options.calibration):
         if folder is not None and folder.is_dir():
             yield from sorted(path for path in folder.iterdir() if path.is_file())
+    spec = importlib.util.find_spec(recipe.architecture)
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin)
+    yield _HANDLERS / "image_classifier_handler.py"
     for folder in _SOURCES:
         yield from sorted(folder.rglob("*.py"))
 

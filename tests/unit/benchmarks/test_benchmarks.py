@@ -8,7 +8,8 @@ from PIL import Image
 from benchmarks.__main__ import measure_agreement
 from benchmarks.load import Load
 from benchmarks.pictures import make_pictures, mixed
-from benchmarks.report import markdown, plot, summary, targets
+from benchmarks.plots import plot
+from benchmarks.report import markdown, summary, targets
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Decode, Lone, Open, Result, Round, Start, Variant, new_result
 from scripts.archives.store import find_archive
 

@@ -6,6 +6,50 @@ from scripts.command_line.variables import options, variables_of
 from scripts.command_line.verbs import VERBS
 from scripts.console import UserError
 
+# The variables that the Makefile had before there was a program, target by target.
+TODAY = {
+    "archive": "MODEL RUNTIME PRECISION WEIGHTS TORCHSCRIPT FORMAT GOLDEN CALIBRATION VERSION STORE RECIPES",
+    "archives": "MODEL WEIGHTS TORCHSCRIPT FORMAT GOLDEN CALIBRATION VERSION STORE RECIPES",
+    "key": "KEYS",
+    "sign": "ARCHIVE KEY KEYS STORE",
+    "serve": "MODELS PORTS FOREGROUND SECURE PUBLIC_KEY STORE STATE CONFIG",
+    "stop": "STATE",
+    "status": "STATE",
+    "logs": "STATE",
+    "token": "API RENEW STATE",
+    "check-config": "CONFIG PRODUCTION",
+    "gateway": "REPLICAS MODEL LISTEN PORT",
+    "predict": "IMAGE MODEL VERSION TOP_K GRPC STATE",
+    "classify": "IMAGE ARCHIVE MODEL TOP_K STORE",
+    "explain": "IMAGE ARCHIVE MODEL TARGET METHOD OUTPUT STORE",
+    "devserver": "ARCHIVE MODEL PORT STORE",
+    "demo": "STATE STORE CONFIG WEIGHTS",
+    "onnx": "MODEL STORE",
+    "bundle": "MODEL STORE",
+    "cpp": "MODEL STORE",
+    "mobile": "MODEL GOLDEN CALIBRATION STORE",
+    "triton": "MODEL ARCHIVE BACKEND STORE",
+    "triton-serve": "MODEL ARCHIVE BACKEND STORE PORTS",
+    "everywhere": "MODEL PAGE STORE",
+    "image": "GPU ARCHIVE TORCH_INDEX STORE",
+    "register": "ARCHIVE PUBLIC_KEY STATE",
+    "versions": "STATE",
+    "describe": "MODEL STATE",
+    "default": "MODEL VERSION STATE",
+    "scale": "MODEL WORKERS VERSION STATE",
+    "unregister": "MODEL VERSION STATE",
+    "bench": "MODELS RUNTIME QUICK STORE RECIPES",
+    "tune": "MODEL P99_MS PRECISION TRIALS STORE",
+    "scale-out": "PAGE STORE",
+    "faults": "REPEAT PAGE STORE",
+    "soak": "MINUTES ARCHIVE PAGE STORE",
+    "parity": "MODEL STORE",
+    "prune": "MODEL SPARSITY GOLDEN STORE",
+    "evaluate": "DATA LABELS MODEL ARCHIVE STORE",
+    "withstand": "MODEL STATE",
+    "fuzz": "TARGET SECONDS INPUT",
+}
+
 
 def test_a_variable_becomes_the_option_of_its_name() -> None:
     given = ["IMAGE=O'Brien's cat $1.png", "TOP_K=3", "GRPC=1"]
@@ -78,48 +122,5 @@ def test_an_empty_public_key_is_an_error_and_never_no_check(verb: str) -> None:
 
 @pytest.mark.slow
 def test_the_variables_of_today_are_all_there() -> None:
-    """Those that the Makefile had before there was a program, target by target."""
-    expected = {
-        "archive": "MODEL RUNTIME PRECISION WEIGHTS TORCHSCRIPT FORMAT GOLDEN CALIBRATION VERSION STORE RECIPES",
-        "archives": "MODEL WEIGHTS TORCHSCRIPT FORMAT GOLDEN CALIBRATION VERSION STORE RECIPES",
-        "key": "KEYS",
-        "sign": "ARCHIVE KEY KEYS STORE",
-        "serve": "MODELS PORTS FOREGROUND SECURE PUBLIC_KEY STORE STATE CONFIG",
-        "stop": "STATE",
-        "status": "STATE",
-        "logs": "STATE",
-        "token": "API RENEW STATE",
-        "check-config": "CONFIG PRODUCTION",
-        "gateway": "REPLICAS MODEL LISTEN PORT",
-        "predict": "IMAGE MODEL VERSION TOP_K GRPC STATE",
-        "classify": "IMAGE ARCHIVE MODEL TOP_K STORE",
-        "explain": "IMAGE ARCHIVE MODEL TARGET METHOD OUTPUT STORE",
-        "devserver": "ARCHIVE MODEL PORT STORE",
-        "demo": "STATE STORE CONFIG WEIGHTS",
-        "onnx": "MODEL STORE",
-        "bundle": "MODEL STORE",
-        "cpp": "MODEL STORE",
-        "mobile": "MODEL GOLDEN CALIBRATION STORE",
-        "triton": "MODEL ARCHIVE BACKEND STORE",
-        "triton-serve": "MODEL ARCHIVE BACKEND STORE PORTS",
-        "everywhere": "MODEL PAGE STORE",
-        "image": "GPU ARCHIVE TORCH_INDEX STORE",
-        "register": "ARCHIVE PUBLIC_KEY STATE",
-        "versions": "STATE",
-        "describe": "MODEL STATE",
-        "default": "MODEL VERSION STATE",
-        "scale": "MODEL WORKERS VERSION STATE",
-        "unregister": "MODEL VERSION STATE",
-        "bench": "MODELS RUNTIME QUICK STORE RECIPES",
-        "tune": "MODEL P99_MS PRECISION TRIALS STORE",
-        "scale-out": "PAGE STORE",
-        "faults": "REPEAT PAGE STORE",
-        "soak": "MINUTES ARCHIVE PAGE STORE",
-        "parity": "MODEL STORE",
-        "prune": "MODEL SPARSITY GOLDEN STORE",
-        "evaluate": "DATA LABELS MODEL ARCHIVE STORE",
-        "withstand": "MODEL STATE",
-        "fuzz": "TARGET SECONDS INPUT",
-    }
     for verb in VERBS:
-        assert set(expected.get(verb, "").split()) <= variables_of(verb).keys(), verb
+        assert set(TODAY.get(verb, "").split()) <= variables_of(verb).keys(), verb
