@@ -33,7 +33,7 @@ def runs(program: Path | str) -> bool:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
-    """A copy of this checkout, as git would give it to somebody else; its gigabytes of packages go in the end."""
+    """A copy of this checkout, as git would give it to somebody else; the gigabytes installed there go again."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
         cwd=CHECKOUT,
