@@ -84,7 +84,7 @@ def test_status_says_how_often_a_worker_was_restarted(stand: Stand) -> None:
     kill(victim)
     until(lambda: stand.healthy({victim.pid}), "worker in its place")
     said = make("status", f"STATE={stand.state}").stdout
-    counted = re.findall(r"restarted (\d+) times; the last reason: it left no exception", said)
+    counted = re.findall(r"restarted (\d+) times; the last reason: it logged no exception", said)
     assert sum(map(int, counted)) == restarts + 1
 
 
