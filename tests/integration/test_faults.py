@@ -216,4 +216,4 @@ def test_a_worker_that_is_lost_ends_a_server_in_front(tmp_path: Path, cat: bytes
     state = tmp_path / "state"
     with in_front(state) as (process, server):
         lose_the_worker(server, cat)
-        assert_it_ends_with_its_reason(process, server, state, "a worker's process is gone")
+        assert_it_ends_with_its_reason(process, server, state, "a worker's process has ended")
