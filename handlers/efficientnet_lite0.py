@@ -43,7 +43,7 @@ class EfficientNetLite0(nn.Module):
         features = nn.functional.relu6(self._bn0(self._conv_stem(self._pad_stem(pixels))))
         for block in self._blocks:
             changed = block(features)
-            # A block keeps the shape exactly when its stride is 1 and its channels stay: those are the residual ones.
+            # A block keeps the shape exactly if its stride is 1 and its channels stay the same: then it is residual.
             features = features + changed if changed.shape == features.shape else changed
         features = nn.functional.relu6(self._bn1(self._conv_head(features)))
         logits: Tensor = self._fc(torch.mean(features, dim=(2, 3)))
@@ -74,7 +74,7 @@ def _batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _same_padding(kernel: int, stride: int) -> nn.ZeroPad2d:
-    """TensorFlow's SAME for the even sizes that occur here: what is odd goes to the right and the bottom."""
+    """TensorFlow's SAME padding for the even sizes that occur here: an odd pixel goes to the right and the bottom."""
     total = kernel - stride
     before = total // 2
     return nn.ZeroPad2d((before, total - before, before, total - before))

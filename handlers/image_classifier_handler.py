@@ -1,4 +1,4 @@
-"""The TorchServe adapter: rows of a batch to the core's requests, the core's responses to TorchServe's.
+"""The TorchServe adapter: turns the rows of a batch into requests for the core, and hands back its responses.
 
 TorchServe asks a handler module for exactly one class, and calls its `initialize` once and its `handle` for each batch.
 """
@@ -19,8 +19,8 @@ from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, Request, Wish,
 logger = logging.getLogger(__name__)
 
 _PICTURE_KEYS = ("body", *PICTURE_FIELDS)  # the raw body, or the form field that carries the picture
-# TorchServe's front end wants to read "false" here in the only answer to gRPC's StreamPredictions. It takes an answer
-# without it for the death of the worker, and all other requests of the batch get an error.
+# For gRPC's StreamPredictions: TorchServe's front end expects "false" in this header of a single answer. It treats an
+# answer without the header as the death of the worker, and all other requests of the batch get an error.
 _LAST_OF_STREAM = "ts_stream_next"
 
 
@@ -33,8 +33,8 @@ class ImageClassifierHandler:
         """Verify the archive, load the model and warm it up.
 
         Raises:
-            RuntimeError: it cannot be served. TorchServe knows no other exception here: any other one makes it restart
-                the worker for ever.
+            RuntimeError: the archive cannot be served. Any other exception would make TorchServe restart the worker
+                for ever.
         """
         directory = Path(context.system_properties["model_dir"])
         gpu = context.system_properties.get("gpu_id")
@@ -66,10 +66,10 @@ class ImageClassifierHandler:
 
 
 def _wish(headers: Mapping[str, Any]) -> Wish:
-    """What a row asks for, by the marks that TorchServe's front end adds to the client's headers.
+    """Return what a row asks for, from the markers that TorchServe's front end adds to the client's headers.
 
-    Only the exact names count. On `/predictions` and `/explanations` the front end writes `explain` over what a client
-    sent under that name, but a client's `Explain: True` stays beside it, and must buy no explanation.
+    Only the exact names count. On `/predictions` and `/explanations` the front end overwrites a client's header
+    `explain`, but keeps a client's `Explain: True` beside its own; that header must not trigger an explanation.
     """
     if headers.get("describe") == "True":
         return "description"
@@ -77,19 +77,19 @@ def _wish(headers: Mapping[str, Any]) -> Wish:
 
 
 def _sent(headers: Mapping[str, Any]) -> dict[str, str]:
-    """The client's headers, named in lower case, because HTTP gives case no meaning and TorchServe keeps it.
+    """Return the client's headers with names in lower case: HTTP ignores the case, but TorchServe keeps it.
 
-    Beside them TorchServe puts a form's fields under their own names, which are the client's to choose: those values
-    are no strings.
+    TorchServe puts the fields of a form among the headers, under names that the client chooses. Their values are not
+    strings, so they are left out.
     """
     return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
 
 
 def _load(directory: Path, device: str) -> Classifier:
-    """Load and warm up the model of an archive while its digests are computed, which takes as long.
+    """Load an archive's model and warm it up while a second thread verifies the digests, which takes as long.
 
     Raises:
-        BrokenArchiveError: a file is not what was built, whatever came of loading it.
+        BrokenArchiveError: a file differs from what was built. This error replaces any error of loading it.
         UnusableError, OSError, ValueError: as `Classifier.load` and `warm_up`.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="verify") as executor:
@@ -98,14 +98,14 @@ def _load(directory: Path, device: str) -> Classifier:
             classifier = Classifier.load(directory, device)
             classifier.warm_up()
         except Exception:
-            verified.result()  # a damaged file is the better explanation
+            verified.result()  # if a file is damaged, that explains this error
             raise
         verified.result()
     return classifier
 
 
 def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str) -> Request:
-    """A row holds the body, or the form fields, and on some paths the query's parameters, all by name."""
+    """Turn a row into a request. It holds the body or the form's fields, and on some paths the query's parameters."""
     sent = _sent(headers)
     body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}

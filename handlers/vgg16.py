@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels, between poolings
-_SIDE = 7  # of the feature maps, whatever the picture's
+_SIDE = 7  # of the feature maps, whatever the size of the picture
 
 
 class VGG16(nn.Module):

@@ -1,4 +1,4 @@
-"""What people see: one-line errors, progress, banners."""
+"""What users see: one-line errors, progress, banners."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-_WIDTH_OF_FILES = 120  # columns, where there is no terminal to ask
+_WIDTH_OF_FILES = 120  # columns, if the output is not a terminal
 
 out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 err = Console(
@@ -32,11 +32,11 @@ err = Console(
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is all they see, so it says what happened and what to do."""
+    """An error that the user can correct. The message is all they see, so it says what happened and what to do."""
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a program: a UserError becomes one line and exit code 1, an interrupt 130 or 143, with all cleaned up."""
+    """Run a program. A UserError becomes one line and exit code 1; an interrupt cleans up and becomes 130 or 143."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
@@ -50,22 +50,22 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def step(text: str) -> None:
-    """Say what is being done now."""
+    """Print the step that begins now."""
     out.print(Text.assemble(("·", "dim"), f" {text}"))
 
 
 def done(text: str) -> None:
-    """Say what was reached."""
+    """Print a result that was reached."""
     out.print(Text.assemble(("✓", "green"), f" {text}"))
 
 
 def warn(text: str) -> None:
-    """Say what is wrong, though the program goes on."""
+    """Print a warning; the program goes on."""
     err.print(Text.assemble(("warning:", "bold yellow"), f" {text}"))
 
 
 def show_table(lines: list[list[str]]) -> None:
-    """Lines of cells, the first one their head."""
+    """Print lines of cells as a table; the first line is its head."""
     table = Table(*lines[0])
     for line in lines[1:]:
         table.add_row(*line)
@@ -73,14 +73,14 @@ def show_table(lines: list[list[str]]) -> None:
 
 
 def warn_untrained(model: str, why: str) -> None:
-    """The banner of a model whose predictions mean nothing."""
-    text = f"{model} has {UNTRAINED} weights: its predictions are noise, good for trying things out only.\n{why}"
+    """Print the banner of a model whose predictions mean nothing."""
+    text = f"{model} has {UNTRAINED} weights: its predictions are noise, useful only for trying things out.\n{why}"
     err.print(Panel(Text(text), title=f"{UNTRAINED.upper()} WEIGHTS", style="bold yellow"), soft_wrap=False)
 
 
 @contextmanager
 def download_progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, one line elsewhere. Call what it yields with the bytes so far."""
+    """A progress bar on a terminal, one line elsewhere. Call the yielded function with the number of bytes so far."""
     if not out.is_terminal:
         step(f"downloading {name}" + (f", {total / 1e6:.0f} MB" if total else ""))
         yield lambda _: None
@@ -99,7 +99,7 @@ def download_progress(name: str, total: int | None) -> Iterator[Callable[[int], 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, one line elsewhere. Call what it yields with how many more are done."""
+    """A progress bar on a terminal, one line elsewhere. Call the yielded function with how many more are done."""
     if not out.is_terminal:
         step(f"{title}: {total}")
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""Pages of the documentation that a program writes a part of, between two marks."""
+"""Writes parts of the documentation's pages, each between two marks."""
 
 from pathlib import Path
 
@@ -18,5 +18,5 @@ def replace_block(page: Path, target: str, text: str) -> None:
 
 
 def markdown(lines: list[list[str]]) -> str:
-    """Lines of cells, the first one their head, as a table of a page."""
+    """Format lines of cells as a Markdown table; the first line is its head."""
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])

@@ -1,4 +1,4 @@
-"""Loopback ports: whether they are free, and finding some that are."""
+"""Loopback ports: checks that they are free, and finds free ones."""
 
 import socket
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from scripts.console import UserError
 
 
 def check_ports(ports: Mapping[str, int], otherwise: str) -> None:
-    """Refuse ports that are taken already.
+    """Refuse ports that are already taken.
 
     Args:
-        ports: of loopback, by what they are for.
-        otherwise: what the user can do besides stopping the program that has one.
+        ports: loopback ports, by their purpose.
+        otherwise: what the user can do instead of stopping the program that has a port.
 
     Raises:
-        UserError: one is taken; the message says by whom.
+        UserError: a port is taken; the message names the program that has it.
     """
     for name, port in ports.items():
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""The core: bytes of pictures in, predictions out. Knows nothing of any server.
+"""The core: pictures in, predictions out. It knows nothing of any server.
 
 from classifier import load
 
@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use: whoever wants a part of the core alone, a recipe say, does not wait a second for torch."""
+    """Import a name on first use: a program that needs only recipes, for example, does not wait a second for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

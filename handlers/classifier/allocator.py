@@ -1,4 +1,4 @@
-"""glibc's memory allocator, told to keep what it has from batch to batch, and not for ever."""
+"""Settings of glibc's memory allocator: freed memory is kept from batch to batch, but not for ever."""
 
 import ctypes
 import functools
@@ -20,13 +20,14 @@ _EVERY_S: Final = 30.0
 def keep_memory(every_s: float = _EVERY_S) -> None:
     """Give freed memory back to the system twice a minute, instead of within each batch.
 
-    Activations are allocated and freed with every batch. By default glibc takes large ones from the system each time,
-    which pays for it in page faults, thousands for a picture. Memory that is never given back, on the other hand, stays
-    as large as what loading took and the largest pictures that ever met: 250 MB more for EfficientNet-Lite0 in int8.
-    Giving back takes 1 to 40 ms, the first time, after loading, about 100. Does nothing without glibc.
+    Activations are allocated and freed in every batch. By default glibc gets large ones from the system each time, at
+    the cost of page faults, thousands for a picture. If memory were never given back, the process would stay as large
+    as it was at most, while loading or with the largest pictures in one batch: 250 MB more for EfficientNet-Lite0 in
+    int8. Giving memory back takes 1 to 40 ms; the first time, after loading, about 100 ms. Without glibc the function
+    does nothing.
 
     Args:
-        every_s: seconds between two times that memory is given back.
+        every_s: the interval at which memory is given back, in seconds.
     """
     libc = _glibc()
     if libc is None:
@@ -37,7 +38,7 @@ def keep_memory(every_s: float = _EVERY_S) -> None:
 
 
 def give_back() -> None:
-    """Give freed memory back now: after something that took far more than a batch does. Does nothing without glibc."""
+    """Give freed memory back now, after work that took far more than a batch does. Without glibc, do nothing."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -51,7 +52,7 @@ def _give_back_for_ever(every_s: float) -> None:
 
 @functools.cache
 def _glibc() -> Any:
-    """The C library, if it is glibc; None with another."""
+    """The C library if it is glibc, else None."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)

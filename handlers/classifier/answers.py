@@ -1,6 +1,6 @@
-"""The answers of the contract, as types: they are encoded as they are, and `docs/openapi.json` is made from them.
+"""The types of the contract's answers: they are encoded as they are, and `docs/openapi.json` is made from them.
 
-What is wrong with a request is `ProblemAnswer` in problems.py; the tensors of KServe's protocol are in v2.py.
+The answer that reports a problem is `ProblemAnswer` in problems.py; the tensors of KServe's protocol are in v2.py.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class InstanceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The same for one of several pictures."""
+    """What the model sees in one of several pictures."""
 
     class_: str = msgspec.field(name="class")  # id and name of the likeliest class
     probability: Share
@@ -35,7 +35,7 @@ Item = InstanceAnswer | ProblemAnswer
 
 
 class InstancesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model sees in each of several pictures, in their order, or what is wrong with that one."""
+    """What the model sees in each of several pictures, in their order, or the problem of that picture."""
 
     instances: Annotated[Sequence[Item], Meta(min_length=1)]
     model: Model

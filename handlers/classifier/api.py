@@ -1,4 +1,4 @@
-"""The classifier from Python, without any server: load an archive or a recipe, then call it with pictures."""
+"""The classifier for Python programs, without a server: load an archive or a recipe, then call it with pictures."""
 
 import os
 import tempfile
@@ -54,16 +54,16 @@ class ImageClassifier:
         Args:
             pictures: a path, the bytes of a file, a Pillow picture, or an array uint8 [H,W,3] (RGB) or [H,W] (grey);
                 or many: a list of any of these, or an array uint8 [N,H,W,3].
-            top_k: how many classes to return, 1 … number of classes; five, or as many as there are, unless told.
+            top_k: how many classes to return, 1 … number of classes; by default five, or all if there are fewer.
 
         Returns:
-            For one picture its predictions, likeliest first. For many a list: of each its predictions, or the `Problem`
-            with it, which changes nothing for the others.
+            For one picture, its predictions, likeliest first. For many, a list: the predictions of each, or its
+            `Problem`, which does not affect the others.
 
         Raises:
             Problem: the one picture cannot be classified, or `top_k` is out of range.
             OSError: a path cannot be read.
-            TypeError, ValueError: an array that is no picture; the message says what is expected.
+            TypeError, ValueError: an object or array is not a picture; the message says what is expected.
         """
         top_k = checked_top_k(top_k, len(self.core.labels))
         if many := _is_batch(pictures):
@@ -88,17 +88,17 @@ def load(
 ) -> ImageClassifier:
     """Load an archive, or a recipe with a state_dict, into this process.
 
-    An eager archive's architecture is imported from `handlers/`. Load only archives that you trust: an AOTInductor one
-    is machine code.
+    An eager archive's architecture is imported from `handlers/`. Load only archives that you trust: an AOTInductor
+    archive is machine code.
 
     Args:
         source: a `.mar`, `.tar.gz` or unpacked archive; or `recipes/<model>.yaml`.
-        weights: of a recipe, the file of its state_dict, which is then run eagerly in float32.
+        weights: with a recipe, the file of a state_dict; the model then runs eagerly in float32.
         device: as torch names it, `cpu` or `cuda:0`.
-        threads: to compute with; all cores of this process unless told.
+        threads: how many threads compute; by default one for each core that this process may use.
 
     Raises:
-        BrokenArchiveError: the archive is not what was built.
+        BrokenArchiveError: the archive differs from what was built.
         UnusableError: a file cannot be used; the message names it.
         OSError: a file is missing.
     """
@@ -106,7 +106,7 @@ def load(
     threads = threads or usable_cores()
     if path.suffix in (".yaml", ".yml"):
         if weights is None:
-            raise UnusableError(f"{path} is a recipe: say `weights=`, the path of a state_dict, or load an archive")
+            raise UnusableError(f"{path} is a recipe: pass `weights=`, the path of a state_dict, or load an archive")
         return ImageClassifier(_from_recipe(path, Path(weights), device, threads))
     if weights is not None:
         raise UnusableError(f"{path} is an archive and has weights of its own; `weights=` goes with a recipe")
@@ -117,9 +117,9 @@ def load(
 
 
 def _unpacked(archive: Path, device: str, threads: int) -> ImageClassifier:
-    """The model of an archive that is a file, whose content lies in a temporary folder while the model is in use."""
+    """Load an archive that is one file. Its content lies in a temporary folder for as long as the model is in use."""
     with archive.open("rb"):
-        pass  # that there is no such file is an error of its own
+        pass  # a missing file raises OSError here, not a reader's own exception later
     folder = tempfile.TemporaryDirectory(prefix="archive-")
     try:
         unpack(archive, Path(folder.name))
@@ -175,9 +175,10 @@ def _picture(given: object) -> bytes | Image.Image:
     if isinstance(given, str | os.PathLike):
         return Path(given).read_bytes()
     if not isinstance(given, np.ndarray):
-        raise TypeError(f"a {type(given).__name__} is no picture: give a path, bytes, a Pillow picture or an array")
+        raise TypeError(f"a {type(given).__name__} is not a picture: pass a path, bytes, a Pillow picture or an array")
     if given.dtype != np.uint8:
-        raise TypeError(f"an array of {given.dtype} is no picture: give uint8, 0 to 255")
+        raise TypeError(f"an array of {given.dtype} is not a picture: pass uint8, 0 to 255")
     if given.size and (given.ndim == _GREY or (given.ndim == _COLOUR and given.shape[2] == len("RGB"))):
         return Image.fromarray(given)
-    raise ValueError(f"an array {list(given.shape)} is no picture: give [H,W,3] in RGB, [H,W] in grey, or [N,H,W,3]")
+    shape = list(given.shape)
+    raise ValueError(f"an array {shape} is not a picture: pass [H,W,3] in RGB, [H,W] in grey, or [N,H,W,3]")

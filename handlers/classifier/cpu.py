@@ -1,4 +1,4 @@
-"""What the processor can do, as far as archives depend on it, and how much of it is ours."""
+"""The processor's features that archives depend on, and the number of cores that this process may use."""
 
 import functools
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from classifier.errors import UnusableError
 
 _CPUINFO = Path("/proc/cpuinfo")
-_CGROUP = Path("/sys/fs/cgroup")  # in a container its own group is the root of what it sees
+_CGROUP = Path("/sys/fs/cgroup")  # in a container its own group appears as the root
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # Intel and AMD, Intel's matrix unit, ARM
 
 
@@ -31,7 +31,7 @@ def require_native_bfloat16() -> None:
     """Refuse a processor that would only emulate bfloat16.
 
     Raises:
-        UnusableError: it has no instructions for it.
+        UnusableError: the processor has no bfloat16 instructions.
     """
     if not computes("bfloat16"):
         raise UnusableError(
@@ -41,16 +41,16 @@ def require_native_bfloat16() -> None:
 
 
 def usable_cores() -> int:
-    """How many cores this process can keep busy: those that it may run on, or fewer if its container's quota says so.
+    """How many cores this process can keep busy: those that it may run on, or fewer if its container has a quota.
 
-    A CPU limit of Kubernetes or Docker is such a quota. More threads than it allows use up each period of 100 ms early,
-    and then all of them stand still until the next.
+    A CPU limit of Kubernetes or Docker is such a quota. More threads than it allows use up the quota of each 100 ms
+    early, and then all of them stand still until the next period begins.
     """
     return math.ceil(min(len(os.sched_getaffinity(0)), _quota()))
 
 
 def _quota() -> float:
-    """How many cores' time the container may take; infinite without a limit."""
+    """The container's CPU quota, in cores; infinite without a limit."""
     for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # version 2 of cgroups, version 1
         try:
             quota, period = " ".join((_CGROUP / file).read_text() for file in files).split()

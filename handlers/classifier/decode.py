@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB picture, whatever format and mode they came in."""
+"""Decodes the bytes of a file, of any accepted format and mode, to an upright RGB picture."""
 
 import logging
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from classifier.large_pictures import is_large, turn_of_large_picture
 from classifier.limits import Reader, check_scans, restrain_pillow
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
 
-# Pillow's names of the accepted formats. JPEG includes MPO, which phones write: further pictures behind the first.
+# Pillow's names of the accepted formats. JPEG includes MPO, which phones write: a JPEG with further pictures.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 logger = logging.getLogger(__name__)
 
 _JPEG = ("JPEG", "MPO")
 _WHITE = 255
-_TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it upright
+_TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: how to make the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -29,35 +29,35 @@ _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: what makes it uprigh
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # those that swap width and height
+_LYING = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}  # the turns that swap width and height
 _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 
 restrain_pillow()
 
-Extent = tuple[float, float]  # width and height of a picture, in pixels of its decoded, perhaps smaller form
+Extent = tuple[float, float]  # exact width and height, in pixels of the decoded picture, which may be scaled down
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     """Decode one picture: its first frame, upright by EXIF, in RGB, with transparency laid over white.
 
     Raises:
-        EmptyBody: no bytes.
-        ImageTooLarge: more than `max_pixels` in the header; nothing was decoded.
-        NotAnImage: no decoder knows the bytes.
-        ImageBroken: truncated or corrupt.
+        EmptyBody: there are no bytes.
+        ImageTooLarge: the header declares more than `max_pixels`; nothing was decoded.
+        NotAnImage: no decoder knows the format of the bytes.
+        ImageBroken: the picture is truncated or corrupt.
     """
     image, _ = decode_scaled(data, max_pixels, max_pixels)
     return image
 
 
 def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.Image, Extent]:
-    """Decode one picture no larger than is needed: `decode` for those who will make it smaller anyway.
+    """Decode one picture no larger than needed: as `decode`, for a caller that will scale it down anyway.
 
     A JPEG whose short side has at least twice the `short_side` pixels that are needed is decoded at a half, a quarter
-    or an eighth of its size, at a fraction of the time.
+    or an eighth of its size, in a fraction of the time.
 
     Returns:
-        The picture, and its extent: scaled down, 4510 pixels are 1127.5, the last one of which is cut.
+        The picture, and its exact extent: a quarter of 4510 pixels is 1127.5, so the last pixel counts only half.
 
     Raises:
         As `decode`.
@@ -79,19 +79,19 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
         with _decoding(broken):
             image.load()
         turn = _turn(image)
-        image = to_rgb(image)  # before it is turned, and under the same name: two copies of it are enough
+        image = to_rgb(image)  # converted before it is turned, under one name: at most two copies are in memory
         image = image if turn is None else image.transpose(turn)
     return image, extent[::-1] if turn in _LYING else extent
 
 
 def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
-    """A picture that Pillow holds already: upright by EXIF, in RGB, with transparency laid over white.
+    """Make a Pillow picture upright by EXIF, in RGB, with transparency laid over white.
 
-    The picture that was given stays as it was.
+    The given picture stays as it is.
 
     Raises:
-        ImageTooLarge: more than `max_pixels`.
-        ImageBroken: it was opened lazily, and its data turn out to be truncated or corrupt.
+        ImageTooLarge: the picture has more than `max_pixels`.
+        ImageBroken: the picture was opened lazily, and its data is truncated or corrupt.
     """
     _check_size(image, max_pixels)
     with _decoding("the picture is truncated, corrupt or closed"):
@@ -102,13 +102,13 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
 
 @contextmanager
 def _decoding(otherwise: str) -> Iterator[None]:
-    """Where Pillow reads what a client sent. Only there does an exception mean that the picture is bad.
+    """Turn any exception that Pillow raises on a client's bytes into `ImageBroken`.
 
-    Decoders raise nearly anything on hostile bytes; all of it means the same to the client. Our own mistakes are not
-    to be mistaken for it, and neither is a machine without memory.
+    Decoders raise nearly any exception on hostile bytes; to the client they all mean the same. The block holds only
+    calls of Pillow, so that a bug in this program is not taken for a broken picture, and neither is a lack of memory.
 
     Raises:
-        ImageBroken: with the text given.
+        ImageBroken: with the given text.
     """
     try:
         yield
@@ -151,7 +151,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _why_closed(broken: ImageBroken, data: bytes) -> Problem:
-    """What to say of a file that Pillow does not open."""
+    """The problem of a file that Pillow cannot open."""
     if isinstance(broken.__cause__, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageTooLarge(str(broken.__cause__))
     if not isinstance(broken.__cause__, UnidentifiedImageError):
@@ -163,7 +163,7 @@ def _why_closed(broken: ImageBroken, data: bytes) -> Problem:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the picture upright, by its EXIF orientation; nothing without one that can be read."""
+    """How to make a picture upright, by its EXIF orientation; None if it has none, or none that can be read."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception as error:  # broken metadata does not make a good picture bad
@@ -192,7 +192,7 @@ def _deep_to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     high = float(values.max(where=finite, initial=-np.inf)) if finite.any() else 0.0
     if not finite.all():
         np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-    values /= max(abs(low), abs(high)) or 1.0  # in place, for the same reason; to -1…1, or the span may overflow
+    values /= max(abs(low), abs(high)) or 1.0  # in place, to save memory; to -1…1, so that the span cannot overflow
     low, high = values.min(), values.max()
     values -= low
     values *= _WHITE / ((high - low) or 1.0)

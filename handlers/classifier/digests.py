@@ -27,12 +27,12 @@ def write_digests(directory: Path) -> None:
 
 
 def verify(archive: Path) -> None:
-    """Hold an archive (`.mar`, `.tar.gz` or directory) to its own digests.
+    """Check an archive (`.mar`, `.tar.gz` or directory) against its own digests.
 
-    Every listed file must be there and unchanged, and nothing else may be there.
+    Every listed file must be there and unchanged, and no other file may be there.
 
     Raises:
-        BrokenArchiveError: it is not; the message names the first file that differs.
+        BrokenArchiveError: the archive differs; the message names the first file that does.
     """
     found: dict[str, str] = {}
     listed: dict[str, str] | None = None
@@ -58,7 +58,7 @@ def verify(archive: Path) -> None:
 
 @contextmanager
 def reading(archive: Path) -> Iterator[None]:
-    """Whatever goes wrong while an archive is read means that it is broken: its readers raise nearly anything."""
+    """Turn any exception while an archive is read into `BrokenArchiveError`: its readers raise nearly any."""
     try:
         yield
     except BrokenArchiveError:
@@ -71,7 +71,7 @@ def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of an archive, each open while it is the current one. Python's byte-code caches do not count.
 
     Raises:
-        BrokenArchiveError: a link is among them. Damage raises what the readers raise: use with `reading`.
+        BrokenArchiveError: one of them is a link. Damage raises the readers' own exceptions: use with `reading`.
     """
     if archive.is_dir():
         yield from _members_of_folder(archive)

@@ -1,10 +1,10 @@
-"""What can be wrong with the files that a model is made of. What can be wrong with a request is in problems.py."""
+"""Errors in the files that make up a model. Errors in a request are in problems.py."""
 
 from typing import Final
 
 import msgspec
 
-# What msgspec raises for content that is not what was asked for; the second for strings that are not Unicode.
+# What msgspec raises for content of another type than expected; UnicodeError is for strings that are not Unicode.
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeError)
 
 
@@ -13,4 +13,4 @@ class UnusableError(ValueError):
 
 
 class BrokenArchiveError(Exception):
-    """An archive is not what was built; the message says what differs."""
+    """An archive differs from what was built; the message names the difference."""

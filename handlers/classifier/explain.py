@@ -1,10 +1,10 @@
-"""Why a class: which parts of a picture speak for it. Captum computes; it is imported for the first explanation.
+"""Explanations: which parts of a picture are evidence for a class. Captum computes them, imported for the first one.
 
-Three methods, each with a small grid of numbers as its result:
+There are three methods. The result of each is a small grid of numbers:
 
 * `grad_cam`: the last convolution's activations, weighted by the class's gradient. Needs the eager runtime.
-* `integrated_gradients`: gradients on the way from a grey picture to this one. Needs the eager runtime.
-* `occlusion`: how much of the class's probability goes when a grey square covers a part. Works in every runtime.
+* `integrated_gradients`: gradients on the path from a grey picture to this one. Needs the eager runtime.
+* `occlusion`: how much of the class's probability is lost when a grey square covers a part. Works in every runtime.
 """
 
 import threading
@@ -29,15 +29,15 @@ from classifier.runtimes.eager import load_module
 Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-_GREY = 128  # what covers a part: near the mean of every normalisation
-_WINDOWS = 7  # parts a side; the occluding square moves by one, and is two of them wide
-_STEPS = 24  # of integrated gradients; its sum is then within some percent of the difference that it explains
+_GREY = 128  # the level that covers a part, near the mean of every normalisation
+_WINDOWS = 7  # parts a side; the occluding square is two parts wide, and moves by one
+_STEPS = 24  # of integrated gradients; their sum is then within some percent of the difference that they explain
 
-# The overlay's colours, from no evidence to all of it: red, green and blue at each stop.
+# The overlay's colours, from no evidence to the strongest: red, green and blue at each stop.
 _STOPS = (0, 0.35, 0.7, 1)
 _COLOURS = ((0, 200, 255, 255), (0, 30, 190, 255), (60, 40, 0, 220))
 
-# Grad-CAM hangs hooks into the module, which belongs to one explanation at a time.
+# Grad-CAM adds hooks to the module, so only one explanation at a time may use it.
 _exclusive = threading.Lock()
 
 
@@ -47,7 +47,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     prediction: Prediction  # the class that is explained
     method: Method
     region: tuple[float, float, float, float]  # what the model saw: left, top, right, bottom in pixels, upright
-    heatmap: NDArray[np.float32]  # [rows,columns] over that region, 0 … 1, of which 1 speaks most for the class
+    heatmap: NDArray[np.float32]  # [rows,columns] over that region, 0 … 1; 1 is the strongest evidence
     pixels: NDArray[np.uint8]  # [crop,crop,3], what the model saw
 
 
@@ -57,11 +57,11 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
     Args:
         classifier: the model.
         image: the bytes of a picture.
-        target: the class, by its id or its index; the likeliest one unless told.
-        method: one of `METHODS`; Grad-CAM where the runtime has gradients, otherwise occlusion.
+        target: the class, by its id or its index; by default the likeliest one.
+        method: one of `METHODS`; by default Grad-CAM where the runtime has gradients, otherwise occlusion.
 
     Raises:
-        Problem: what is wrong with the picture, the target or the method; or this archive or server cannot do it.
+        Problem: the picture, the target or the method cannot be used, or this archive or server cannot explain.
     """
     chosen = _method(classifier, method)
     spec = classifier.recipe.input
@@ -83,7 +83,7 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
 
 
 def overlay(explanation: Explanation) -> Image.Image:
-    """What the model saw, in grey, with the evidence over it: from black over red and yellow to white."""
+    """Draw what the model saw, in grey, with the evidence over it: from black through red and yellow to white."""
     side = explanation.pixels.shape[0]
     heat = Image.fromarray(explanation.heatmap).resize((side, side), Image.Resampling.BICUBIC)
     values = np.clip(np.asarray(heat), 0, 1)
@@ -101,7 +101,7 @@ def _method(classifier: Classifier, asked: str | None) -> Method:
     if known is None:
         raise BadParameter(f"method must be one of {', '.join(METHODS)}")
     if known != "occlusion" and runtime != "eager":
-        raise NotSupported(f"{known} needs gradients, which {runtime} has not; ask for occlusion, or an eager archive")
+        raise NotSupported(f"{known} needs gradients, which {runtime} lacks; ask for occlusion, or an eager archive")
     return known
 
 
@@ -117,7 +117,7 @@ def _target(classifier: Classifier, asked: str | None, row: NDArray[np.float32])
 
 
 def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, method: Method) -> NDArray[np.float32]:
-    """How much each part speaks for the class, [rows,columns], in the method's own unit."""
+    """The evidence of each part for the class, [rows,columns], in the method's own unit."""
     try:
         import captum.attr
     except ImportError as error:
@@ -134,7 +134,7 @@ def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, met
     gradients = captum.attr.IntegratedGradients(module).attribute(
         floats, normalize(grey, source.recipe.input.normalization), index, n_steps=_STEPS, internal_batch_size=4
     )
-    # signed sums over large parts: pixel by pixel it is mostly noise, which cancels out
+    # signed sums over large parts: single pixels are mostly noise, which cancels out
     return _numpy(nn.functional.adaptive_avg_pool2d(gradients.sum(1), _WINDOWS)[0])
 
 
@@ -142,7 +142,7 @@ def _occlusion(attr: Any, classifier: Classifier, pixels: NDArray[np.uint8], ind
     side = pixels.shape[0]
     stride = max(1, side // _WINDOWS)
 
-    def probability(batch: Tensor) -> Tensor:  # [N,H,W,3] of the levels of pixels
+    def probability(batch: Tensor) -> Tensor:  # [N,H,W,3], 0 to 255
         return torch.from_numpy(classifier.probabilities(batch.numpy().astype(np.uint8)))
 
     lost = attr.Occlusion(probability).attribute(
@@ -168,10 +168,10 @@ def _module(architecture: str, path: Path, device: str) -> nn.Module:
 
 
 def last_convolution(module: nn.Module) -> nn.Module:
-    """The last convolution of a network: the latest place that still knows where in the picture something is.
+    """The last convolution of a network: the last layer whose output still keeps positions in the picture.
 
     Raises:
-        NotSupported: it has none.
+        NotSupported: the network has no convolution.
     """
     found = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     if not found:

@@ -1,4 +1,4 @@
-"""Who a model is: the fields that every answer carries, and the files of an archive that say so."""
+"""The identity of a model: the fields that every answer carries, and the files of an archive that hold them."""
 
 from pathlib import Path
 from typing import Final
@@ -39,7 +39,7 @@ def read_identity(directory: Path) -> Identity:
 
     Raises:
         UnusableError: the file is not an identity.
-        OSError: there is none: the directory is not one of our archives.
+        OSError: there is no such file, so the directory is not an archive of this project.
     """
     path = directory / IDENTITY_FILE
     try:

@@ -1,4 +1,4 @@
-"""JSON bodies, as far as they are asked for: bytes, or what a server had decoded already, to a typed request."""
+"""Reads JSON bodies, as bytes or as decoded by a server, into typed requests."""
 
 from typing import Final
 
@@ -25,10 +25,10 @@ class Instances(msgspec.Struct, frozen=True):
 
 
 class _Either(msgspec.Struct, frozen=True):
-    """A body of which only its fields say what it is: TorchServe tells its workers nothing of the path.
+    """A body of either shape. Only its fields tell which, because TorchServe does not tell its workers the path.
 
-    It is read once, because its pictures may be megabytes. The small fields of KServe's protocol mean nothing beside
-    `instances`, so they are not looked into before the body is known to be one of that protocol.
+    The body is decoded once, because its pictures may be megabytes. The small fields of KServe's protocol mean nothing
+    beside `instances`, so they are decoded only after the body is known to follow that protocol.
     """
 
     instances: list[Instance] | UnsetType = UNSET
@@ -39,13 +39,13 @@ class _Either(msgspec.Struct, frozen=True):
 
 
 def read_json(body: object) -> Instances | v2.InferRequest:
-    """A JSON body as what it is. Fields that neither shape names are skipped, not built: they may be megabytes.
+    """Read a JSON body of either shape. Fields of neither shape are skipped, not decoded: they may be megabytes.
 
     Args:
-        body: bytes, or JSON that a server had decoded.
+        body: bytes, or JSON that a server has already decoded.
 
     Raises:
-        BadJson: it is no JSON, is nested too deep, or has neither shape; the detail says which one was expected.
+        BadJson: the body is not JSON, is nested too deep, or has neither shape; the detail says what was expected.
     """
     expected = _EXPECTED
     try:

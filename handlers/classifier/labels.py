@@ -1,4 +1,4 @@
-"""What a model's classes are called."""
+"""The labels of a model's classes."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def imagenet1k() -> list[Label]:
 
 
 def load_labels(source: str, folder: Path) -> list[Label]:
-    """Read what a recipe's `labels` names: `imagenet1k`, or a label file, its path relative to the recipe's `folder`.
+    """Read the labels that a recipe names: `imagenet1k`, or a label file, its path relative to the recipe's `folder`.
 
     Raises:
         UnusableError: the file is not a list of labels; the message says where.

@@ -9,9 +9,9 @@ from PIL import Image
 
 from classifier.allocator import give_back
 
-# A picture takes 8 to 16 bytes a pixel while it is decoded and converted, so 1 GB at the recipes' limit, however small
-# its file is.
-LARGE: Final = 16_000_000  # pixels; larger ones take turns
+# A picture takes 8 to 16 bytes a pixel while it is decoded and converted. At the recipes' limit that is 1 GB, however
+# small the file is.
+LARGE: Final = 16_000_000  # pixels; larger pictures take turns
 
 _one_at_a_time = threading.Lock()
 
@@ -20,18 +20,19 @@ def is_large(image: Image.Image, file_pixels: int) -> bool:
     """Whether decoding a picture takes so much memory that it has to wait for its turn.
 
     Args:
-        image: opened, and drafted to the size that it is decoded to.
-        file_pixels: how many pixels the file has. The decoder of a progressive JPEG holds all of them at once, however
-            small the picture comes out.
+        image: the opened picture, drafted to the size at which it is decoded.
+        file_pixels: how many pixels the file has. The decoder of a progressive JPEG holds all of them at once, even if
+            it decodes the picture at a smaller size.
     """
     return (file_pixels if "progressive" in image.info else image.width * image.height) > LARGE
 
 
 @contextmanager
 def turn_of_large_picture() -> Iterator[None]:
-    """While no other large picture is decoded in this process, and without the memory that the last one took.
+    """Wait until this process decodes no other large picture; give freed memory back before and after.
 
-    Each thread would keep that for the next one: first what was left when the last one was resized, in the end our own.
+    Otherwise each thread would keep it for its next picture. The first call gives back what the last large picture
+    left when it was resized, the second what this one took.
     """
     with _one_at_a_time:
         give_back()

@@ -1,6 +1,6 @@
-"""What a file may cost besides its pixels: limits on its structure, so that a small file cannot keep a worker busy.
+"""Limits on the structure of a file, beside the one on its pixels, so that a small file cannot keep a worker busy.
 
-Each number is far beyond what programs write, and was measured on the worst file of 20 MB that it still allows.
+Each limit is far beyond what programs write. Its cost was measured on the worst file of 20 MB that it still allows.
 """
 
 import io
@@ -14,20 +14,21 @@ from PIL import PngImagePlugin, TiffImagePlugin, TiffTags
 
 from classifier.problems import ImageBroken, ImageTooLarge
 
-# Reads of a file until it is decoded: Pillow needs four for a chunk of a PNG, of which good files have some thousand.
-# A file of nothing but empty segments has millions, which took 10 s and 640 MB; so many take 0.1 s, of a TIFF's tags
-# 0.5 s.
+# Reads of a file until it is decoded. Pillow needs four for each chunk of a PNG, and good files have some thousand
+# chunks. A file of nothing but empty segments needs millions, which took 10 s and 640 MB. As many reads as this limit
+# allows take 0.1 s, or 0.5 s for the tags of a TIFF.
 _MAX_READS: Final = 50_000
-# Scans of a JPEG, as multiples of the pixels that a recipe allows: each scan of a progressive JPEG goes through all of
-# the picture, at 0.65 ns a pixel, however few bytes it has. Programs write about ten.
+# Pixels in all scans of a JPEG, as a multiple of the pixels that a recipe allows. Each scan of a progressive JPEG goes
+# through the whole picture, at 0.65 ns a pixel, however few bytes it has. Programs write about ten scans.
 _MAX_SCANNED: Final = 32
 _MAX_SEGMENTS: Final = 10_000
-# Numbers in one tag of a TIFF or EXIF: offsets of 4.9 million strips took 42 s and 1.7 GB, so many take 0.5 s.
+# Numbers in one tag of a TIFF or EXIF: the offsets of 4.9 million strips took 42 s and 1.7 GB; 65,536 take 0.5 s.
 _MAX_VALUES: Final = 65_536
 _MAX_TEXT: Final = 4 << 20  # bytes of a PNG's unpacked texts, which take up to four times as much as strings
 
 _SINGLE_BYTES: Final = (TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED)  # these are not unpacked into numbers
-# Entropy-coded data has FF only before 00 and restart markers; TEM has no length either, a further FF is padding.
+# A marker and the length of its segment. Not matched: FF 00 and restart markers, which stand in entropy-coded data, TEM
+# and the start of an image, which have no length either, and FF FF, which is padding.
 _SEGMENT: Final = re.compile(rb"(\xff[^\x00\x01\xd0-\xd8\xff])(..)?", re.DOTALL)
 _START_OF_SCAN: Final = b"\xff\xda"
 _END: Final = b"\xff\xd9"
@@ -36,14 +37,14 @@ _SEQUENTIAL_FRAMES: Final = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc3", b"\xff\xc9")
 
 
 class Reader(io.BytesIO):
-    """The bytes of a file, for a decoder that takes them in a sensible number of pieces."""
+    """The bytes of a file, which a decoder may read in a limited number of pieces."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As `io.BytesIO`.
+        """Read as `io.BytesIO` does.
 
         Raises:
             ImageBroken: the file is in more pieces than any program writes.
@@ -55,18 +56,18 @@ class Reader(io.BytesIO):
 
 
 def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
-    """Refuse a JPEG that goes through its pixels too often.
+    """Refuse a JPEG whose scans go through its pixels too often.
 
     Args:
         jpeg: the file.
-        pixels: that its header promises.
+        pixels: how many its header declares.
         max_pixels: the recipe's limit.
 
     Raises:
         ImageTooLarge: all scans together have more pixels than the limit allows.
-        ImageBroken: more segments than any program writes.
+        ImageBroken: the file has more segments than any program writes.
     """
-    if _is_in_one_scan(jpeg):  # most are: to look for scans in megabytes of pixels takes a fifth of decoding them
+    if _is_in_one_scan(jpeg):  # as most are; the search below takes a fifth of the time of decoding
         return
     segments = [found[1] for found in islice(_segments(jpeg), _MAX_SEGMENTS)]
     if len(segments) == _MAX_SEGMENTS:
@@ -77,7 +78,7 @@ def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
 
 
 def _is_in_one_scan(jpeg: bytes) -> bool:
-    """Whether the first scan is all: it has all components, and is not progressive. A decoder refuses more of them."""
+    """Whether the first scan is the only one: it has all components, and is not progressive. Decoders refuse more."""
     components = None
     for found in _segments(jpeg):
         at = found.end(1)
@@ -89,7 +90,7 @@ def _is_in_one_scan(jpeg: bytes) -> bool:
 
 
 def _segments(jpeg: bytes) -> Iterator[re.Match[bytes]]:
-    """The segments of the first picture of a file: each with its marker, and where its length is."""
+    """The segments of the first picture of a file. Each match has the marker and the two bytes of its length."""
     at = 2
     while (found := _SEGMENT.search(jpeg, at)) and found[1] != _END:
         yield found
@@ -97,9 +98,9 @@ def _segments(jpeg: bytes) -> Iterator[re.Match[bytes]]:
 
 
 def restrain_pillow() -> None:
-    """Set Pillow's own limits, once for this process; where it has none, give it some."""
-    # It remarks on damaged metadata in words of the file's author. Python would print every different text, 13 MB for
-    # a file of 0.8 MB, and remember it for ever.
+    """Set Pillow's own limits, once for this process, and add limits where it has none."""
+    # Pillow's warnings about damaged metadata quote the file. Python would print every different text, 13 MB for a file
+    # of 0.8 MB, and remember it for ever.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT
     loaders = TiffImagePlugin.ImageFileDirectory_v2._load_dispatch

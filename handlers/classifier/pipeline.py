@@ -1,4 +1,4 @@
-"""The way of a picture: bytes -> decode -> crop -> batch -> forward -> probabilities -> ranked predictions."""
+"""The path of a picture: bytes -> decode -> crop -> batch -> forward -> probabilities -> ranked predictions."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,9 @@ from classifier.rank import Prediction, probabilities, top_k
 from classifier.recipe import Input, Recipe, Serving, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
 
-# A scaled JPEG decode leaves at least this many times the pixels that the resize needs. Measured on 12-megapixel
-# photographs: 15 ms, and pixels differ from the full decode's by 0.19 levels on average; without margin 13 ms and 0.47.
+# A scaled JPEG decode keeps the short side at least this many times as long as the resize needs. Measured on
+# 12-megapixel photographs: with this margin decoding takes 15 ms, and pixels differ from those of the full decode by
+# 0.19 levels on average; without margin, 13 ms and 0.47 levels.
 _DECODE_MARGIN = 2
 
 Picture = bytes | Image.Image
@@ -32,23 +33,23 @@ _Found = TypeVar("_Found")
 
 
 class Classifier(msgspec.Struct, frozen=True, kw_only=True):
-    """A loaded model and what is needed to use it: pictures in, predictions out."""
+    """A loaded model with all that it takes to classify pictures."""
 
     recipe: Recipe
     identity: Identity
     labels: list[Label]
     source: Source
     forward: Forward
-    decoders: ThreadPoolExecutor  # Pillow decodes and resizes without Python's lock
+    decoders: ThreadPoolExecutor  # Pillow releases Python's lock while it decodes and resizes
 
     @classmethod
     def load(cls, directory: Path, device: str = "cpu", threads: int | None = None) -> "Classifier":
         """Load an unpacked archive.
 
         Args:
-            directory: of the archive's files.
+            directory: the unpacked archive.
             device: as torch names it, `cpu` or `cuda:0`.
-            threads: to compute with, instead of the recipe's.
+            threads: how many threads compute; the recipe's number by default.
 
         Raises:
             UnusableError: a file of the archive cannot be used; the message names it.
@@ -78,11 +79,11 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         """Classify pictures in as few forward passes as the recipe's batch size allows.
 
         Args:
-            images: each picture, as bytes or as Pillow's, or why there is none.
+            images: pictures, as bytes or Pillow's; a problem stands in place of a picture that could not be read.
             top: how many classes to return for each, 1 … number of classes.
 
         Returns:
-            For each picture its predictions, likeliest first, or what is wrong with it.
+            For each picture its predictions, likeliest first, or its problem.
         """
         pixels = _compute_good(images, self._decode)
         rows = _compute_good(pixels, self._rows)
@@ -95,7 +96,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         return [load(image) for image in images] if len(images) < 2 else list(self.decoders.map(load, images))
 
     def _rows(self, pixels: Sequence[Pixels]) -> list[NDArray[np.float32] | Problem]:
-        """For each picture its probabilities [classes], or, where the model failed, what to say of that."""
+        """For each picture its probabilities [classes], or an internal problem where the model failed."""
         try:
             rows = self.probabilities(np.stack(pixels))
         except Exception as error:
@@ -134,11 +135,11 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
 def _compute_good(
     items: Sequence[Any], compute: Callable[[list[Any]], list[_Found | Problem]]
 ) -> list[_Found | Problem]:
-    """What comes of the good items of a batch, computed together, each back in its place among the bad ones.
+    """Compute the good items of a batch together. Each result takes the place of its item; problems stay in theirs.
 
     Args:
-        items: each good, or what is wrong with it, which stays as it is.
-        compute: makes a result, or a problem, of each good item, in their order. Not called when there is none.
+        items: each either good, or a problem, which is returned as it is.
+        compute: returns a result or a problem for each good item, in their order. Not called if there are none.
     """
     good = [item for item in items if not isinstance(item, Problem)]
     results = iter(compute(good) if good else ())
@@ -146,7 +147,7 @@ def _compute_good(
 
 
 def load_pixels(image: Picture, spec: Input) -> Pixels | Problem:
-    """A picture to the uint8 [crop,crop,3] that the model sees, or what is wrong with it."""
+    """Turn a picture into the uint8 [crop,crop,3] that the model sees, or return its problem."""
     try:
         if isinstance(image, Image.Image):
             return resize_and_crop(prepare(image, spec.max_pixels), spec.resize, spec.crop, spec.interpolation)
@@ -154,7 +155,7 @@ def load_pixels(image: Picture, spec: Input) -> Pixels | Problem:
         return resize_and_crop(decoded, spec.resize, spec.crop, spec.interpolation, extent)
     except Problem as problem:
         return problem.forget_origin()
-    except Exception as error:  # out of memory, say: still only this picture's trouble
+    except Exception as error:  # out of memory, for example: only this picture fails
         return internal_problem(error)
 
 
@@ -164,14 +165,17 @@ def finite(values: NDArray[np.float32]) -> bool:
 
 
 def internal_problem(cause: Exception) -> Internal:
-    """What to tell a client of our own failure. The cause goes along for the log: only the caller knows whose it is."""
+    """The problem that tells a client of a failure of the server.
+
+    It carries the cause, for the caller to log: only the caller knows the request.
+    """
     problem = Internal("the classifier failed; the server's log has the reason, under the id of this request")
     problem.__cause__ = cause
     return problem
 
 
 def threads_per_worker(serving: Serving) -> int:
-    """How many threads one worker computes with: as the recipe says, all usable cores, or its share of them."""
+    """How many threads one worker computes with, by the recipe: a number, all usable cores, or its share of them."""
     cores = usable_cores()
     if serving.threads == "all":
         return cores

@@ -1,4 +1,4 @@
-"""An RGB picture to the square of pixels that a model looks at, and pixels to the floats that it computes with."""
+"""Cuts the square of pixels that a model sees out of an RGB picture, and normalises pixels to floats."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from classifier.decode import Extent
 from classifier.recipe import Interpolation, Normalization
 
-# Pillow's filter and how many pixels it reaches to each side, before scaling.
+# Pillow's filter, and how many pixels it reaches to each side at the original size.
 _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
     "bilinear": (Image.Resampling.BILINEAR, 1),
     "bicubic": (Image.Resampling.BICUBIC, 2),
@@ -34,10 +34,10 @@ def resize_and_crop(
 
     Args:
         image: the picture, in RGB.
-        resize: what its short side becomes, in pixels.
-        crop: side of the square.
-        interpolation: with antialiasing.
-        extent: the picture's size, where scaled decoding made that a fraction of pixels.
+        resize: length of its short side after resizing, in pixels.
+        crop: side of the square, in pixels.
+        interpolation: the filter, used with antialiasing.
+        extent: the picture's exact size, if scaled decoding made that a fraction of pixels.
 
     Returns:
         uint8 [crop, crop, 3].
@@ -46,8 +46,8 @@ def resize_and_crop(
     left, top, right, bottom = crop_region(width, height, resize, crop)
     _, resized_height = _resized(width, height, resize)
     filtered, radius = _FILTERS[interpolation]
-    # Rows first, columns second, each rounded to whole levels: what Pillow does when it resizes all of a picture, but
-    # not always when it is given a box in both directions.
+    # Rows first, columns second, each rounded to whole levels, as Pillow does when it resizes a whole picture. Given a
+    # box in both directions it does not always do so.
     margin = math.ceil(radius * max(1, height / resized_height)) + 1  # the rows that the filter reaches beyond the crop
     first, last = max(0, math.floor(top) - margin), min(image.height, math.ceil(bottom) + margin)
     rows = image.resize((crop, last - first), filtered, box=(left, first, right, last))

@@ -1,4 +1,4 @@
-"""What can be wrong with one request, each problem with its HTTP status and a stable code (RFC 9457)."""
+"""The problems that a request can have, each with its HTTP status and a stable code (RFC 9457)."""
 
 from typing import Annotated, ClassVar, Self
 
@@ -20,7 +20,10 @@ class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the time it is returned, not raised
-    """One item could not be answered. `detail` is for the client: it says what to change, and leaks nothing of ours."""
+    """One picture or request could not be answered.
+
+    `detail` is for the client: it says what to change, and discloses nothing about the server.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -32,11 +35,11 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the 
         self.detail = short.encode("utf-8", "replace").decode()  # it may quote a client's unpaired surrogates
 
     def forget_origin(self) -> Self:
-        """Drop what an exception remembers of its way here; for those who return the problem instead of raising it.
+        """Drop the traceback, cause and context; for callers that return the problem instead of raising it.
 
-        That is the frames it was raised in, with the client's bytes and a half-decoded picture, and through their
-        callers the list that the problem is put into: a cycle. Only the garbage collector frees one, and beside
-        the objects of torch it comes so rarely that hundreds of megabytes gathered.
+        The traceback holds the frames that the problem was raised in, with the client's bytes and a half-decoded
+        picture, and through their callers the list that the problem is put into. That is a reference cycle, which only
+        the garbage collector frees. Beside torch's many objects it runs so rarely that hundreds of megabytes gathered.
         """
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
@@ -53,7 +56,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457, and half of the 
 
 
 class EmptyBody(Problem):
-    """Nothing to decode."""
+    """The request has nothing to decode."""
 
     status, code, title = 400, "empty_body", "The request carries no picture"
 
@@ -77,13 +80,13 @@ class BadParameter(Problem):
 
 
 class ImageTooLarge(Problem):
-    """More pixels than the recipe allows; known from the header, before anything is decoded."""
+    """The picture has more pixels than the recipe allows, by its header, before anything is decoded."""
 
     status, code, title = 413, "image_too_large", "The picture has too many pixels"
 
 
 class TooManyInstances(Problem):
-    """More pictures in one request than the recipe allows."""
+    """One request has more pictures than the recipe allows."""
 
     status, code, title = 413, "too_many_instances", "The request carries too many pictures"
 
@@ -101,12 +104,12 @@ class ImageBroken(Problem):
 
 
 class Internal(Problem):
-    """Our fault. The cause is in the log under the request's id, never in the answer."""
+    """A failure of the server. The cause is in the log under the request's id, never in the answer."""
 
     status, code, title = 500, "internal", "The classifier failed"
 
 
 class NotSupported(Problem):
-    """Something that this archive cannot do."""
+    """The request asks for something that this archive cannot do."""
 
     status, code, title = 501, "not_supported", "This archive cannot do that"

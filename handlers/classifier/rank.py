@@ -10,7 +10,7 @@ from classifier.labels import Label
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """One class and how likely the model thinks it, 0…1."""
+    """One class and its probability, 0…1."""
 
     class_id: str
     class_name: str

@@ -22,19 +22,19 @@ PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
     "onnxruntime": ("float32",),
     "openvino": ("float32", "bfloat16", "int8"),
 }
-_SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # can lower the precision of some layers only
+_SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # these can leave some layers in float32
 
 VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
 _Positive = Annotated[int, Meta(ge=1)]
-# Of one worker: as many as the machine has cores, or its share of them when there are several workers.
+# Threads of one worker: a number, all usable cores, or its share of them when there are several workers.
 Threads = _Positive | Literal["all", "share"]
-PILLOW_LIMIT = 178_956_970  # pixels; beyond 2 * Image.MAX_IMAGE_PIXELS Pillow refuses by itself
+PILLOW_LIMIT = 178_956_970  # pixels, 2 * Image.MAX_IMAGE_PIXELS; Pillow itself refuses larger pictures
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """From a decoded picture to the model's input. Sizes in pixels."""
+    """How a decoded picture becomes the model's input. Sizes are in pixels."""
 
     resize: _Positive
     crop: _Positive
@@ -61,7 +61,7 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class OwnServing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What one archive has instead of the recipe's `serving`; what is not said stays."""
+    """The settings of one archive that replace those of the recipe's `serving`; a missing one stays the recipe's."""
 
     batch_size: _Positive | None = None
     max_batch_delay_ms: _Positive | None = None
@@ -70,7 +70,7 @@ class OwnServing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How far an archive may be from the float32 eager reference over the golden set, or it is not built."""
+    """How far an archive may differ from the float32 eager reference over the golden set; otherwise it is not built."""
 
     max_abs_logit: Annotated[float, Meta(ge=0)]
     top1_agreement: _Share = 1.0
@@ -78,7 +78,7 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One archive that can be built of the model: a version of it."""
+    """One archive that can be built of the model, with a version of its own."""
 
     runtime: RuntimeName
     precision: Precision = "float32"
@@ -88,7 +88,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     float32_layers: list[str] = []  # whose precision is not lowered: modules by their names in the architecture
 
     def __post_init__(self) -> None:
-        """Refuse what no runtime computes."""
+        """Refuse what the runtime cannot compute."""
         if self.precision not in PRECISIONS[self.runtime]:
             raise ValueError(f"{self.runtime} computes in {', '.join(PRECISIONS[self.runtime])}, not {self.precision}")
         if self.float32_layers and (self.runtime, self.precision) not in _SELECTIVE:
@@ -98,7 +98,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Mobile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the int8 program for phones needs."""
 
-    float32_layers: list[str] = []  # that stay so: blocks by their names in the architecture
+    float32_layers: list[str] = []  # blocks that stay in float32, by their names in the architecture
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

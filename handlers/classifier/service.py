@@ -1,4 +1,7 @@
-"""The HTTP contract without HTTP: the requests of a batch in, a response for each out. Servers only translate."""
+"""The HTTP contract without HTTP: it takes the requests of a batch and returns a response for each.
+
+Servers only translate between their own messages and these requests and responses.
+"""
 
 import base64
 import io
@@ -37,12 +40,12 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TOP_K = 5
 JSON = "application/json"
-PICTURE_FIELDS = ("data", "file")  # of a form, one of which carries the picture
+PICTURE_FIELDS = ("data", "file")  # the fields of a form that may carry the picture
 # Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
 PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method"}
 _PNG = "image/png"
-# Bytes of one answer. TorchServe's front end drops the worker, and every answer of its batch, over a longer one than
-# `max_response_size`; this stays below.
+# The most bytes of one answer. For an answer longer than `max_response_size`, TorchServe's front end drops the worker
+# and every answer of its batch; this limit is below that.
 MAX_RESPONSE = 16 * 1024 * 1024
 
 _OBJECT = re.compile(rb"\s*\{")  # no picture format begins like a JSON object, so clients need not name the type
@@ -52,12 +55,12 @@ Wish = Literal["prediction", "explanation", "description"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request. `body` is the bytes that came, or JSON that the server had decoded already."""
+    """One request. `body` is bytes as they were received, or JSON that the server has already decoded."""
 
     body: Any
     wants: Wish = "prediction"
     content_type: str = ""
-    accept: str = ""  # what the client wants back, as in the header of that name
+    accept: str = ""  # the media types that the client accepts, as in the header `Accept`
     parameters: Mapping[str, str] = {}
     request_id: str = ""
 
@@ -74,7 +77,7 @@ _Results = list[list[Prediction] | Problem]
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What a request asks for: pictures to classify, and how to answer with what comes of them."""
+    """What a request asks for: the pictures to classify, and a function that makes the response from their results."""
 
     pictures: Sequence[bytes | Problem]
     top_k: int
@@ -82,7 +85,10 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
-    """Answer the requests of one batch, all their pictures in one go. What is wrong with one changes no other."""
+    """Answer the requests of one batch, with all their pictures classified together.
+
+    A problem of one request affects no other.
+    """
     asked = [_read(request, classifier) for request in requests]
     results = iter(
         classifier.classify(
@@ -97,7 +103,7 @@ def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response
 
 
 def _read(request: Request, classifier: Classifier) -> _Asked:
-    """What a request asks for. Explanations take long, so they are computed after all predictions of the batch."""
+    """Read what a request asks for. Explanations take long, so they are computed after all predictions of the batch."""
     if request.wants == "explanation":
         return _Asked([], 0, lambda *_: answer_explanation(classifier, request))
     if request.wants == "description":
@@ -106,7 +112,7 @@ def _read(request: Request, classifier: Classifier) -> _Asked:
 
 
 def _parse(request: Request, classifier: Classifier) -> _Asked:
-    """The pictures of a request. What is wrong with all of it takes the place of its one picture."""
+    """Read the pictures of a request. A problem of the whole request stands in place of a single picture."""
     try:
         top_k = parse_top_k(request.parameters, len(classifier.labels))
         body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
@@ -117,7 +123,7 @@ def _parse(request: Request, classifier: Classifier) -> _Asked:
         return _parse_json(body, top_k, classifier)
     except Problem as problem:
         return _Asked([problem.forget_origin()], 0, _one)
-    except Exception:  # whatever it is, it is the trouble of this request alone
+    except Exception:  # any other error must fail this request alone
         logger.exception("request %s could not be read", request.request_id)
         said = "the request could not be read; the server's log has the reason, under the id of this request"
         return _Asked([Internal(said)], 0, _one)
@@ -131,7 +137,7 @@ def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
     """How many classes a request asks for, in its parameter `top_k`.
 
     Raises:
-        BadParameter: out of range, or no whole number.
+        BadParameter: `top_k` is out of range or not a whole number.
     """
     text = parameters.get("top_k")
     # more than nine digits are more than any number of classes, and int() of a long string is slow
@@ -140,10 +146,10 @@ def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
 
 
 def checked_top_k(asked: int | None, classes: int) -> int:
-    """How many classes to return: five, or as many as there are, unless asked otherwise.
+    """How many classes an answer has: as many as were asked for; by default five, or all if there are fewer.
 
     Raises:
-        BadParameter: out of range.
+        BadParameter: `asked` is out of range.
     """
     top_k = min(DEFAULT_TOP_K, classes) if asked is None else asked
     if not 1 <= top_k <= classes:
@@ -160,18 +166,18 @@ def _respond(request: Request, asked: _Asked, results: _Results, model: Model) -
 
 
 def _one(results: _Results, model: Model) -> Response:
-    """The answer to a picture that is the body itself: what is wrong with it is wrong with the request."""
+    """The response to a body that is one picture: a problem of the picture is a problem of the request."""
     (result,) = results
     return problem_response(result) if isinstance(result, Problem) else prediction_response(result, model)
 
 
 def prediction_response(predictions: list[Prediction], model: Model) -> Response:
-    """The answer to one picture."""
+    """The response to one picture."""
     return _json_response(answer_of(predictions, model))
 
 
 def problem_response(problem: Problem) -> Response:
-    """A problem as an answer."""
+    """The response that reports a problem."""
     return Response(status=problem.status, content_type=MEDIA_TYPE, body=msgspec.json.encode(problem.answer()))
 
 
@@ -187,10 +193,10 @@ def _json_response(content: msgspec.Struct) -> Response:
 
 
 def _parse_json(body: object, top_k: int, classifier: Classifier) -> _Asked:
-    """The pictures of a JSON body, whose answer has the shape that they came in.
+    """Read the pictures of a JSON body. The answer follows the protocol of the body: `instances` or KServe's.
 
     Raises:
-        Problem: something is wrong with all of the body.
+        Problem: the body as a whole cannot be used.
     """
     limit = classifier.recipe.serving.max_instances
     asked = read_json(body)
@@ -211,7 +217,7 @@ def _several(results: _Results, model: Model) -> Response:
 
 
 def _pictures(texts: list[str], limit: int) -> list[bytes | Problem]:
-    """Pictures in base64 to their bytes, or what is wrong with one."""
+    """Decode pictures from base64. A problem stands in place of a picture that cannot be decoded."""
     if not texts:
         raise EmptyBody("the list of pictures is empty; send at least one")
     if len(texts) > limit:
@@ -226,12 +232,12 @@ def _decode_base64(text: str) -> bytes | Problem:
         return BadBase64(f"the picture is not base64: {error}")
 
 
-# ---- what is asked for seldom
+# ---- explanations and descriptions
 
 
 def answer_explanation(classifier: Classifier, request: Request) -> Response:
     """Explain one class of one picture; `target` and `method` are parameters, `Accept: image/png` asks for a PNG."""
-    from classifier.explain import explain, overlay  # few servers are ever asked
+    from classifier.explain import explain, overlay  # here, because few servers are asked for explanations
 
     try:
         explanation = explain(
@@ -246,7 +252,7 @@ def answer_explanation(classifier: Classifier, request: Request) -> Response:
             return Response(status=200, content_type=_PNG, body=stream.getvalue())
     except Problem as problem:
         return problem_response(problem.forget_origin())
-    except Exception:  # whatever it is, it is the trouble of this request alone
+    except Exception:  # any other error must fail this request alone
         logger.exception("request %s: the explanation failed", request.request_id)
         return problem_response(
             Internal("the explanation failed; the server's log has the reason, under the id of this request")
@@ -265,7 +271,7 @@ def answer_explanation(classifier: Classifier, request: Request) -> Response:
 
 def _single_picture(asked: _Asked) -> bytes:
     if len(asked.pictures) > 1:
-        raise TooManyInstances("an explanation is of one picture")
+        raise TooManyInstances("ask for the explanation of one picture at a time")
     (picture,) = asked.pictures
     if isinstance(picture, Problem):
         raise picture

@@ -1,4 +1,4 @@
-"""An archive's files in a folder, as a worker sees them."""
+"""Unpacks an archive's files into a folder, as a worker sees them."""
 
 import shutil
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Verify an archive (`.mar`, `.tar.gz` or directory) and copy its files into `folder`.
 
     Raises:
-        BrokenArchiveError: it is not what was built, or a name in it points out of the folder.
+        BrokenArchiveError: the archive differs from what was built, or a name in it points out of the folder.
     """
     verify(archive)
     with reading(archive):

@@ -1,4 +1,4 @@
-"""KServe's Open Inference Protocol, version 2, in JSON: its request to pictures in base64, the results to its response.
+"""KServe's Open Inference Protocol, version 2, in JSON: its requests, and the responses that are made from results.
 
 The input is one BYTES tensor of pictures. The outputs have a row for each of them, in the same order:
 
@@ -7,8 +7,8 @@ The input is one BYTES tensor of pictures. The outputs have a row for each of th
     probability  FP32  [pictures, top_k]
     problem      BYTES [pictures]          empty for a picture that was classified
 
-The rows of a tensor have no status of their own: what is wrong with a picture stands in `problem`, as the text of the
-object that other answers carry. Its rows in the other tensors are empty strings and zeros.
+The rows of a tensor have no status of their own: the problem of a picture stands in `problem`, as the JSON text of the
+object that other answers carry. The rows of that picture in the other tensors are empty strings and zeros.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ EXPECTED: Final = (
 )
 
 Parameters = dict[str, str | int | float | bool]
-# It comes back, and must not make the answer larger than answers may be.
+# The response returns it, so it must not make the response larger than allowed.
 RequestId = Annotated[str, Meta(max_length=256)]
 
 
@@ -69,7 +69,7 @@ class InferOutput(msgspec.Struct, frozen=True):
 
 
 class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """Tensors with a row for each picture; what is wrong with one stands in the tensor `problem`."""
+    """Tensors with a row for each picture; the problem of a picture stands in the tensor `problem`."""
 
     model_name: str
     model_version: str
@@ -82,11 +82,11 @@ OUTPUTS = ("class_id", "class_name", "probability", "problem")
 
 
 def check(request: InferRequest) -> None:
-    """Hold a request to what its types cannot say.
+    """Check in a request what its types cannot express.
 
     Raises:
-        BadJson: it has not one tensor, or one of another shape than its pictures.
-        BadParameter: it wants an output that there is not.
+        BadJson: the request does not have exactly one tensor, or the shape does not fit the number of pictures.
+        BadParameter: the request asks for an output that does not exist.
     """
     if len(request.inputs) != 1:
         raise BadJson(f"{len(request.inputs)} inputs instead of one tensor of pictures; {EXPECTED}")
@@ -104,10 +104,10 @@ def response_to(
     """The response to a request.
 
     Args:
-        request: as it came.
-        top_k: how many classes each picture was asked for.
-        results: of each picture, in their order.
-        model: what computed them.
+        request: the request as it was received.
+        top_k: how many classes to return for each picture.
+        results: the result of each picture, in their order.
+        model: the model that computed the results.
     """
     nothing = [Prediction("", "", 0.0)] * top_k
     rows = [prediction for result in results for prediction in (nothing if isinstance(result, Problem) else result)]

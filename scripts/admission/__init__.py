@@ -1,1 +1,1 @@
-"""What an archive must pass before it is served."""
+"""The checks that an archive must pass before it is served."""

@@ -1,6 +1,6 @@
-"""The gate between an archive and TorchServe: what does not pass is never shown to it.
+"""The gate between an archive and TorchServe, which never reads an archive that does not pass.
 
-The code here is not the archive's own, other than the check at load, which a forger would have written himself.
+The code here is not part of the archive, unlike the check at load, which the author of a forged archive can replace.
 """
 
 import shutil
@@ -18,18 +18,19 @@ from scripts.console import UserError
 
 
 def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["registered", "served"]) -> Archive:
-    """Find an archive of the store, and hold it to signature, layout and manifest.
+    """Find an archive of the store, and check its signature, layout and manifest, in this order.
 
-    In this order: no reader of archives is given a file that nobody signed, if there are keys to check it with.
+    The signature comes first, so that no reader of archives gets an unsigned file, if there are keys to check it with.
 
     Args:
-        name: what people call it, as of `find_archive`; a path must lead into the store.
-        store: the folder of archives, the server's own: it is told a file's name and no more.
-        keys: to trust; None for no signatures at all.
-        purpose: what becomes of it. One to be registered is held to its digests here, one to be served by its worker.
+        name: a name or path as for `find_archive`; a path must lead into the store.
+        store: the server's own folder of archives, because the server is told only a file's name.
+        keys: the keys to trust; None if archives need no signature.
+        purpose: whether the archive is to be registered or served. The digests of an archive to be registered are
+            checked here; those of one to be served are checked by its worker.
 
     Raises:
-        UserError: it is refused; the message says why, and what to do.
+        UserError: the archive is refused; the message says why, and what to do.
     """
     path = find_in_store(name, store)
     if keys is not None:
@@ -49,9 +50,9 @@ def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["reg
 
 
 def _drop_byte_code(folder: Path) -> None:
-    """Remove what Python would run instead of the signed source, though it need not be made from it."""
+    """Remove byte code: Python would run it instead of the signed source, although it may come from other source."""
     for cache in sorted(folder.rglob("__pycache__")):
         try:
             shutil.rmtree(cache)
-        except OSError as error:  # also of a link
-            raise UserError(f"{cache}: byte code that nobody signed, and that cannot be removed: {error}") from error
+        except OSError as error:  # also if it is a link
+            raise UserError(f"{cache}: unsigned byte code, which cannot be removed: {error}") from error

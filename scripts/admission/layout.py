@@ -1,7 +1,8 @@
-"""An archive's layout: what `make archive` writes, and no other, so that every reader finds the same files in it.
+"""Checks that an archive has exactly the layout that `make archive` writes, so that every reader finds the same files.
 
-TorchServe unpacks with Java's reader, which believes the header in front of each file; Python's believes the directory
-at the end. Where both must say the same, and nothing else may be there, neither is shown what the other does not see.
+TorchServe unpacks with Java's reader, which trusts the header in front of each file; Python's reader trusts the
+directory at the end. If both must agree, and nothing else may be there, neither can be given a file that the other does
+not see.
 """
 
 import gzip
@@ -17,27 +18,30 @@ from classifier.digests import reading
 
 from scripts.archives.format import TAR_FORMAT, tar_entry, zip_entry
 
-# Neither out of the folder nor hidden, and the same file for every system and reader.
+# Names that lead out of the folder or hide a file do not match; those that match mean the same file everywhere.
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _NAME: Final = re.compile(rf"{_PART}(/{_PART})*")
 _BYTE_CODE: Final = "__pycache__"
 
-# Sizes in bytes, of PKWARE's APPNOTE 6.3: sections 4.3.12, 4.3.16, and 4.3.14 with 4.3.15.
+# Sizes in bytes, from PKWARE's APPNOTE 6.3: sections 4.3.12, 4.3.16, and 4.3.14 with 4.3.15.
 _DIRECTORY_ENTRY: Final = 46
 _END_RECORD: Final = 22
 _ZIP64_END_RECORDS: Final = 56 + 20
 _ZIP64_MARGIN: Final = 1.05  # zipfile takes ZIP64 for a file that might outgrow its limit
 
-# Weights hardly compress, and those of which most were pruned to a tenth; what gzip can do is 1:1000.
+# Weights hardly compress, and heavily pruned ones to a tenth; gzip can reach 1:1000.
 _MAX_RATIO: Final = 100
 
 
 def check_layout(archive: Path) -> None:
-    """Refuse an archive (`.mar`, `.tar.gz` or directory) that no `make archive` wrote, without looking into its files.
+    """Refuse an archive (`.mar`, `.tar.gz` or directory) of another layout than `make archive` writes.
+
+    The content of its files is not checked.
 
     Raises:
-        BrokenArchiveError: a name points out of it, is there twice or means something to a system; it holds a link or
-            anything but plain files, more than it seems to, or what one reader sees and another does not.
+        BrokenArchiveError: a name points out of the archive, occurs twice or has a special meaning to a system; or the
+            archive holds a link or anything else but plain files, more data than its files, or a file that only some
+            readers see.
     """
     with reading(archive):
         if archive.is_dir():
@@ -49,46 +53,46 @@ def check_layout(archive: Path) -> None:
 
 
 class _Names:
-    """The names of an archive, as far as it was read."""
+    """The names of an archive that were read so far."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
     def add(self, name: str) -> None:
-        """Another name.
+        """Add a name.
 
         Raises:
-            ValueError: it is no name for a file of an archive, or there already.
+            ValueError: it is not a valid name for a file of an archive, or occurs twice.
         """
         if _NAME.fullmatch(name) is None:
             raise ValueError(
-                f"{name!r} is no name for a file in it: letters, digits, `_`, `-`, `.`, `/` between folders"
+                f"{name!r} is not a valid name for a file: use letters, digits, `_`, `-`, `.`, and `/` between folders"
             )
         if _BYTE_CODE in name.split("/"):
-            raise ValueError(f"{name} is byte code, which belongs into no archive")
-        if name.lower() in self._seen:  # one file, where the system does not tell them apart
+            raise ValueError(f"{name} is byte code, which no archive may have")
+        if name.lower() in self._seen:  # some file systems ignore case
             raise ValueError(f"{name} is in it twice")
         self._seen.add(name.lower())
 
 
 def _check_zip(archive: Path) -> None:
-    """Walk from the first byte to the directory at the end, which must be where the last file ends."""
+    """Check from the first byte to the directory at the end, which must begin where the last file ends."""
     names, position, directory = _Names(), 0, 0
     with archive.open("rb") as file, zipfile.ZipFile(file) as packed:
         for info in packed.infolist():
             names.add(info.filename)
             written = _as_written(info)
             if _fields(info) != _fields(written) or _has_needless_extra(info):
-                raise ValueError(f"{info.filename} is no plain file, stored as it is, as `make archive` writes them")
+                raise ValueError(f"{info.filename} is not a plain, uncompressed file, as `make archive` writes them")
             header = written.FileHeader(zip64=info.file_size * _ZIP64_MARGIN > zipfile.ZIP64_LIMIT)
             file.seek(position)
             if info.header_offset != position or file.read(len(header)) != header:
-                raise ValueError(f"what is in front of {info.filename} is not what the archive's directory says of it")
+                raise ValueError(f"the header of {info.filename} differs from its entry in the archive's directory")
             position += len(header) + info.file_size
             directory += _DIRECTORY_ENTRY + len(info.filename) + len(info.extra)
     end = _END_RECORD + (_ZIP64_END_RECORDS if position > zipfile.ZIP64_LIMIT else 0)
     if archive.stat().st_size != position + directory + end:
-        raise ValueError("there is more in it than its files")
+        raise ValueError("it has more data than its files")
 
 
 def _as_written(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
@@ -99,7 +103,7 @@ def _as_written(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
 
 
 def _fields(info: zipfile.ZipInfo) -> tuple[object, ...]:
-    """All that the directory says of a file, beside its place and checksum, and what ZIP64 adds."""
+    """The fields of a file's entry in the directory, without its place, its checksum and what ZIP64 adds."""
     kind = (info.create_system, info.external_attr, info.internal_attr, info.flag_bits, info.compress_type)
     return (*kind, info.file_size, info.compress_size, info.date_time, info.volume, info.comment, info.reserved)
 
@@ -109,7 +113,10 @@ def _has_needless_extra(info: zipfile.ZipInfo) -> bool:
 
 
 class _Same(io.RawIOBase):
-    """A file to be written that must turn out as one that is there. gzip's frame is left to digests and signature."""
+    """A file object that compares what is written to it with an existing file.
+
+    gzip's own frame is not compared; digests and signature cover it.
+    """
 
     def __init__(self, there: gzip.GzipFile) -> None:
         self._there = there
@@ -119,45 +126,45 @@ class _Same(io.RawIOBase):
         """Compare.
 
         Raises:
-            ValueError: there is something else.
+            ValueError: the existing file has other bytes.
         """
         expected = bytes(data)
         if self._there.read(len(expected)) != expected:
-            raise ValueError("it is not of plain files alone, as `make archive` writes them")
+            raise ValueError("it does not consist of plain files as `make archive` writes them")
         self._written += len(expected)
         return len(expected)
 
     def tell(self) -> int:
-        """How much was written."""
+        """How many bytes were written."""
         return self._written
 
 
 class _Bounded(gzip.GzipFile):
-    """What is unpacked of a file, as long as that is not out of all proportion to it."""
+    """The unpacked content of a file, which may be at most 100 times as large as the file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._limit = _MAX_RATIO * path.stat().st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        """As of any file.
+        """Read as from any file.
 
         Raises:
-            ValueError: there would be too much.
+            ValueError: the unpacked content would be too large.
         """
         if size is None or size < 0 or self.tell() + size > self._limit:
             raise ValueError(f"unpacked it would be over {_MAX_RATIO} times as large")
         return super().read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """To an offset from the start, as far as it may be read."""
+        """Go to an offset from the start, within the limit."""
         if offset > self._limit:
             raise ValueError(f"unpacked it would be over {_MAX_RATIO} times as large")
         return super().seek(offset, whence)
 
 
 def _check_tar(archive: Path) -> None:
-    """Write it again, and compare. Reading is all it takes: nothing is kept."""
+    """Write the archive again, and compare; nothing of it is kept."""
     names, folder = _Names(), None
     with gzip.open(archive) as there, _Bounded(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as tar:
         again = tarfile.TarFile(fileobj=_Same(there), mode="w", format=TAR_FORMAT)
@@ -168,15 +175,15 @@ def _check_tar(archive: Path) -> None:
             if _NAME.fullmatch(top) is None or top != folder:
                 raise ValueError(f"{entry.name!r} is not in the folder of the others")
             if not entry.isreg():
-                raise ValueError(f"{name} is a link, or no file at all")
+                raise ValueError(f"{name} is a link, or not a file at all")
             again.addfile(tar_entry(entry.name, entry.size), tar.extractfile(entry))
         again.close()
         if there.read(1):
-            raise ValueError("there is more in it than its files")
+            raise ValueError("it has more data than its files")
 
 
 def _check_folder(folder: Path) -> None:
-    """Byte code that Python wrote there does not count, as it does not for the digests."""
+    """Check a folder. Byte code that Python wrote there does not count, as for the digests."""
     names = _Names()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -185,4 +192,4 @@ def _check_folder(folder: Path) -> None:
         names.add(name)
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise ValueError(f"{name} is a link, or no file at all")
+            raise ValueError(f"{name} is a link, or not a file at all")

@@ -1,4 +1,4 @@
-"""What an archive tells TorchServe: its manifest and its settings, and no more than `make archive` writes there."""
+"""Checks what an archive tells TorchServe: its manifest and settings may have only what `make archive` writes there."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,11 @@ from scripts.archives.format import MANIFEST, manifest_text
 from scripts.archives.settings import MODEL_CONFIG, FrontEndSettings, settings_text
 
 _READ: Final = (MANIFEST, MODEL_CONFIG, IDENTITY_FILE)
-_MAX_BYTES: Final = 1 << 16  # of each of them; ours have a few hundred
+_MAX_BYTES: Final = 1 << 16  # of each of them; those of `make archive` have a few hundred
 
 
 class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """No `requirementsFile`, which TorchServe would give to pip."""
+    """The fields that a manifest may have; not `requirementsFile`, which TorchServe would give to pip."""
 
     model_name: str
     serialized_file: str
@@ -35,12 +35,12 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 def check_manifest(archive: Path) -> None:
-    """Refuse an archive (`.mar`, `.tar.gz` or directory) that has TorchServe run, load or install what is not in it.
+    """Refuse an archive (`.mar`, `.tar.gz` or directory) that makes TorchServe run, load or install other files.
 
     Raises:
-        BrokenArchiveError: manifest or settings have a field that ours have not, or say it so that two readers could
-            understand it differently; the manifest names a file that is not in the archive, or another model than the
-            identity.
+        BrokenArchiveError: manifest or settings have a field that `make archive` does not write, or are spelt so that
+            two readers could understand them differently; or the manifest names a file that is not in the archive, or
+            another model than the identity.
     """
     names: set[str] = set()
     found: dict[str, bytes] = {}
@@ -51,7 +51,7 @@ def check_manifest(archive: Path) -> None:
                 found[name] = stream.read(_MAX_BYTES + 1)
         for name in _READ:
             if len(found.get(name, b"")) not in range(1, _MAX_BYTES + 1):
-                raise ValueError(f"{name} is missing, empty, or larger than any of ours")
+                raise ValueError(f"{name} is missing, empty, or larger than {_MAX_BYTES} bytes")
         manifest = _read_manifest(found[MANIFEST])
         _check_settings(found[MODEL_CONFIG])
         _check_files(manifest.model, names)
@@ -61,7 +61,7 @@ def check_manifest(archive: Path) -> None:
 def _read_manifest(content: bytes) -> _Manifest:
     decoded = json.loads(content)
     if manifest_text(decoded).encode() != content:
-        raise ValueError(f"{MANIFEST} is not spelt as `make archive` does: a key twice, say")
+        raise ValueError(f"{MANIFEST} is not spelt as `make archive` spells it; it may have a key twice")
     try:
         return msgspec.convert(decoded, _Manifest)
     except msgspec.ValidationError as error:
@@ -69,10 +69,10 @@ def _read_manifest(content: bytes) -> _Manifest:
 
 
 def _check_settings(content: bytes) -> None:
-    """Held to its spelling first: TorchServe's reader of YAML is another one, to which tags are classes of Java."""
+    """Check the spelling first: TorchServe reads YAML with another reader, to which tags are classes of Java."""
     decoded = yaml.safe_load(content)
     if settings_text(decoded).encode() != content:
-        raise ValueError(f"{MODEL_CONFIG} is not spelt as `make archive` does: a key twice, say")
+        raise ValueError(f"{MODEL_CONFIG} is not spelt as `make archive` spells it; it may have a key twice")
     try:
         msgspec.convert(decoded, FrontEndSettings)
     except msgspec.ValidationError as error:
@@ -93,4 +93,4 @@ def _check_files(model: _Model, names: set[str]) -> None:
 def _check_model(model: _Model, identity: Identity) -> None:
     said = (model.model_name, model.model_version, model.serialized_file)
     if said != (identity.model.name, identity.model.version, identity.serialized_file):
-        raise ValueError(f"{MANIFEST} and {IDENTITY_FILE} speak of different models")
+        raise ValueError(f"{MANIFEST} and {IDENTITY_FILE} name different models")

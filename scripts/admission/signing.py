@@ -1,7 +1,7 @@
-"""Signatures of archives: `make key`, `make sign`, and the check by whoever has the public key.
+"""Signatures of archives: `make key`, `make sign`, and the check by everybody who has the public key.
 
-An archive's signature lies beside it, `<archive>.sig`. It is Ed25519's (RFC 8032), over the SHA-256 of the whole file,
-so that it does not matter what a reader of archives makes of it; of an unpacked archive, over that of its digests.
+An archive's signature lies beside it, in `<archive>.sig`. It is an Ed25519 signature (RFC 8032) of the SHA-256 of the
+whole file, so no reader of archives has to be trusted; for an unpacked archive, of the SHA-256 of its digests.
 """
 
 import base64
@@ -31,10 +31,10 @@ KEYS: Final = Path("signing")
 
 _PRIVATE: Final = "private.pem"
 _PUBLIC: Final = "public.pem"
-_MAX_BYTES: Final = 4096  # of a signature file; ours have 300
+_MAX_BYTES: Final = 4096  # of a signature file; those of `make sign` have 300
 _KEY_ID_DIGITS: Final = 16
 
-# Whoever trusts a key: by the identifiers that signatures name.
+# The keys to trust, by the identifiers that signatures name.
 PublicKeys = Mapping[str, Ed25519PublicKey]
 
 
@@ -42,20 +42,20 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The content of a signature file."""
 
     algorithm: Literal["ed25519"] = "ed25519"
-    key: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{{_KEY_ID_DIGITS}}}\Z")]  # that signed, as of `key_id`
+    key: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{{_KEY_ID_DIGITS}}}\Z")]  # the key that signed, by its `key_id`
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # of the archive
     signature: str  # base64
 
 
 def create_keys(folder: Path, passphrase: str | None) -> Path:
-    """Write a new pair of keys, the private one readable by its owner alone; returns the public one's path.
+    """Write a new pair of keys, of which only the owner can read the private one; returns the public one's path.
 
     Args:
-        folder: to write into.
-        passphrase: to encrypt the private key with.
+        folder: the folder to write into.
+        passphrase: encrypts the private key; None leaves it unencrypted.
 
     Raises:
-        UserError: there are keys already, or the folder cannot be written to.
+        UserError: the folder already has keys, or cannot be written to.
     """
     key = Ed25519PrivateKey.generate()
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
@@ -68,17 +68,17 @@ def create_keys(folder: Path, passphrase: str | None) -> Path:
         _write_new(folder / _PRIVATE, private, 0o600)
         _write_new(folder / _PUBLIC, public, 0o644)
     except FileExistsError as error:
-        raise UserError(f"{error.filename} is there already; a key that was used is never overwritten") from error
+        raise UserError(f"{error.filename} already exists; an existing key is never overwritten") from error
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}") from error
     return folder / _PUBLIC
 
 
 def sign(archive: Path, key: Ed25519PrivateKey) -> Path:
-    """Write the signature of an archive, which is held to its layout, manifest and digests first; returns its path.
+    """Check an archive's layout, manifest and digests, then write its signature; returns the signature's path.
 
     Raises:
-        UserError: the archive is not what `make archive` built.
+        UserError: the archive differs from what `make archive` built.
     """
     try:
         check_layout(archive)
@@ -100,18 +100,16 @@ def sign(archive: Path, key: Ed25519PrivateKey) -> Path:
 
 
 def check_signature(archive: Path, keys: PublicKeys) -> None:
-    """Refuse an archive that none of these keys has signed as it is.
+    """Refuse an archive unless one of these keys has signed exactly this content.
 
     Raises:
-        UserError: it is not signed, by somebody else, or was changed since; the message says which.
+        UserError: the archive is not signed, was signed with another key, or was changed since; the message says which.
     """
     signature = _read_signature(archive)
     key = keys.get(signature.key)
     if key is None:
         trusted = ", ".join(sorted(keys))
-        raise UserError(
-            f"{archive}: signed with key {signature.key}, which is not one of those trusted here: {trusted}"
-        )
+        raise UserError(f"{archive}: signed with key {signature.key}, but only these are trusted here: {trusted}")
     try:
         sha256 = _digest_of(archive)
     except BrokenArchiveError as error:
@@ -121,14 +119,14 @@ def check_signature(archive: Path, keys: PublicKeys) -> None:
     try:
         key.verify(base64.b64decode(signature.signature, validate=True), _message(archive, sha256))
     except (InvalidSignature, binascii.Error) as error:
-        raise UserError(f"{archive}: its signature is forged: it is not that of key {signature.key}") from error
+        raise UserError(f"{archive}: its signature is forged; key {signature.key} did not make it") from error
 
 
 def read_public_keys(path: Path) -> PublicKeys:
-    """The keys to trust: that of a PEM file, or of all `*.pem` of a folder.
+    """The keys to trust: that of a PEM file, or those of all `*.pem` of a folder.
 
     Raises:
-        UserError: there is none, or one cannot be read. That is never the same as trusting everybody.
+        UserError: there is no key, or one cannot be read; in neither case are all archives trusted.
     """
     files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
     if not files:
@@ -148,14 +146,14 @@ def read_public_keys(path: Path) -> PublicKeys:
 
 
 def public_key(environment: Mapping[str, str]) -> Path | None:
-    """Of whoever signs archives: the file or folder that `PUBLIC_KEY` names.
+    """The public key of the signer: the file or folder that the variable `PUBLIC_KEY` names; None without it.
 
     Raises:
-        UserError: the variable is there and empty: somebody wanted a check, and it would be none.
+        UserError: the variable is set but empty: a check was intended, and none would happen.
     """
     path = environment.get("PUBLIC_KEY")
     if path == "":
-        raise UserError("PUBLIC_KEY is empty: name a public key, or a folder of them, or leave the variable out")
+        raise UserError("PUBLIC_KEY is empty: name a public key or a folder of public keys, or unset the variable")
     return None if path is None else Path(path)
 
 
@@ -163,7 +161,7 @@ def read_private_key(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
     """The key to sign with.
 
     Raises:
-        UserError: there is none, it is of another kind, or the passphrase is not its own.
+        UserError: there is no key, it is of another kind, or the passphrase is wrong.
     """
     try:
         content = path.read_bytes()
@@ -187,10 +185,10 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def _digest_of(archive: Path) -> str:
-    """What is signed of an archive. The digests of a folder prove the rest of it, so it is held to them here.
+    """The SHA-256 that is signed. For a folder it is that of its digests, so the folder is checked against them here.
 
     Raises:
-        BrokenArchiveError: the folder is not what its digests say.
+        BrokenArchiveError: the folder differs from its digests.
     """
     if archive.is_dir():
         verify(archive)
@@ -199,7 +197,7 @@ def _digest_of(archive: Path) -> str:
 
 
 def _message(archive: Path, sha256: str) -> bytes:
-    """What is signed, which says what it is: a key's signature of something else can never pass for it."""
+    """The text that is signed. It names its purpose, so that no signature of other data can be taken for it."""
     kind = "folder" if archive.is_dir() else "file"
     return f"torchserve-image-classifier archive v1\n{kind} sha256:{sha256}\n".encode()
 
@@ -224,17 +222,17 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def key(*, keys: Path = KEYS) -> None:
-    """Make a pair of keys to sign archives with; KEY_PASSPHRASE in the environment encrypts the private one.
+    """Make a pair of keys to sign archives with; KEY_PASSPHRASE in the environment encrypts the private key.
 
     Args:
-        keys: folder to write them into.
+        keys: folder to write the keys into.
     """
     passphrase = os.environ.get(PASSPHRASE)
     public = create_keys(keys, passphrase)
     (identifier,) = read_public_keys(public)
     if not passphrase:
         step(f"the private key is not encrypted: {PASSPHRASE} was not set")
-    done(f"key {identifier}: keep {public.with_name(_PRIVATE)} to yourself, give {public} to whoever serves")
+    done(f"key {identifier}: keep {public.with_name(_PRIVATE)} secret; servers need {public}")
 
 
 def sign_archives(archive: tuple[str, ...], *, key: Path | None = None, keys: Path = KEYS, store: Path = STORE) -> None:
@@ -242,7 +240,7 @@ def sign_archives(archive: tuple[str, ...], *, key: Path | None = None, keys: Pa
 
     Args:
         archive: names in the store, or paths.
-        key: the private key; the one of `keys` without it.
+        key: the private key; without it, that of the folder `keys`.
         keys: folder of the keys.
         store: folder of the archives.
     """

@@ -1,4 +1,4 @@
-"""Hold every archive of a folder to its signature, layout, manifest and digests, before anything of it is run.
+"""Checks the signature, layout, manifest and digests of every archive of a folder, before any of its code runs.
 
 `python -m scripts.admission.verify <folder>`
 """
@@ -14,14 +14,14 @@ from scripts.console import UserError, done, run
 
 
 def verify_store(store: Path, keys: PublicKeys | None = None) -> list[Path]:
-    """Verify all archives of a folder; returns them.
+    """Verify all archives of a folder, and return their paths.
 
     Args:
         store: the folder.
-        keys: to trust; None for no signatures at all.
+        keys: the keys to trust; None if archives need no signature.
 
     Raises:
-        UserError: there is none, or one is not what was built or signed.
+        UserError: there are no archives, or one differs from what was built or signed.
     """
     archives = archives_in(store)
     if not archives:
@@ -34,11 +34,11 @@ def verify_store(store: Path, keys: PublicKeys | None = None) -> list[Path]:
 def main() -> None:
     """Verify the archives of the folder that the command line names; PUBLIC_KEY names the key that signs them."""
     if len(sys.argv) != 2:
-        raise UserError("name one folder of archives")
+        raise UserError("name one folder of archives: python -m scripts.admission.verify <folder>")
     path = public_key(os.environ)
     keys = None if path is None else read_public_keys(path)
     for archive in verify_store(Path(sys.argv[1]), keys):
-        done(f"{archive.name} is what was built" + ("" if keys is None else " and signed"))
+        done(f"{archive.name} is unchanged since it was built" + ("" if keys is None else " and signed"))
 
 
 if __name__ == "__main__":

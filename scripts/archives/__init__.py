@@ -1,1 +1,1 @@
-"""What an archive is, for whoever reads one: its format, the store that it lies in, its content loaded."""
+"""Reading archives: their format, the store that they lie in, and loading one into this process."""

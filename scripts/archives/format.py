@@ -25,7 +25,7 @@ _FILE_MODE: Final = 0o644
 
 
 def zip_entry(name: str, size: int) -> zipfile.ZipInfo:
-    """The entry of a file in a `.mar`; the size, in bytes, tells zipfile beforehand whether it needs ZIP64."""
+    """The entry of a file in a `.mar`. The size, in bytes, tells zipfile in advance whether the entry needs ZIP64."""
     info = zipfile.ZipInfo(name, _ZIP_TIME)
     info.external_attr = _FILE_MODE << 16
     info.file_size = size
@@ -33,7 +33,7 @@ def zip_entry(name: str, size: int) -> zipfile.ZipInfo:
 
 
 def tar_entry(name: str, size: int) -> tarfile.TarInfo:
-    """The entry of a file in a `.tar.gz`, of so many bytes."""
+    """The entry of a file in a `.tar.gz`; the size is in bytes."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, _FILE_MODE
     return info
@@ -45,10 +45,10 @@ def format_of(archive: Path) -> Format:
 
 
 def manifest_text(manifest: object) -> str:
-    """A manifest as every archive spells it."""
+    """The text of a manifest, spelt the same way in every archive."""
     return json.dumps(manifest, indent=2) + "\n"
 
 
 def archive_name(model: str, runtime: str, precision: str, archive_format: Format) -> str:
-    """`<model>-<runtime>[-<precision>]` with the suffix of the format; float32 goes without saying."""
+    """`<model>-<runtime>[-<precision>]` with the suffix of the format; float32 is left out."""
     return "-".join([model, runtime] + ([] if precision == "float32" else [precision])) + SUFFIX[archive_format]

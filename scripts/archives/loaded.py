@@ -1,4 +1,4 @@
-"""An archive of the store, loaded into this process without any server."""
+"""Loads an archive of the store into this process, without a server."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from scripts.console import UserError
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """A folder with an archive's files, as a worker sees them; removed in the end.
+    """Unpack an archive's files into a folder, as a worker sees them; the folder is removed at the end.
 
     Raises:
-        UserError: the archive is not whole.
+        UserError: the archive is damaged.
     """
     try:
         if archive.is_dir():
@@ -37,10 +37,10 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 @contextmanager
 def loaded(archive: Path) -> Iterator[Classifier]:
-    """The classifier of an archive in this one process, with all cores to itself.
+    """Load the classifier of an archive into this process, with a thread for each core.
 
     Raises:
-        UserError: the archive is not whole, cannot be used on this machine, or its runtime's package is missing.
+        UserError: the archive is damaged, cannot be used on this machine, or its runtime's package is missing.
     """
     with unpacked(archive) as folder:
         try:

@@ -1,4 +1,4 @@
-"""The file of an archive that TorchServe's front end reads."""
+"""The settings of an archive that TorchServe's front end reads."""
 
 from typing import Annotated, Final
 
@@ -27,7 +27,7 @@ class FrontEndSettings(
 
 
 def front_end_settings(serving: Serving) -> dict[str, int]:
-    """What TorchServe's front end is to know of a recipe's `serving`."""
+    """The settings of TorchServe's front end that follow from a recipe's `serving`."""
     settings: dict[str, int] = msgspec.to_builtins(
         FrontEndSettings(
             min_workers=serving.workers,
@@ -42,5 +42,5 @@ def front_end_settings(serving: Serving) -> dict[str, int]:
 
 
 def settings_text(settings: object) -> str:
-    """Settings as every archive spells them."""
+    """The text of settings, spelt the same way in every archive."""
     return yaml.safe_dump(settings, sort_keys=False)

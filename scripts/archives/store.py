@@ -1,4 +1,4 @@
-"""The model store: which archives are there, and what each one is."""
+"""The model store: which archives it has, and what each of them is."""
 
 import contextlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ STORE: Final = Path("model_store")
 DEFAULT_MODEL: Final = "vgg16"
 
 _SIGNATURE: Final = ".sig"
-_SBOM: Final = ".cdx.json"  # the name by which tools know CycloneDX
+_SBOM: Final = ".cdx.json"  # the suffix by which tools recognise CycloneDX
 _SUFFIXES: Final = (".mar", ".tar.gz", "")
 _DEFAULT_RUNTIME: Final = "eager"
 
@@ -32,17 +32,17 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 def find_archive(name: str, store: Path) -> Archive:
-    """Find an archive by what people call it: `vgg16`, `vgg16-eager` or `vgg16-eager.mar` of the store, or a path.
+    """Find an archive by a name in the store (`vgg16`, `vgg16-eager` or `vgg16-eager.mar`) or by a path.
 
     Raises:
-        UserError: there is none, or it is not one of ours, or not whole.
+        UserError: there is no such archive, it was not built by `make archive`, or it is damaged.
     """
     path = find_path(name, store)
     return Archive(path, read_archive_identity(path))
 
 
 def chosen_archive(archive: str | None, model: str | None, store: Path) -> Archive:
-    """The archive that was named, else the eager one of the model that was named, else that of `model_in`.
+    """The archive that was named, else the eager archive of the named model, else that of the model of `model_in`.
 
     Raises:
         UserError: as `find_archive`.
@@ -51,7 +51,7 @@ def chosen_archive(archive: str | None, model: str | None, store: Path) -> Archi
 
 
 def model_in(store: Path) -> str:
-    """The one model whose archives lie in the store, vgg16 if there are several or none; broken ones do not count."""
+    """The one model whose archives lie in the store; vgg16 if there are several or none. Broken ones do not count."""
     models = set()
     for path in archives_in(store):
         with contextlib.suppress(UserError):
@@ -60,14 +60,14 @@ def model_in(store: Path) -> str:
 
 
 def find_path(name: str, store: Path) -> Path:
-    """The path of the archive that `find_archive` finds; nothing of it is read.
+    """The path of the archive that `find_archive` finds; the archive is not read.
 
-    A name with a folder in it means that very file, wherever it lies; a relative one counts from the current folder.
+    A name with a folder in it is the path of one file, in the store or elsewhere, relative to the current folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such archive.
     """
-    if "/" in name:  # asked of the text, because a Path forgets the folder of `./vgg16-eager.mar`
+    if "/" in name:  # the text is tested, because a Path drops the folder of `./vgg16-eager.mar`
         return _find_file(Path(name), store)
     whole = name.endswith(_SUFFIXES[:2])
     names = (
@@ -85,10 +85,10 @@ def find_path(name: str, store: Path) -> Path:
 
 
 def find_in_store(name: str, store: Path) -> Path:
-    """As `find_path`, for a server that loads archives from its model store and by their file names only.
+    """As `find_path`, for a server, which loads archives only from its model store and only by their file names.
 
     Raises:
-        UserError: there is none, or it lies elsewhere. The store may have another file of the same name.
+        UserError: there is no such archive, or it lies elsewhere; the store may have another file of the same name.
     """
     path = find_path(name, store)
     if not lies_in(path, store):
@@ -100,16 +100,16 @@ def find_in_store(name: str, store: Path) -> Path:
 
 
 def lies_in(archive: Path, store: Path) -> bool:
-    """Whether an archive lies in that folder itself, by whatever path it was named."""
+    """Whether an archive lies directly in that folder, by whatever path it was named."""
     return archive.parent.resolve() == store.resolve()
 
 
 def _find_file(path: Path, store: Path) -> Path:
-    """The archive at exactly this path; in the spelling of the store, if it lies there."""
+    """The archive at exactly this path, spelt as a path below `store` if it lies there."""
     if not _is_archive(path):
         raise UserError(
-            f"there is no archive {path} (in that folder: {_names_in(path.parent)}); a path names exactly one file, "
-            f"a name without a folder one of {store}"
+            f"there is no archive {path} (in that folder: {_names_in(path.parent)}); a path must be that of one file, "
+            f"a name without a folder that of an archive in {store}"
         )
     return store / path.name if lies_in(path, store) else path
 
@@ -119,30 +119,30 @@ def _names_in(folder: Path) -> str:
 
 
 def _is_archive(path: Path) -> bool:
-    """By its name: beside archives lie their signatures, bills of materials and settings."""
+    """Whether a path is an archive, by its name: signatures, bills of materials and settings lie beside archives."""
     return not path.name.startswith(".") and (path.is_dir() or path.name.endswith(_SUFFIXES[:2])) and path.exists()
 
 
 def signature_of(archive: Path) -> Path:
-    """Where the signature of an archive lies."""
+    """The path of an archive's signature."""
     return archive.with_name(archive.name + _SIGNATURE)
 
 
 def sbom_of(archive: Path) -> Path:
-    """Where the bill of materials of an archive lies."""
+    """The path of an archive's bill of materials."""
     return archive.with_name(archive.name + _SBOM)
 
 
 def archives_in(store: Path) -> list[Path]:
-    """Every archive of a folder that is one file."""
+    """All archives of a folder that are single files."""
     return sorted(path for path in store.glob("*") if path.name.endswith(_SUFFIXES[:2]) and path.is_file())
 
 
 def archives_of(model: str, store: Path) -> list[Archive]:
-    """All archives of a model, its float32 eager one first, because the others are measured against it.
+    """All archives of a model. The float32 eager one comes first, because the others are measured against it.
 
     Raises:
-        UserError: that one is missing, or any is not whole.
+        UserError: the float32 eager archive is missing, or an archive is damaged.
     """
     reference = find_archive(f"{model}-{_DEFAULT_RUNTIME}", store)
     others = (path for path in store.glob(f"{model}-*") if path != reference.path and path.name.endswith(_SUFFIXES[:2]))
@@ -151,10 +151,10 @@ def archives_of(model: str, store: Path) -> list[Archive]:
 
 
 def read_archive_identity(path: Path) -> Identity:
-    """Read who an archive is, without unpacking it.
+    """Read the identity of an archive without unpacking it.
 
     Raises:
-        UserError: it is not whole, or was not built by `make archive`.
+        UserError: the archive is damaged, or was not built by `make archive`.
     """
     return _read(path, IDENTITY_FILE, lambda content: msgspec.json.decode(content, type=Identity))
 
@@ -172,4 +172,4 @@ def _read(path: Path, wanted: str, decode: Callable[[bytes], _Content]) -> _Cont
                 return decode(found[wanted])
     except BrokenArchiveError as error:
         raise UserError(f"{path} is broken ({error}); build it again with `make archive`") from error
-    raise UserError(f"{path} was not built by `make archive`: it carries no {wanted} and no digests")
+    raise UserError(f"{path} was not built by `make archive`: it lacks {wanted} or digests")

@@ -1,1 +1,1 @@
-"""From a recipe to an archive."""
+"""Builds archives from recipes."""

@@ -1,6 +1,6 @@
-"""Build one archive of one model, in a process of its own.
+"""Builds one archive of one model, in a process of its own.
 
-The way of an archive: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
+The steps: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def build(options: Options) -> tuple[Path, Report]:
     """Build an archive. It appears in the store complete or not at all.
 
     Raises:
-        UserError: something the user can mend; the message says what.
+        UserError: the archive cannot be built; the message says what the user can correct.
     """
     try:
         recipe = read_recipe(options.recipe)
@@ -55,7 +55,7 @@ def build(options: Options) -> tuple[Path, Report]:
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
-            signature_of(target).unlink(missing_ok=True)  # of the one that was there
+            signature_of(target).unlink(missing_ok=True)  # of the archive that is replaced
             if target.is_dir():
                 shutil.rmtree(target)
             finished.replace(target)
@@ -68,7 +68,7 @@ def build(options: Options) -> tuple[Path, Report]:
 
 
 def _own_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Path) -> Path:
-    """The recipe's file, or one whose `serving` is this archive's own, or what `make tune` found best for it."""
+    """The recipe's file, or a copy with this archive's own `serving`, or with the settings that `make tune` found."""
     overlay = read_overlay(recipe.name, options.tuned)
     serving: Tuned | OwnServing = variant.serving
     if overlay is not None and overlay.fits(variant.runtime, variant.precision):
@@ -82,15 +82,15 @@ def _own_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Pat
 
 
 def _plan(options: Options, recipe_file: Path, variant: Variant, workdir: Path) -> Plan:
-    """What is built from which weights, with everything looked up that options leave open.
+    """The plan of a build, with everything looked up that the options leave open.
 
     Raises:
-        UserError: the version is none, or weights or pictures are missing.
+        UserError: the version is invalid, or weights or pictures are missing.
     """
     recipe = read_recipe(recipe_file)
     version = options.version or variant.version
     if VERSION_PATTERN.fullmatch(version) is None:
-        raise UserError(f"VERSION={version}: a version is digits and dots, 2.1 say")
+        raise UserError(f"VERSION={version}: a version consists of digits and dots, for example 2.1")
     pictures = golden_set(options.golden)
     return Plan(
         recipe=recipe,
@@ -108,7 +108,7 @@ def _plan(options: Options, recipe_file: Path, variant: Variant, workdir: Path) 
 
 @contextlib.contextmanager
 def _workdir(store: Path) -> Iterator[Path]:
-    """A folder beside the finished archives, so that moving the result is one step. Sweeps what killed builds left."""
+    """A folder beside the finished archives, so that moving the result is one step. Removes those of killed builds."""
     store.mkdir(parents=True, exist_ok=True)
     for leftover in store.glob(f"{_WORKDIR_PREFIX}*"):
         if not psutil.pid_exists(int(leftover.name.split("-")[1])):
@@ -118,7 +118,7 @@ def _workdir(store: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Build what the JSON of the command line says: `Options`."""
+    """Build the archive that the command line describes, as the JSON of `Options`."""
     target, report = build(Options.read(sys.argv[1]))
     size = sum(path.stat().st_size for path in target.rglob("*")) if target.is_dir() else target.stat().st_size
     done(

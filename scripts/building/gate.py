@@ -1,4 +1,4 @@
-"""Is an export the model it was exported from? Compares it with the float32 eager reference over the golden set."""
+"""The parity gate: compares an export with the float32 eager reference over the golden set."""
 
 import platform
 from importlib.metadata import version
@@ -22,10 +22,10 @@ _FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an export is from the reference."""
+    """How far an export differs from the reference."""
 
     pictures: int
-    calibration_pictures: int | None  # on which int8 chose its scales
+    calibration_pictures: int | None  # from which int8 chose its scales
     max_abs_logit: float  # the largest difference of any logit of any picture
     top1_agreement: float  # share of pictures, 0…1
     top5_agreement: float  # share of pictures with the same five classes in the same order
@@ -34,7 +34,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, str]
 
     def failures(self) -> list[str]:
-        """What is outside the tolerance, in words; nothing when all is well."""
+        """The figures outside the tolerance, in words; empty if there are none."""
         limit = self.tolerance
         checks = (
             (self.max_abs_logit <= limit.max_abs_logit, "max |Δlogit|", self.max_abs_logit, limit.max_abs_logit),

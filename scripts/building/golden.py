@@ -17,18 +17,18 @@ from PIL import Image
 
 from scripts.console import UserError
 
-# Photographs and drawings that scikit-image ships: colour and grey, portrait and landscape, with and without an object.
+# Photographs and drawings from scikit-image: colour and grey, portrait and landscape, with and without an object.
 _NAMES: Final = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
     "coins.png", "color.png", "grass.png", "gravel.png", "horse.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
     "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
 )  # fmt: skip
 
-# Those that show something ImageNet has a class for: an Egyptian cat, an espresso, a missile, a moped twice.
+# The pictures of an object that ImageNet has a class for: an Egyptian cat, an espresso, a missile, and a moped twice.
 _LABELLED: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 
 VIEWS: Final = 40  # of each labelled photograph, to compare archives on: 200 in all
-# Of each golden picture, to calibrate on: with the 21 pictures alone, Lite0's agreement was 1.3 % lower.
+# Of each golden picture, for calibration. Calibrated on only the 21 pictures, Lite0's agreement was 1.3 % lower.
 _CALIBRATION_VIEWS: Final = 10
 
 
@@ -42,24 +42,24 @@ def golden_set(folder: Path | None = None) -> list[Path]:
 
 
 def labelled() -> list[Path]:
-    """The golden pictures of something that ImageNet has a class for."""
+    """The golden pictures of an object that ImageNet has a class for."""
     return [photograph(name) for name in _LABELLED]
 
 
 def pictures_in(folder: Path, variable: str) -> list[Path]:
-    """The files of a folder that a variable of make names.
+    """The files of a folder; `variable` is the make variable that names it.
 
     Raises:
         UserError: the folder has none.
     """
     pictures = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     if not pictures:
-        raise UserError(f"{variable}={folder}: no pictures there")
+        raise UserError(f"{variable}={folder}: there are no pictures")
     return pictures
 
 
 def views(image: Image.Image, count: int, seed: int) -> list[Image.Image]:
-    """Random crops of half to all of each side, every other one mirrored: what else a photographer might have taken."""
+    """Random crops of half to all of each side, every other one mirrored, like other photographs of the same scene."""
     random = np.random.default_rng(seed)
     found = []
     for index in range(count):
@@ -71,7 +71,7 @@ def views(image: Image.Image, count: int, seed: int) -> list[Image.Image]:
 
 
 def photograph(name: str) -> Path:
-    """The path of a picture that scikit-image ships, `chelsea.png` say; found without importing that library."""
+    """The path of a picture of scikit-image, for example `chelsea.png`, found without importing that library."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise UserError("scikit-image is not installed; `make setup` installs it")
@@ -90,7 +90,7 @@ def view_pixels(spec: Input, count: int = VIEWS) -> NDArray[np.uint8]:
 
 
 def calibration_pixels(folder: Path | None, recipe: Recipe, golden: list[Path]) -> NDArray[np.uint8]:
-    """Pictures for int8 to choose its scales on, uint8 [N,H,W,3]: the user's folder, or views of the golden set.
+    """Pictures from which int8 chooses its scales, uint8 [N,H,W,3]: the user's folder, or views of the golden set.
 
     Raises:
         UserError: the folder has no pictures, or one cannot be used.
@@ -108,12 +108,12 @@ def calibration_pixels(folder: Path | None, recipe: Recipe, golden: list[Path]) 
 
 
 def golden_pixels(pictures: Sequence[Path], recipe: Recipe) -> NDArray[np.uint8]:
-    """Pictures as the model sees them: uint8 [N,H,W,3].
+    """Decode pictures as the model sees them: uint8 [N,H,W,3].
 
     Raises:
         UserError: a picture cannot be used; the message names it.
     """
-    spec = msgspec.structs.replace(recipe.input, max_pixels=PILLOW_LIMIT)  # the limit is for strangers' pictures
+    spec = msgspec.structs.replace(recipe.input, max_pixels=PILLOW_LIMIT)  # the recipe's limit is for clients' pictures
     pixels = []
     for path in pictures:
         item = load_pixels(path.read_bytes(), spec)

@@ -1,7 +1,7 @@
-"""Archives of the store, built when their inputs have changed: `make archive`, `make archives`.
+"""Builds the archives of the store whose inputs have changed: `make archive`, `make archives`.
 
-What an archive was built from is known by content: beside it lies a digest of everything that went into it. Dates say
-nothing, so a touched file builds nothing again, and a changed one always does.
+The inputs of an archive are compared by content: a digest of all of them lies beside it. Dates do not count, so a
+changed file always causes a build, and a file with only a new date does not.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from scripts.console import UserError, warn
 from scripts.packages import require
 
 RECIPES: Final = Path("recipes")
-# What the export and the check of each runtime need besides the base.
+# The extras and dependency groups that the export to each runtime, and its check, need besides the base.
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "onnxruntime": ("onnxruntime", "export-onnx"),
     "openvino": ("openvino", "export-onnx", "export-openvino"),
@@ -54,14 +54,14 @@ def archive(
 
     Args:
         model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
-        runtime: one archive for each.
-        precision: what the runtime computes in.
+        runtime: runtimes to build for, one archive for each.
+        precision: the precision that the runtime computes in.
         weights: auto, pretrained (no archive without them), or the file of a state_dict.
         torchscript: whether the module is traced or scripted.
-        format_: of the archives; zip-store is a `.mar`.
-        version: instead of the recipe's.
+        format_: format of the archives; zip-store is a `.mar`.
+        version: version of the archives, instead of the recipe's.
         golden: folder of pictures for the parity gate; scikit-image's without it.
-        calibration: folder of pictures on which int8 chooses its scales; the golden ones without it.
+        calibration: folder of pictures from which int8 chooses its scales; views of the golden set without it.
         file: the one archive to build, instead of model, runtime, precision, format and store.
         store: folder to write the archives into.
         recipes: folder of the recipes.
@@ -96,10 +96,10 @@ def archives(
         model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
         weights: auto, pretrained (no archive without them), or the file of a state_dict.
         torchscript: whether the module is traced or scripted.
-        format_: of the archives; zip-store is a `.mar`.
-        version: instead of the recipe's.
+        format_: format of the archives; zip-store is a `.mar`.
+        version: version of the archives, instead of the recipe's.
         golden: folder of pictures for the parity gate; scikit-image's without it.
-        calibration: folder of pictures on which int8 chooses its scales; the golden ones without it.
+        calibration: folder of pictures from which int8 chooses its scales; views of the golden set without it.
         store: folder to write the archives into.
         recipes: folder of the recipes.
     """
@@ -111,7 +111,7 @@ def archives(
 
 
 def _named(name: str, recipes: Path) -> tuple[Path, list[tuple[RuntimeName, Precision, Format]]]:
-    """The recipe, and the runtime, precision and format, of the archive that has this name.
+    """The recipe, runtime, precision and format of the archive that has this name.
 
     Raises:
         UserError: no recipe has an archive of that name.
@@ -126,10 +126,10 @@ def _named(name: str, recipes: Path) -> tuple[Path, list[tuple[RuntimeName, Prec
 
 
 def variants_here(recipe: Recipe) -> list[tuple[RuntimeName, Precision]]:
-    """The runtimes and precisions of a recipe's archives that this processor computes; what is left out is said."""
+    """The runtimes and precisions of a recipe's archives that this processor computes; warns of those left out."""
     here = [variant for variant in recipe.archives if computes(variant.precision)]
     if len(here) < len(recipe.archives):
-        warn("without the archives in bfloat16, for which this processor has no instructions")
+        warn("the archives in bfloat16 are left out: this processor has no instructions for it")
     return [(variant.runtime, variant.precision) for variant in here]
 
 
@@ -137,7 +137,7 @@ def recipe_file(model: str, recipes: Path = RECIPES) -> Path:
     """The recipe of a model.
 
     Raises:
-        UserError: there is none; the message says which there are.
+        UserError: there is none; the message lists the recipes.
     """
     path = recipes / f"{model}.yaml"
     if not path.is_file():
@@ -147,20 +147,20 @@ def recipe_file(model: str, recipes: Path = RECIPES) -> Path:
 
 
 def ensure(model: str, *variants: tuple[RuntimeName, Precision], store: Path) -> None:
-    """Have these archives of a model in the store, built with the recipe's own settings where they are not up to date.
+    """Build those of a model's archives that are not up to date, with the recipe's own settings.
 
     Raises:
-        UserError: one cannot be built.
+        UserError: an archive cannot be built.
     """
     for runtime, precision in variants:
         make(Options(recipe=recipe_file(model), runtime=runtime, precision=precision, store=store))
 
 
 def make(options: Options) -> Path:
-    """Have an archive in the store; it is built, in a process of its own, if its inputs have changed.
+    """Build an archive in a process of its own, if its inputs have changed; returns its path in the store.
 
     Raises:
-        UserError: it cannot be built.
+        UserError: the archive cannot be built.
     """
     recipe = _read(options.recipe)
     target = options.store / archive_name(recipe.name, options.runtime, options.precision, options.archive_format)
@@ -176,9 +176,9 @@ def make(options: Options) -> Path:
 
 
 def _build(options: Options) -> int:
-    """Build in a process of its own; its exit code."""
+    """Build in a process of its own; returns its exit code."""
     command = [sys.executable, "-m", "scripts.building.build", options.json().decode()]
-    # with that hash seed it need not start itself again
+    # with this hash seed the build need not start itself again
     return subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode
 
 
@@ -220,7 +220,7 @@ def pictures(*folders: Path | None) -> Iterator[Path]:
 
 
 def content_digest(archive: Path) -> str:
-    """SHA-256 of an archive's own list of digests: another archive of the same name is not the one that was built."""
+    """SHA-256 of an archive's own list of digests: it tells an archive from another one of the same name."""
     for name, stream in members(archive):
         if name == DIGESTS_FILE:
             return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

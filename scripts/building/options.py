@@ -1,4 +1,4 @@
-"""What is asked of the build of one archive."""
+"""The options of the build of one archive."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -10,7 +10,7 @@ from scripts.archives.store import STORE
 
 TorchScriptMethod = Literal["trace", "script"]
 
-TUNED: Final = Path("tuned")  # what `make tune` found, a file for each model
+TUNED: Final = Path("tuned")  # the settings that `make tune` found, a file for each model
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +30,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tuned: Path = TUNED
 
     def json(self) -> bytes:
-        """What `read` reads."""
+        """Encode the options as JSON, for `read`."""
         return msgspec.json.encode(self, enc_hook=str)
 
     @classmethod
     def read(cls, text: str) -> "Options":
-        """The options of a JSON object."""
+        """Decode options that `json` has encoded."""
         return msgspec.json.decode(text, type=cls, dec_hook=lambda kind, value: kind(value))

@@ -1,4 +1,4 @@
-"""What `make tune` found best for a model on this machine: settings that replace those of the recipe's `serving`."""
+"""The settings that `make tune` found best for a model on this machine; they replace those of a recipe's `serving`."""
 
 import shutil
 import tempfile
@@ -26,7 +26,7 @@ _Positive = Annotated[int, Meta(ge=1)]
 
 
 class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The settings themselves; each means what it means in a recipe."""
+    """The settings themselves; each has the same meaning as in a recipe."""
 
     workers: _Positive
     threads: Threads
@@ -35,16 +35,16 @@ class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The best settings of a model, and the archive they are for."""
+    """The best settings of a model, and the archive that they are for."""
 
     model: str
     runtime: RuntimeName
     precision: Precision
     serving: Tuned
-    found: str  # how, and what was measured, for people
+    found: str  # date and figures of the measurement, for the reader of the file
 
     def fits(self, runtime: str, precision: str) -> bool:
-        """Whether it is for that archive of its model."""
+        """Whether the overlay is for that archive of its model."""
         return (self.runtime, self.precision) == (runtime, precision)
 
 
@@ -52,7 +52,7 @@ def read_overlay(model: str, folder: Path = TUNED) -> Overlay | None:
     """The overlay of a model, if `make tune` has written one.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     path = folder / f"{model}.yaml"
     try:
@@ -82,7 +82,7 @@ def overlaid(recipe: str, serving: Tuned | OwnServing) -> str:
 
 
 def apply(serving: Tuned, folder: Path) -> None:
-    """Change the settings of an unpacked archive, its digests along with them."""
+    """Change the settings of an unpacked archive, and update its digests."""
     path = folder / RECIPE_FILE
     path.write_text(overlaid(path.read_text(), serving))
     settings = front_end_settings(read_recipe(path).serving)
@@ -92,7 +92,7 @@ def apply(serving: Tuned, folder: Path) -> None:
 
 
 def repack(archive: Archive, serving: Tuned) -> None:
-    """Change the settings of an archive in its place: what building it again would give, without the export."""
+    """Change the settings of an archive in place: the result is that of another build, but without the export."""
     model: Model = archive.identity.model
     with (
         unpacked(archive.path) as source,
@@ -102,7 +102,7 @@ def repack(archive: Archive, serving: Tuned) -> None:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
         apply(serving, folder)
         write_archive(folder, format_of(archive.path), target, model.name)
-        signature_of(archive.path).unlink(missing_ok=True)  # it would be wrong
+        signature_of(archive.path).unlink(missing_ok=True)  # it no longer fits
         if archive.path.is_dir():
             shutil.rmtree(archive.path)
         target.replace(archive.path)

@@ -1,4 +1,4 @@
-"""Files to an archive, the same bytes every time: torch-model-archiver builds it, this module normalises it."""
+"""Packs files into an archive, the same bytes every time: torch-model-archiver builds it, this module normalises it."""
 
 import gzip
 import json
@@ -30,14 +30,14 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     serialized_file: Path
     model_file: Path | None
     config_file: Path
-    extra_folder: Path  # its content goes to the top of the archive, folders as folders
+    extra_folder: Path  # its content goes to the top level of the archive, with its folders
 
 
 def pack(content: Content, archive_format: Format, target: Path, workdir: Path) -> None:
     """Build `target` with torch-model-archiver, then make it reproducible and add the digests of all its files.
 
     Raises:
-        UserError: torch-model-archiver refused.
+        UserError: torch-model-archiver failed.
     """
     built = _run_archiver(content, archive_format, workdir)
     unpacked = workdir / "unpacked"
@@ -52,7 +52,7 @@ def pack(content: Content, archive_format: Format, target: Path, workdir: Path) 
 
 
 def write_archive(unpacked: Path, archive_format: Format, target: Path, model_name: str) -> None:
-    """Write a folder's files as an archive, the same bytes every time. The folder may be gone afterwards."""
+    """Write a folder's files as an archive, with the same bytes every time. The folder may be moved."""
     if archive_format == "zip-store":
         _write_zip(unpacked, target)
     elif archive_format == "tgz":
@@ -73,7 +73,7 @@ def _run_archiver(content: Content, archive_format: Format, workdir: Path) -> Pa
         *("--export-path", str(export), "--archive-format", archive_format),
         *(("--model-file", str(content.model_file)) if content.model_file else ()),
     ]
-    # it first deletes $TMPDIR/<model name>, so it gets a TMPDIR of its own
+    # torch-model-archiver first deletes $TMPDIR/<model name>, so it gets a TMPDIR of its own
     result = subprocess.run(
         command, env=os.environ | {"TMPDIR": str(temporary)}, capture_output=True, text=True, check=False
     )

@@ -1,7 +1,7 @@
-"""The bill of materials beside an archive, `<archive>.cdx.json`: CycloneDX 1.6, what is in it and what it runs on.
+"""The bill of materials beside an archive, `<archive>.cdx.json`, in CycloneDX 1.6: its content and what it runs on.
 
-All of it comes from the archive and from the packages installed here, so that the same archive gets the same bytes: no
-time of the build, and a serial number that is made from the digest.
+All of it comes from the archive and from the packages installed here, so that the same archive gets the same bytes: it
+has no time of the build, and its serial number is made from the digest.
 """
 
 import uuid
@@ -27,7 +27,7 @@ from scripts.archives.store import sbom_of
 from scripts.building.gate import Report
 
 _PROJECT: Final = "torchserve-image-classifier"
-_EXPLAIN: Final = "explain"  # the project's extra that workers of every runtime may have
+_EXPLAIN: Final = "explain"  # the project's extra that workers of every runtime may use
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, _PROJECT)
 _PREFIX: Final = "image-classifier:"  # of properties that CycloneDX does not have itself
 
@@ -35,10 +35,10 @@ _PREFIX: Final = "image-classifier:"  # of properties that CycloneDX does not ha
 def write_sbom(archive: Path) -> Path:
     """Write the bill of materials of an archive (`.mar`, `.tar.gz` or directory) beside it; returns its path.
 
-    The archive's digests and reports are believed: it was just built.
+    The archive's digests and reports are trusted, because it was just built.
 
     Raises:
-        BrokenArchiveError, OSError: it cannot be read.
+        BrokenArchiveError, OSError: the archive cannot be read.
     """
     read = (IDENTITY_FILE, PARITY_FILE, DIGESTS_FILE)
     found = {name: stream.read() for name, stream in members(archive) if name in read}
@@ -60,7 +60,7 @@ def _bill(archive: Path, identity: Identity, digests: dict[str, str], sha256: st
         type=ComponentType.APPLICATION,  # code and configuration around a model, which is a component of it
         version=identity.model.version,
         bom_ref=archive.name,
-        hashes=[] if archive.is_dir() else [_sha256(sha256)],  # there is no digest of a folder, but of all in it
+        hashes=[] if archive.is_dir() else [_sha256(sha256)],  # a folder has no digest, only its files
         properties=[
             Property(name=f"{_PREFIX}{name}", value=value)
             for name, value in (("model", identity.model.name), ("precision", identity.model.precision))
@@ -106,7 +106,7 @@ def _packages(runtime: str) -> dict[str, set[str]]:
 
 
 def _requirements(name: str, extras: frozenset[str]) -> set[tuple[str, frozenset[str]]]:
-    """What an installed package needs and with which extras, as far as it is here: a worker can import nothing else."""
+    """The requirements of a package that are installed too, with their extras: a worker cannot import others."""
     found: set[tuple[str, frozenset[str]]] = set()
     for line in distribution(name).requires or ():
         requirement = Requirement(line)
@@ -140,7 +140,7 @@ def _package(installed: Distribution) -> Component:
 
 
 def _licences(installed: Distribution) -> list[str]:
-    """As its metadata name them: an SPDX expression, or in older ones, the classifiers of PyPI."""
+    """A package's licences, from its metadata: an SPDX expression, or PyPI's classifiers in older packages."""
     if "License-Expression" in installed.metadata:
         return [installed.metadata["License-Expression"]]
     classifiers = installed.metadata.get_all("Classifier", [])

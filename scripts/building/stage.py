@@ -1,4 +1,4 @@
-"""From weights to the files of an archive: the export, the parity gate, and what lies beside the model's own file."""
+"""Makes the files of an archive from weights: the export, the parity gate, and the files beside the model's own."""
 
 import importlib.util
 import shutil
@@ -30,7 +30,7 @@ _HANDLER: Final = "image_classifier_handler"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the steps of one build share."""
+    """The inputs that the steps of one build share."""
 
     recipe: Recipe
     recipe_file: Path  # of this recipe, whose `serving` is the archive's own
@@ -61,7 +61,7 @@ def stage(plan: Plan) -> tuple[Content, Report]:
 
 
 def _export(plan: Plan) -> list[Path]:
-    """Write the file that the runtime loads; returns further ones that belong beside it."""
+    """Write the file that the runtime loads; returns further files that belong beside it."""
     recipe, variant = plan.recipe, plan.variant
     step(f"exporting {recipe.name} for {variant.runtime} in {variant.precision}, weights: {plan.weights.name}")
     what = Export(
@@ -75,7 +75,7 @@ def _export(plan: Plan) -> list[Path]:
 
 
 def _pass_parity_gate(plan: Plan) -> Report:
-    """Hold the exported file to the module it was exported from; what does not pass is not built."""
+    """Compare the exported file with the module it was exported from; an export that does not pass is not built."""
     step(f"comparing with the float32 eager reference on {len(plan.pictures)} pictures")
     recipe, variant = plan.recipe, plan.variant
     pixels = golden_pixels(plan.pictures, recipe)
@@ -87,7 +87,7 @@ def _pass_parity_gate(plan: Plan) -> Report:
         threads=threads_per_worker(recipe.serving),
     )
     exported = exported_logits(load_runtime(source), pixels, recipe)
-    module = load_module(recipe.architecture, plan.weights.path)  # anew: an export may change its module
+    module = load_module(recipe.architecture, plan.weights.path)  # again: an export may change its module
     reference = reference_logits(module, pixels, recipe)
     if reference.shape[1] != len(plan.labels):
         raise UserError(f"{recipe.name}: {len(plan.labels)} labels for {reference.shape[1]} logits")
@@ -125,7 +125,7 @@ def _extra(plan: Plan, beside: list[Path], report: Report) -> Path:
 
 
 def _content(plan: Plan, extra: Path) -> Content:
-    """What torch-model-archiver is to pack, the settings of its front end among it."""
+    """The content for torch-model-archiver to pack, with the settings of TorchServe's front end."""
     config = plan.workdir / MODEL_CONFIG
     config.write_text(settings_text(front_end_settings(plan.recipe.serving)))
     return Content(

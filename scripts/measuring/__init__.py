@@ -1,1 +1,1 @@
-"""How right a model is, and how alike its archives are."""
+"""Measures how accurate a model is, and how its archives differ."""

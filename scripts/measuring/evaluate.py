@@ -1,4 +1,4 @@
-"""How often is an archive right? Top-1 and top-5 on a folder of labelled pictures, ImageNet's validation set say."""
+"""Measures an archive's top-1 and top-5 accuracy on labelled pictures, for example ImageNet's validation set."""
 
 import re
 import time
@@ -24,14 +24,14 @@ _TOP: Final = 5
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """A picture and the class it shows."""
+    """A picture and the class that it shows."""
 
     path: Path
     class_id: str
 
 
 class Score(msgspec.Struct, kw_only=True):
-    """What came of evaluating one archive."""
+    """The result of evaluating one archive."""
 
     top1: int = 0
     top5: int = 0
@@ -45,13 +45,13 @@ def find_pictures(folder: Path, labels: Sequence[Label], label_file: Path | None
     """The labelled pictures of a folder.
 
     Args:
-        folder: with one folder a class, named by its id or its name; or, with `label_file`, of pictures.
+        folder: has a folder of pictures for each class, named by its id or its name; with `label_file`, has pictures.
         labels: the classes, in the order of the logits.
-        label_file: lines of a picture's name and its class, by id or number, as `val.txt` and ImageNet's
-            `LOC_val_solution.csv` have them.
+        label_file: each line has a picture's name and its class, by id or number, as in `val.txt` and ImageNet's
+            `LOC_val_solution.csv`.
 
     Raises:
-        UserError: there are none, or a folder or line names no class.
+        UserError: there are no pictures, or the name of a folder or the class of a line is unknown.
     """
     if not folder.is_dir():
         raise UserError(f"DATA={folder}: there is no such folder")
@@ -59,14 +59,14 @@ def find_pictures(folder: Path, labels: Sequence[Label], label_file: Path | None
     found = list(_by_line(folder, label_file, classes, labels) if label_file else _by_folder(folder, classes))
     if not found:
         raise UserError(
-            f"DATA={folder}: no pictures; expected a folder for each class, "
-            f"{labels[0].class_id} or {labels[0].class_name} say, or pictures and LABELS=<file>"
+            f"DATA={folder}: no pictures; expected a folder for each class, for example "
+            f"{labels[0].class_id} or {labels[0].class_name}, or pictures and LABELS=<file>"
         )
     return found
 
 
 def _class_ids(labels: Sequence[Label]) -> dict[str, str]:
-    """From what people call a class, its id or name in any spelling, to its id; names of two classes are left out."""
+    """Map ids and names of classes, in any spelling, to ids; a name of two classes is left out."""
     ids = {_plain(label.class_id): label.class_id for label in labels}
     names: dict[str, str | None] = {}
     for label in labels:
@@ -83,7 +83,7 @@ def _by_folder(folder: Path, classes: dict[str, str]) -> Iterator[Labelled]:
     for inside in sorted(path for path in folder.iterdir() if path.is_dir()):
         class_id = classes.get(_plain(inside.name))
         if class_id is None:
-            raise UserError(f"DATA={folder}: folder {inside.name} is no class of this model, by id or by name")
+            raise UserError(f"DATA={folder}: folder {inside.name} is not a class of this model, by id or by name")
         for path in sorted(inside.rglob("*")):
             if path.suffix.lower() in _SUFFIXES:
                 yield Labelled(path, class_id)
@@ -103,7 +103,7 @@ def _by_line(folder: Path, label_file: Path, classes: dict[str, str], labels: Se
         by_number = labels[int(word)].class_id if word.isdigit() and int(word) < len(labels) else None
         class_id = classes.get(_plain(word), by_number)
         if class_id is None:
-            raise UserError(f"LABELS={label_file}, line {number}: {word} is no class of this model")
+            raise UserError(f"LABELS={label_file}, line {number}: {word} is not a class of this model")
         if path := paths.get(Path(name).stem):
             yield Labelled(path, class_id)
 
@@ -114,10 +114,10 @@ def evaluate(
     """Classify all pictures, with a progress bar.
 
     Args:
-        classifier: what to evaluate.
-        pictures: on what.
-        title: for the progress bar.
-        reference: the reference's best class of each picture, None where it had none.
+        classifier: the classifier to evaluate.
+        pictures: the pictures to classify.
+        title: title of the progress bar.
+        reference: the reference's best class of each picture, None where the reference could not read it.
 
     Returns:
         The score, and the best class of each picture.
@@ -149,7 +149,7 @@ def _count(score: Score, item: Labelled, answer: list[Prediction] | Problem) -> 
 
 
 def table(scores: dict[str, Score]) -> Table:
-    """Scores as people read them. A picture that cannot be read counts as wrong."""
+    """Format scores as a table. A picture that cannot be read counts as wrong."""
     result = Table(
         Column("archive", no_wrap=True),
         "top-1",
@@ -179,8 +179,8 @@ def main(
     Args:
         data: a folder with one folder of pictures for each class or, with labels, a folder of pictures.
         labels: a file with a line for each picture: its name and its class.
-        model: whose archives; without it, the one model that lies in the store.
-        archive: these archives instead; the first one is the reference.
+        model: name of the model; without it, the one model that lies in the store.
+        archive: archives to evaluate instead; the first one is the reference.
         store: folder of the archives.
     """
     scores: dict[str, Score] = {}

@@ -1,4 +1,4 @@
-"""All archives of a model side by side: do they give the same answers, how big are they, how fast is the bare model?"""
+"""Compares all archives of a model: their answers, their size, and the speed of the bare model."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ _ROUNDS: Final = 5  # of timing, a few batches each
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One archive against the float32 eager one."""
+    """One archive compared with the float32 eager archive."""
 
     name: str
     megabytes: float
@@ -30,10 +30,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare_archives(model: str, store: Path, count: int = VIEWS) -> list[Comparison]:
-    """Compare all archives of a model with its float32 eager one.
+    """Compare all archives of a model with its float32 eager archive.
 
     Raises:
-        UserError: there is no such archive, or one cannot be loaded.
+        UserError: the float32 eager archive is missing, or an archive cannot be loaded.
     """
     archives = archives_of(model, store)
     found: list[Comparison] = []
@@ -75,7 +75,7 @@ def _rate(classifier: Classifier) -> float:
 
 
 def table(found: list[Comparison], pictures: int) -> Table:
-    """Comparisons as people read them."""
+    """Format comparisons as a table."""
     result = Table(
         Column("archive", no_wrap=True),
         "MB",
@@ -100,9 +100,9 @@ def main(*, model: str | None = None, store: Path = STORE, views: int = VIEWS) -
     """Compare the answers, size and speed of a model's archives.
 
     Args:
-        model: whose; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         store: folder of the archives.
-        views: crops of each labelled photograph to compare on.
+        views: number of crops of each labelled photograph to compare on.
     """
     found = compare_archives(model or model_in(store), store, views)
     out.print(table(found, views * len(labelled())))

@@ -1,8 +1,8 @@
-"""What is left of a model when its smallest weights are zero: `make prune`.
+"""Sets a model's smallest weights to zero and measures the result: `make prune`.
 
-Weights are ranked together by magnitude (torch.nn.utils.prune). A pruned state_dict fits the same architecture, so
-`make archive WEIGHTS=<file>` builds any archive of it. Zeros save room when compressed; the runtimes here compute with
-them as with any other number.
+All weights are ranked together by magnitude (torch.nn.utils.prune). A pruned state_dict fits the same architecture, so
+`make archive WEIGHTS=<file>` builds any archive from it. Zeros take less room when compressed, but the runtimes here
+compute with them as with any other number.
 """
 
 import copy
@@ -47,17 +47,17 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pruned(module: nn.Module, sparsity: float) -> nn.Module:
-    """A copy of a module with that share of its weights, the smallest by magnitude, set to zero.
+    """A copy of a module with the given share of its weights, the smallest by magnitude, set to zero.
 
-    Depthwise convolutions are left out: few weights, each of which a whole channel hangs on. With them
-    EfficientNet-Lite0 at 30 % keeps its top-1 on 87 % of 200 views, without on 96 %.
+    Depthwise convolutions are left out: they have few weights, and a whole channel depends on each. If they are pruned
+    too, EfficientNet-Lite0 at 30 % keeps its top-1 on 87 % of 200 views, otherwise on 96 %.
     """
     copied = copy.deepcopy(module)
     weights = [(layer, "weight") for layer in copied.modules() if _is_ranked(layer)]
     for layer, _ in weights:
         layer.register_parameter(
             "weight", nn.Parameter(layer.get_parameter("weight").contiguous())
-        )  # torch.nn.utils.prune knows no other order
+        )  # torch.nn.utils.prune supports no other memory order
     prune.global_unstructured(weights, prune.L1Unstructured, amount=sparsity)
     for layer, name in weights:
         prune.remove(layer, name)
@@ -74,9 +74,9 @@ def prune_model(
     """Write and measure a pruned state_dict for each sparsity.
 
     Args:
-        model: whose float32 eager archive is in the store.
-        store: of archives.
-        folder: to write into.
+        model: name of a model whose float32 eager archive is in the store.
+        store: folder of the archives.
+        folder: folder to write into.
         sparsities: shares of the weights, from 0 to below 1.
         golden: folder of pictures to compare on; default: views of the labelled photographs.
 
@@ -84,13 +84,13 @@ def prune_model(
         UserError: the archive is missing, or a sparsity is out of range.
     """
     if odd := [item for item in sparsities if not 0 <= item < 1]:
-        raise UserError(f"SPARSITY={odd[0]}: a share of the weights is from 0 to below 1, 0.5 say")
+        raise UserError(f"SPARSITY={odd[0]}: a share of the weights is from 0 to below 1, for example 0.5")
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     with loaded(find_archive(f"{model}-eager", store).path) as classifier, progress(model, len(sparsities)) as advance:
         recipe = classifier.recipe
         if classifier.identity.model.weights == UNTRAINED:
-            warn_untrained(model, "So the agreement says nothing of a trained model's.")
+            warn_untrained(model, "So the agreement says nothing about that of a trained model.")
         module = load_module(recipe.architecture, classifier.source.path)
         pixels = view_pixels(recipe.input) if golden is None else golden_pixels(golden_set(golden), recipe)
         whole = reference_logits(module, pixels, recipe)
@@ -134,7 +134,7 @@ def _compressed(path: Path) -> int:
 
 
 def table(found: list[Pruned]) -> Table:
-    """What was written and measured."""
+    """Format the results as a table."""
     shown = Table("state_dict", "zeros", "same top-1", "max |Δlogit|", "MB compressed", "ms a picture, eager")
     for item in found:
         shown.add_row(
@@ -149,7 +149,7 @@ def table(found: list[Pruned]) -> Table:
 
 
 def plot(found: list[Pruned], path: Path) -> None:
-    """Agreement and size over the share of zeros, as a picture."""
+    """Plot agreement and size over the share of zeros."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -179,7 +179,7 @@ def main(
     """Set a model's smallest weights to zero and measure what remains.
 
     Args:
-        model: whose; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         sparsity: shares of the weights, from 0 to below 1.
         golden: folder of pictures to compare on; scikit-image's without it.
         output: folder to write the table, the plot and the weights into.
@@ -191,4 +191,4 @@ def main(
     out.print(table(found), soft_wrap=False)
     picture = output / f"{name}.png"
     plot(found, picture)
-    done(f"{picture}; `make archive MODEL={name} WEIGHTS=<one of these>` builds archives of it")
+    done(f"{picture}; `make archive MODEL={name} WEIGHTS=<one of these>` builds archives from one")

@@ -1,1 +1,1 @@
-"""Asking a model about a picture, with a server or without."""
+"""Classifies and explains a picture, with a server or without."""

@@ -1,4 +1,4 @@
-"""Classify pictures in this process, without any server: `make classify IMAGE=…`."""
+"""Classifies a picture in this process, without a server: `make classify IMAGE=…`."""
 
 from pathlib import Path
 
@@ -24,9 +24,9 @@ def main(
 
     Args:
         image: the picture.
-        archive: name or path of an archive; without one, the model's eager one.
-        model: instead of an archive; without one, the one that lies in the store.
-        top_k: how many classes to show; 5 without it.
+        archive: name or path of an archive; without it, the eager archive of the model.
+        model: name of the model; without it, the one model that lies in the store.
+        top_k: number of classes to show; 5 without it.
         store: folder of the archives.
     """
     with loaded(chosen_archive(archive, model, store).path) as core:

@@ -9,12 +9,12 @@ from scripts.console import UserError, out
 from scripts.torchserve.client import Client
 from scripts.torchserve.server import running
 
-PICTURE = "chelsea.png"  # a cat; an Egyptian one, if you ask a trained model
+PICTURE = "chelsea.png"  # a cat; trained models say an Egyptian cat
 _SHOWN = 3
 
 
 def comparison(client: Client, image: bytes, models: list[str]) -> Table:
-    """What each model sees in the picture, and what its weights are worth."""
+    """The table of the classes that each model sees in the picture, with the name of its weights."""
     table = Table("model", "version", "weights", "class", "probability", title=PICTURE, title_justify="left")
     for name in models:
         answer = client.predict(image, name, top_k=_SHOWN)
@@ -26,7 +26,7 @@ def comparison(client: Client, image: bytes, models: list[str]) -> Table:
 
 
 def show(state: Path) -> None:
-    """Show the table for every model that the server has.
+    """Show the table of all models that the server has.
 
     Raises:
         UserError: no server runs from that state folder, it has no models, or it refuses the request.

@@ -1,4 +1,4 @@
-"""Draw what in a picture speaks for a class: `make explain IMAGE=…`."""
+"""Draws which parts of a picture speak for a class: `make explain IMAGE=…`."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,10 +27,10 @@ def main(
 
     Args:
         image: the picture.
-        archive: name or path of an archive; without one, the model's eager one.
-        model: instead of an archive; without one, the one that lies in the store.
-        target: id or index of the class; the likeliest one without it.
-        method: how; grad_cam for eager archives and occlusion for others without it.
+        archive: name or path of an archive; without it, the eager archive of the model.
+        model: name of the model; without it, the one model that lies in the store.
+        target: id or index of the class; the likeliest class without it.
+        method: the method; without it, grad_cam for eager archives and occlusion for others.
         output: the picture to write.
         store: folder of the archives.
     """

@@ -1,4 +1,4 @@
-"""Send one picture to a running server and show the answer: `make predict IMAGE=…`."""
+"""Sends one picture to a running server and shows the answer: `make predict IMAGE=…`."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from scripts.torchserve.server import STATE_FOLDER, Server, running
 def predict(
     server: Server, image: bytes, model: str, version: str | None, top_k: int | None, grpc: bool
 ) -> dict[str, Any]:
-    """Classify a picture over REST or gRPC: the answer as the contract has it."""
+    """Classify a picture over REST or gRPC; returns the answer as in the contract."""
     if not grpc:
         return server.client().predict(image, model, version, top_k)
     with GrpcClient(server.addresses, server.key_path) as client:
@@ -23,7 +23,7 @@ def predict(
 
 
 def answer_table(answer: dict[str, Any]) -> Table:
-    """An answer as a table of classes, headed by the model that gave it."""
+    """Format an answer as a table of classes, with the model as its title."""
     model = answer["model"]
     title = "{name} {version} · {runtime} {precision} · weights: {weights}".format(**model)
     table = Table("class", "id", "probability", title=title, title_justify="left")
@@ -46,10 +46,10 @@ def main(
 
     Args:
         image: the picture.
-        model: whom to ask; without it, the one model that runs or lies in the store.
-        version: of the model; its default version without it.
-        top_k: how many classes to show; 5 without it.
-        grpc: over gRPC instead of REST.
+        model: the model to ask; without it, the one model that runs or lies in the store.
+        version: version of the model; its default version without it.
+        top_k: number of classes to show; 5 without it.
+        grpc: gRPC instead of REST.
         state: state folder of the server.
         store: folder of the archives.
     """

@@ -1,6 +1,6 @@
-"""Say what is dangerous or slow in a config.properties of TorchServe, and why: `make check-config CONFIG=…`.
+"""Finds what is dangerous or slow in a config.properties of TorchServe, and says why: `make check-config CONFIG=…`.
 
-Exit code 1 if anything is, or, with --production, if anything is loosened that only development may have.
+The exit code is 1 if there is anything, or, with --production, if a setting is loosened as only development may do.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ _STYLES: Final = {"danger": "bold red", "trouble": "yellow", "loosened": "cyan",
 
 
 def _table(path: Path, found: list[tuple[int | None, Finding]]) -> Table:
-    table = Table("", "line", "setting", "why, and what else", title=str(path), title_justify="left")
+    table = Table("", "line", "setting", "why, and what to do", title=str(path), title_justify="left")
     for line, finding in found:
-        where = "not said" if line is None else str(line)
+        where = "not set" if line is None else str(line)
         table.add_row(finding.level, where, finding.setting, finding.text, style=_STYLES[finding.level])
     return table
 
@@ -30,8 +30,8 @@ def main(config: Path = CONFIG_FILE, *, production: bool = False, cores: int | N
 
     Args:
         config: the file.
-        production: allow nothing that is for development only.
-        cores: of the machine that it is for; this machine's without it.
+        production: refuse settings that are only for development.
+        cores: number of cores of the machine that serves; this machine's without it.
     """
     found = check(config, cores or usable_cores())
     if found:

@@ -1,6 +1,6 @@
-"""What a container runs: TorchServe with the archives of a folder, in front, until it is told to stop.
+"""The program of a container: TorchServe with the archives of a folder, in the foreground, until it is told to stop.
 
-Settings come from the environment, because that is what container tools set; each is explained in docker/README.md.
+Settings come from environment variables, as is usual for containers; docker/README.md explains each of them.
 """
 
 import os
@@ -15,17 +15,17 @@ from scripts.serving.serve import serve
 from scripts.torchserve.config import read_config
 
 CONFIG: Final = Path("/etc/classifier/config.properties")
-STATE: Final = Path("/var/lib/classifier")  # the one place, beside the temp folder, that it writes to
+STATE: Final = Path("/var/lib/classifier")  # the only folder that it writes to, besides the temp folder
 
 _TOKENS: Final = {"on": "false", "off": "true"}
 _MANAGEMENT: Final = ("loopback", "open")
 
 
 def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """The configuration with what the environment changes of it.
+    """The configuration with the changes that the environment asks for.
 
     Raises:
-        UserError: a variable has a value that it does not know, or management would be open to everybody.
+        UserError: a variable has an unknown value, or management would be open without tokens.
     """
     tokens, management = environment.get("TOKENS", "on"), environment.get("MANAGEMENT", "loopback")
     if tokens not in _TOKENS:
@@ -35,7 +35,7 @@ def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[
     changed = dict(config) | {"disable_token_authorization": _TOKENS[tokens]}
     if management == "open":
         if tokens == "off":
-            raise UserError("MANAGEMENT=open needs TOKENS=on: whoever reaches it can run code here")
+            raise UserError("MANAGEMENT=open needs TOKENS=on: anybody who reaches that API can run code here")
         changed |= {
             "management_address": changed["management_address"].replace("127.0.0.1", "0.0.0.0"),  # noqa: S104
             "grpc_management_address": "0.0.0.0",  # noqa: S104
@@ -45,21 +45,21 @@ def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[
 
 
 def models(store: Path, environment: Mapping[str, str]) -> str:
-    """The archives to serve: those that `MODELS` names, or all of the store.
+    """The archives to serve: those that `MODELS` names, or all archives of the store.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     names = environment.get("MODELS", "") or " ".join(path.name for path in archives_in(store))
     if not names.split():
-        raise UserError(f"there is no archive in {store}; mount a folder of archives there, or bake them in")
+        raise UserError(f"there is no archive in {store}; mount a folder of archives there, or build it into the image")
     return names
 
 
 def main() -> None:
-    """Serve what the environment says."""
+    """Serve the models that the environment names."""
     if not os.access(STATE, os.W_OK):
-        raise UserError(f"{STATE} cannot be written to by user {os.getuid()}; mount a tmpfs or an emptyDir there")
+        raise UserError(f"user {os.getuid()} cannot write to {STATE}; mount a tmpfs or an emptyDir there")
     config = settings(read_config(CONFIG), os.environ)
     chosen = models(Path(config["model_store"]), os.environ)
     serve(config, STATE, chosen, foreground=True, public_key=public_key(os.environ))

@@ -19,11 +19,11 @@ from scripts.torchserve.server import CONSOLE_LOG, STATE_FOLDER, Server, running
 def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None = None) -> tuple[str, str]:
     """Register an archive of the model store and wait until its workers are READY; returns model and version.
 
-    The archive is held to its signature, if there are keys, to its layout, manifest and digests first. If a worker
-    cannot load it, the version is taken away again: what served before goes on serving.
+    First the archive's signature (if there are keys), layout, manifest and digests are checked. If a worker cannot load
+    it, the version is removed again, and the earlier versions go on serving.
 
     Raises:
-        UserError: the archive is not what was built or signed, the server refused it, or a worker cannot load it.
+        UserError: the archive differs from what was built or signed, the server refused it, or a worker cannot load it.
     """
     found = admit(archive.name, archive.parent, keys, "registered")
     model = found.identity.model
@@ -34,7 +34,7 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
         client.register(found.path.name)
         client.wait_ready([(model.name, model.version)], deadline_s=10)
     except TimeoutError as error:
-        raise UserError(f"{error}; it stays registered, see `make versions` and `make logs`") from error
+        raise UserError(f"{error}; the version stays registered, see `make versions` and `make logs`") from error
     except RequestFailedError as error:
         if error.status >= 500:  # 4xx leave nothing behind; 500 and 507 leave a version without workers
             _take_away(client, model.name, model.version)
@@ -44,12 +44,12 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
 
 
 def _in_store(name: str, state: Path) -> Path:
-    """The archive of that name or path in the server's own model store, from which alone TorchServe loads it."""
+    """The archive of that name or path in the server's own model store, the only folder that TorchServe loads from."""
     return find_in_store(name, Path(read_config(state / "config.properties")["model_store"]))
 
 
 def _keys(path: Path | None, server: Server) -> PublicKeys | None:
-    """The keys to trust: those that the server was started with stay in force, whoever forgets to name them."""
+    """The keys to trust: those that were named, or else those that the server was started with."""
     chosen = path or (None if server.public_key is None else Path(server.public_key))
     return None if chosen is None else read_public_keys(chosen)
 
@@ -71,7 +71,7 @@ def _log_since(log: Path, position: int) -> str:
 
 
 def print_versions(client: Client, model: str | None) -> None:
-    """A table of the registered versions and their workers."""
+    """Print a table of the registered versions and their workers."""
     table = Table("model", "version", "archive", "workers")
     for version in client.versions(model):
         table.add_row(version.name, version.version, version.archive, ", ".join(version.workers) or "none")
@@ -83,7 +83,7 @@ def register_archive(archive: str, *, public_key: Path | None = None, state: Pat
 
     Args:
         archive: a file of the server's model store.
-        public_key: take only archives that this key has signed; a PEM file, or a folder of several.
+        public_key: the key that must have signed the archive; a PEM file, or a folder of several.
         state: state folder of the server.
     """
     server = running(state)
@@ -96,17 +96,17 @@ def versions(*, model: str | None = None, state: Path = STATE_FOLDER) -> None:
     """List the registered versions.
 
     Args:
-        model: of this model only.
+        model: the one model to list; all without it.
         state: state folder of the server.
     """
     print_versions(running(state).client(), model)
 
 
 def describe(*, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
-    """Show what a model says of itself.
+    """Show a model's description of itself.
 
     Args:
-        model: whom to ask; without it, the one model that runs or lies in the store.
+        model: the model to ask; without it, the one model that runs or lies in the store.
         state: state folder of the server.
         store: folder of the archives.
     """
@@ -114,7 +114,7 @@ def describe(*, model: str | None = None, state: Path = STATE_FOLDER, store: Pat
 
 
 def default(*, version: str, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
-    """Make a version the one that answers when a request names none.
+    """Make a version the default, which answers requests that name no version.
 
     Args:
         version: the version.
@@ -137,8 +137,8 @@ def scale(
 
     Args:
         workers: how many.
-        model: its model; without it, the one model that runs or lies in the store.
-        version: of the model; its default version without it.
+        model: name of the model; without it, the one model that runs or lies in the store.
+        version: version of the model; its default version without it.
         state: state folder of the server.
         store: folder of the archives.
     """
@@ -146,7 +146,7 @@ def scale(
 
 
 def unregister(*, version: str, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
-    """Take a version away.
+    """Remove a version.
 
     Args:
         version: the version.

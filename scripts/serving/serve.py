@@ -28,24 +28,24 @@ from scripts.torchserve.server import (
     wait_ready,
 )
 
-_LOOK_S: Final = 5.0  # between two looks at the workers of a server in front
+_LOOK_S: Final = 5.0  # between two checks of the workers of a server in the foreground
 _LOST: Final = (
-    "a worker's process is gone, and TorchServe takes it for READY: it lost count at gRPC's StreamPredictions2"
+    "a worker's process has ended, but TorchServe counts it as READY: a bug in its gRPC call StreamPredictions2"
 )
-_KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in front
+_KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in the foreground
 
 
 def serve(
     config: dict[str, str], state: Path, models: str | None, foreground: bool, public_key: Path | None = None
 ) -> None:
-    """Start a server, wait until it is ready, say how to reach it.
+    """Start a server, wait until it is ready, and print how to reach it.
 
     Args:
         config: the configuration; its model_store is absolute.
         state: the folder for all that the server writes.
-        models: what to load, separated by spaces; without it what the last server had, or else the store's one model.
-        foreground: stay until the server ends or somebody interrupts.
-        public_key: of whoever signs archives, a file or a folder of several; without it they need no signature.
+        models: the archives to load, separated by spaces; if None, those of the last server, or the store's one model.
+        foreground: stay until the server ends or the program is interrupted.
+        public_key: the key that signs archives, a file or a folder of several; if None, they need no signature.
     """
     refuse_a_second(state)
     keys = None if public_key is None else read_public_keys(public_key)
@@ -66,27 +66,27 @@ def serve(
         _show(server)
         if foreground:
             _follow(server, state)
-    except BaseException:  # an interrupt above all
+    except BaseException:  # above all an interrupt
         stop(state)
-        if not ready:  # a start that failed is not worth repeating
+        if not ready:  # the next server must not repeat a start that failed
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
 
 
 def _admitted(saved: str | None, models: str | None, store: Path, keys: PublicKeys | None) -> list[Archive]:
-    """What is served: the archives that the last server had, or those named, or the store's one model."""
+    """The archives to serve: those of the last server, those that were named, or the store's one model."""
     if saved is not None:
         return _restored(saved, store, keys)
     return [admit(name, store, keys, "served") for name in (models or model_in(store)).split()]
 
 
 def _announce(archives: list[Archive], *, restored: bool) -> None:
-    """Say what is about to be served, and which of it is untrained."""
+    """Print which archives are about to be served, and which of them are untrained."""
     for archive in archives:
         if archive.identity.model.weights == UNTRAINED:
             warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
     names = ", ".join(archive.path.name for archive in archives)
-    step(f"starting TorchServe with {names}" + (", as the last one had" if restored else ""))
+    step(f"starting TorchServe with {names}" + (", as the last server had" if restored else ""))
 
 
 def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]:
@@ -95,10 +95,12 @@ def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]
     try:
         archives = [admit(name, store, keys, "served") for name, _ in registered]
     except UserError as error:
-        raise UserError(f"{error}\nThe last server had it; `make serve MODELS=…` starts afresh with others.") from error
+        text = f"{error}\nThe last server had this archive; `make serve MODELS=…` starts with others instead."
+        raise UserError(text) from error
     for archive, (_, number) in zip(archives, registered, strict=True):
         if archive.identity.model.version != number:
-            warn(f"{archive.path.name} is version {archive.identity.model.version}; the last server had {number} of it")
+            found = archive.identity.model.version
+            warn(f"{archive.path.name} is version {found}; the last server had its version {number}")
     return archives
 
 
@@ -118,10 +120,10 @@ def _show(server: Server) -> None:
 
 
 def _follow(server: Server, state: Path) -> None:
-    """Show the log as it grows, until the server ends or somebody interrupts. What was shown is not kept for ever.
+    """Show the log as it grows, until the server ends or the program is interrupted. The log file is kept small.
 
     Raises:
-        UserError: the server ended by itself, a worker dies again and again, or one is lost.
+        UserError: the server ended by itself, a worker dies again and again, or a worker is lost.
     """
     workers, client = Workers(), server.client(connect_retries=0)
     looked, lost_before = time.monotonic(), set[int]()
@@ -130,7 +132,7 @@ def _follow(server: Server, state: Path) -> None:
             for line in iter(log.readline, ""):
                 out.out(line, end="")
                 workers.read(line)
-            if trouble := workers.trouble:  # whoever started it may know more to do than to try for ever
+            if trouble := workers.trouble:  # restarts do not help, but whatever started this program may do more
                 raise UserError(f"{trouble}\nTorchServe is stopped")
             if time.monotonic() - looked > _LOOK_S:
                 lost_now = _lost(client)
@@ -145,16 +147,16 @@ def _follow(server: Server, state: Path) -> None:
 
 
 def _lost(client: Client) -> set[int]:
-    """Processes of workers that are gone, though TorchServe calls these READY and so will not start them again."""
+    """The workers' processes that have ended although TorchServe calls them READY, and so does not restart them."""
     try:
         versions = client.versions()
-    except RequestFailedError:  # it is busy, or ending, which is noticed elsewhere
+    except RequestFailedError:  # the server is busy, or it ends, which is noticed elsewhere
         return set()
     return {pid for version in versions if version.ready for pid in version.pids if not psutil.pid_exists(pid)}
 
 
 def status(*, state: Path = STATE_FOLDER) -> None:
-    """Show addresses, models and workers, and how the workers fared.
+    """Show addresses, models and workers, and how often workers were restarted.
 
     Args:
         state: state folder of the server.
@@ -169,21 +171,21 @@ def status(*, state: Path = STATE_FOLDER) -> None:
             if worker.restarts or worker.trouble:
                 out.print(f"    {worker.name} restarted {worker.restarts} times; the last reason: {worker.reason}")
     if _lost(server.client()):
-        warn(f"{_LOST}\n`make stop` and `make serve`, or `make scale WORKERS=0` and then as many as there were.")
+        warn(f"{_LOST}\n`make stop` and `make serve`, or `make scale WORKERS=0` and then the old number of workers.")
     if trouble := history.trouble:
-        warn(f"{trouble}\n`make stop`, and mend it; what it serves still, it serves without that worker.")
+        warn(f"{trouble}\nRun `make stop`, and repair the cause; meanwhile the server answers without that worker.")
 
 
 def logs(*, lines: int = 40, state: Path = STATE_FOLDER) -> None:
     """Show the end of the server's log.
 
     Args:
-        lines: how many.
+        lines: how many lines.
         state: state folder of the server.
     """
     path = state / CONSOLE_LOG
     if not path.exists():
-        raise UserError("there is no log; no server was started yet")
+        raise UserError("there is no log: no server was started yet")
     out.out(tail(path, lines))
 
 
@@ -201,11 +203,11 @@ def main(
     """Start TorchServe and wait until every worker is READY.
 
     Args:
-        models: archives to serve; without them what the last server had, or the one model that lies in the store.
-        ports: those of the configuration, or any that are free.
-        foreground: stay in front and show the log.
+        models: archives to serve; without it, those of the last server, or the one model that lies in the store.
+        ports: the configuration's ports, or any that are free.
+        foreground: stay in the foreground and show the log.
         secure: ask for tokens, whatever the configuration says.
-        public_key: take only archives that this key has signed; a PEM file, or a folder of several.
+        public_key: the key that must have signed every archive; a PEM file, or a folder of several.
         config: TorchServe's configuration.
         store: folder of the archives.
         state: folder for all that the server writes.

@@ -11,8 +11,8 @@ def main(*, api: Api = "inference", renew: bool = False, state: Path = STATE_FOL
     """Print the token of an API, for a server that asks for tokens.
 
     Args:
-        api: which API's.
-        renew: have the server make a new one; the old one is refused from then on.
+        api: the API that the token is for.
+        renew: have the server make a new token; it refuses the old one from then on.
         state: state folder of the server.
     """
     client = running(state).client()

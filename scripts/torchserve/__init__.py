@@ -1,1 +1,1 @@
-"""TorchServe itself: its processes, ports, messages, settings and log. No other folder knows them."""
+"""TorchServe itself: its processes, ports, messages, settings and log. No other folder deals with them."""

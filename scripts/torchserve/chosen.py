@@ -1,4 +1,4 @@
-"""Which model is meant when nobody names one."""
+"""Chooses a model when the user names none."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from scripts.torchserve.server import find
 
 
 def chosen_model(model: str | None, state: Path, store: Path) -> str:
-    """The model that was named, else the only one that runs, else the only one of the store, else vgg16.
+    """The model that was named, else the only one that is served, else the only one of the store, else vgg16.
 
     Raises:
-        UserError: a server runs, and does not say what it has.
+        UserError: a server runs, but does not list its models.
     """
     if model:
         return model

@@ -19,7 +19,7 @@ _CONNECT_TIMEOUT_S: Final = 5
 _LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
 _POLL_S: Final = 0.1
 
-Metrics = Literal["metrics"]  # the API that asks for no token
+Metrics = Literal["metrics"]  # the API that needs no token
 
 
 class RequestFailedError(UserError):
@@ -43,23 +43,23 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        """All the workers that it should have are READY."""
+        """Whether as many workers as there should be are READY."""
         return len(self.workers) >= self.min_workers > 0 and set(self.workers) == {"READY"}
 
 
 class Client:
-    """One server's REST APIs. Retries a refused connection only: nothing is ever sent twice."""
+    """One server's REST APIs. Only a refused connection is retried: no request is ever sent twice."""
 
     def __init__(
         self, addresses: Addresses, timeout_s: float = 130, connect_retries: int = 3, key_file: Path | None = None
     ) -> None:
-        """Nothing is sent yet.
+        """Send nothing yet.
 
         Args:
-            addresses: of the server.
+            addresses: where the server listens.
             timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts.
             connect_retries: how often to try again when a connection is refused.
-            key_file: where TorchServe writes its tokens, if it asks for them; the environment may have others.
+            key_file: the file of TorchServe's tokens, if it asks for them; tokens in the environment take precedence.
         """
         self.addresses = addresses
         self.tokens = Tokens(key_file)
@@ -74,7 +74,7 @@ class Client:
     # ---- inference
 
     def ping(self) -> dict[str, Any]:
-        """TorchServe's own health. It says Healthy without a single worker: ask `ModelVersion.ready` for the truth."""
+        """TorchServe's own health. It is Healthy even without any worker; `ModelVersion.ready` looks at the workers."""
         content: dict[str, Any] = self._ask("inference", "GET", "/ping")
         return content
 
@@ -86,14 +86,14 @@ class Client:
         top_k: int | None = None,
         content_type: str | None = None,
     ) -> dict[str, Any]:
-        """Classify one picture: the answer as the contract has it.
+        """Classify one picture; returns the answer as in the contract.
 
         Args:
-            image: the bytes of a file, or any other body that the contract has.
-            model: its name.
-            version: of it; the default version without one.
+            image: the bytes of a file, or any other body of the contract.
+            model: name of the model.
+            version: version of the model; its default version if None.
             top_k: how many classes to return.
-            content_type: what to say of the body; nothing without one.
+            content_type: the header `Content-Type`; not sent if None.
 
         Raises:
             RequestFailedError: with the status and code of the contract.
@@ -118,17 +118,17 @@ class Client:
         return self._describe(model, version)[0]
 
     def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
-        """What the model says of itself, through a worker: identity, classes, accepted pictures."""
+        """The model's description of itself, from a worker: identity, classes, accepted pictures."""
         path = _path("models", model, version)
         described = self._ask("management", "GET", path, params={"customized": "true"})
         content: dict[str, Any] = described[0]
         return content
 
     def register(self, archive: str) -> str:
-        """Register an archive of the model store with the workers that it asks for, and wait until they are READY.
+        """Register an archive of the model store with its number of workers, and wait until they are READY.
 
         Raises:
-            RequestFailedError: the server refused it, or a worker could not load it.
+            RequestFailedError: the server refused the archive, or a worker could not load it.
         """
         parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
         timeouts = (_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S)
@@ -142,12 +142,12 @@ class Client:
         return str(self._ask("management", "PUT", path, params=parameters)["status"])
 
     def set_default(self, model: str, version: str) -> str:
-        """Make a version the one that answers when a request names none."""
+        """Make a version the default, which answers requests that name no version."""
         path = _path("models", model, version, "set-default")
         return str(self._ask("management", "PUT", path)["status"])
 
     def unregister(self, model: str, version: str | None = None) -> str:
-        """Take a version away; without one, the default version."""
+        """Remove a version, or the default version if None."""
         return str(self._ask("management", "DELETE", _path("models", model, version))["status"])
 
     def wait_ready(
@@ -156,7 +156,7 @@ class Client:
         """Wait until all workers of these (model, version) are READY; `check` is called in between and may raise.
 
         Raises:
-            TimeoutError: they are not, in time.
+            TimeoutError: they are not READY in time.
             RequestFailedError: the server refuses the environment's token.
         """
         deadline = time.monotonic() + deadline_s
@@ -172,7 +172,7 @@ class Client:
             time.sleep(_POLL_S)
 
     def renew_token(self, api: Api) -> None:
-        """Have the server make a new token for an API and write it to its key file. The old one ends now."""
+        """Have the server make a new token for an API and write it to its key file. The old one is invalid from now."""
         self._send("management", "GET", "/token", params={"type": api}, headers=self.tokens.renewal_headers())
 
     # ---- metrics
@@ -181,14 +181,14 @@ class Client:
         """The metrics page, in Prometheus' text format."""
         return self._send("metrics", "GET", "/metrics").text
 
-    # ---- how
+    # ---- helpers
 
     def _is_ready(self, model: str, version: str) -> bool:
         try:
             return self.version(model, version).ready
         except RequestFailedError as error:
             if error.code == REFUSED and self.tokens.explicit("management"):
-                raise  # time will not mend it, as it does a key file that is not written yet
+                raise  # waiting does not help, unlike with a key file that is not written yet
             return False
 
     def _names(self) -> list[str]:
@@ -221,7 +221,7 @@ class Client:
             raise RequestFailedError(response.status_code, "", f"{response.url} did not answer in JSON") from error
 
     def _send(self, of: Api | Metrics, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request to one of the APIs. It carries the token of that API, and none where it is for metrics."""
+        """Send a request to one of the APIs, with the token of that API; requests for metrics carry none."""
         url = {
             "inference": self.addresses.inference,
             "management": self.addresses.management,
@@ -241,7 +241,7 @@ class Client:
                 0, "unreachable", f"nothing answers at {url}; is the server running? (make serve, make status)"
             ) from error
         except requests.RequestException as error:
-            raise RequestFailedError(0, "broken", f"the answer of {url} broke off: {error}") from error
+            raise RequestFailedError(0, "broken", f"the answer of {url} was cut off: {error}") from error
         if response.ok:
             return response
         failure = _failure(response)
@@ -251,15 +251,15 @@ class Client:
 
 
 def _failure(response: requests.Response) -> RequestFailedError:
-    """An error answer as an exception, JSON or not."""
+    """Turn an error answer, in JSON or not, into an exception."""
     try:
         return failure_of(response.status_code, response.json())
     except requests.JSONDecodeError:
-        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (no JSON)")
+        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (not JSON)")
 
 
 def failure_of(status: int, content: Any) -> RequestFailedError:
-    """An error answer as an exception: the handler's problem, or the front end's own object."""
+    """Turn an error answer into an exception: the handler's problem, or the front end's own object."""
     fields = content if isinstance(content, dict) else {}
     if "detail" in fields:
         return RequestFailedError(

@@ -1,4 +1,4 @@
-"""TorchServe's config.properties: read, and made into what one server is started with."""
+"""TorchServe's config.properties: reads it, and makes the configuration that one server is started with."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from scripts.console import UserError
 from scripts.ports import free_port
 
 CONFIG_FILE: Final = Path("config.properties")
-SECURE: Final = {"disable_token_authorization": "false"}  # what makes any configuration ask for tokens
+SECURE: Final = {"disable_token_authorization": "false"}  # makes a server ask for tokens
 
 _URLS: Final = ("inference_address", "management_address", "metrics_address")
 _GRPC: Final = ("grpc_inference", "grpc_management")
@@ -37,7 +37,7 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
     """Read a config.properties.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         return javaproperties.loads(path.read_text())
@@ -46,9 +46,9 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
 
 
 def write_config(config: dict[str, str], path: Path) -> None:
-    """Write a config.properties that TorchServe reads: its front end in Java, and its launcher, which knows no escapes.
+    """Write a config.properties for both of its readers: TorchServe's Java, and its launcher, which knows no escapes.
 
-    In a value a colon or an equals sign needs none.
+    A colon or an equals sign in a value needs no escape.
     """
     text = javaproperties.dumps(config, sort_keys=True, timestamp=False)
     path.write_text(text.replace(r"\:", ":").replace(r"\=", "="))
@@ -58,7 +58,7 @@ def addresses(config: dict[str, str]) -> Addresses:
     """The addresses that a configuration names.
 
     Raises:
-        UserError: one is missing; all five must be said, so that nobody has to know TorchServe's defaults.
+        UserError: an address is missing. All five must be set, so that readers need not know TorchServe's defaults.
     """
     try:
         urls = {key.removesuffix("_address"): config[key] for key in _URLS}
@@ -74,7 +74,7 @@ def addresses(config: dict[str, str]) -> Addresses:
 
 
 def asks_for_tokens(config: Mapping[str, str]) -> bool:
-    """Whether a server with this configuration asks for tokens, as it does unless it is told not to."""
+    """Whether a server with this configuration asks for tokens, which is TorchServe's default."""
     return config.get("disable_token_authorization") != "true"
 
 
@@ -88,15 +88,15 @@ def with_free_ports(config: dict[str, str]) -> dict[str, str]:
 
 
 def saved_models(snapshots: Iterable[Path]) -> str | None:
-    """What the last server had registered: the `model_snapshot` of the newest snapshot, if it names any model.
+    """The models of the last server: the `model_snapshot` of the newest snapshot, if it names any model.
 
-    TorchServe writes a snapshot at every change, named by its time. Started with one, it would take all other settings
-    from it too, so a changed config.properties would be ignored; hence only this one value is taken over.
+    TorchServe writes a snapshot at every change, named by its time. If it were started with a snapshot, it would take
+    all other settings from it too, and ignore a changed config.properties; so only this one value is taken over.
     """
     for path in sorted(snapshots, reverse=True):
         models = read_config(path).get("model_snapshot", "{}")
         try:
             return models if json.loads(models).get("models") else None
         except ValueError:
-            continue  # half written: the server was killed at that moment
+            continue  # incomplete: the server was killed while it wrote the file
     return None

@@ -1,4 +1,4 @@
-"""Hold a config.properties of TorchServe, and the archives of its model store, to every rule."""
+"""Checks a config.properties of TorchServe, and the archives of its model store, against every rule."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from scripts.torchserve.config_settings import Settings
 
 
 def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:
-    """The findings about a file, each with the number of its line, or None where the file does not say the setting.
+    """The findings about a file, each with the number of its line, or None if the file does not have the setting.
 
     Raises:
         UserError: the file cannot be read.
@@ -29,7 +29,7 @@ def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:
     for item in javaproperties.parse(content):
         if isinstance(item, javaproperties.KeyValue):
             if item.key in said:
-                text = f"said in line {lines[item.key]} already; TorchServe takes the last one"
+                text = f"already set in line {lines[item.key]}; TorchServe takes the last one"
                 found.append((number, Finding("trouble", item.key, text)))
             said[item.key], lines[item.key] = item.value, number
         number += item.source.count("\n")
@@ -40,7 +40,7 @@ def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:
 
 
 def _archives(store: Path, cores: int) -> Iterator[Finding]:
-    """Archives of the store that are not ours, or compute with more threads than there are cores: tuned elsewhere."""
+    """Find archives that this project did not build, or that compute with more threads than there are cores."""
     for archive in archives_in(store) if store != Path() else []:
         try:
             serving = read_archive_recipe(archive).serving
@@ -48,7 +48,8 @@ def _archives(store: Path, cores: int) -> Iterator[Finding]:
             yield Finding("trouble", "model_store", str(error))
             continue
         if not isinstance(serving.threads, str) and serving.workers * serving.threads > cores:
-            text = f"{archive.name}: {serving.workers} x {serving.threads} threads on {cores} cores; `make tune` here"
+            threads = f"{serving.workers} x {serving.threads} threads on {cores} cores"
+            text = f"{archive.name}: {threads}; run `make tune` on this machine"
             yield Finding("trouble", "model_store", text)
 
 

@@ -1,6 +1,6 @@
-"""What can be dangerous or slow in a config.properties of TorchServe 0.12.0, a rule each.
+"""The rules that find what is dangerous or slow in a config.properties of TorchServe 0.12.0.
 
-What is not said is as TorchServe has it: config_settings.py.
+A setting that the file does not have is at TorchServe's default: config_settings.py.
 """
 
 import re
@@ -14,13 +14,13 @@ import msgspec
 
 from scripts.torchserve.config_settings import DEFAULTS, KNOWN, NUMBER, Settings, is_loopback
 
-# danger: somebody can harm you. trouble: slow, blind, or not by the HTTP contract. loosened: for development, where
-# nothing but loopback reaches the server. note: to be known.
+# danger: an attacker can do harm. trouble: slow, without metrics, or against the HTTP contract. loosened: acceptable
+# for development, where only programs of this machine reach the server. note: worth knowing.
 Level = Literal["danger", "trouble", "loosened", "note"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a rule has found."""
+    """One finding of a rule."""
 
     level: Level
     setting: str
@@ -28,7 +28,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 _APIS: Final = ("inference", "management", "metrics")
-# Where an archive from elsewhere would come from.
+# Addresses from which an archive of somebody else could come.
 _ELSEWHERE: Final = (
     "http://example.com/a.mar",
     "https://example.com/a.mar",
@@ -36,22 +36,22 @@ _ELSEWHERE: Final = (
     "file:///tmp/a.mar",
     "file:///etc/passwd",
 )
-_LARGE_REQUEST: Final = 100_000_000  # bytes; 64 megapixels of an uncompressed file are 192, and nobody sends those
+_LARGE_REQUEST: Final = 100_000_000  # bytes; an uncompressed file of 64 megapixels has 192 MB, but nobody sends those
 _TINY_QUEUE: Final = 16  # requests: two batches of 8, so that one waits while another is computed
 _LONG_QUEUE: Final = 1000  # requests: at 100 pictures a second the last one waits ten seconds
 _LONG_TIMEOUT_S: Final = 300  # how long a hung worker may hold a batch
 _THREADS_PER_CORE: Final = 4  # of the front end; Netty's own default is two
-_DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # ports by which whoever reaches them runs code in the front end
+_DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # open ports; anybody who reaches one runs code in the front end
 
 
 def findings(settings: Settings) -> list[Finding]:
-    """All that is wrong with a configuration, the worst first."""
+    """All findings about a configuration, the worst first."""
     found = [finding for rule in RULES for finding in rule(settings)]
     order = ("danger", "trouble", "loosened", "note")
     return sorted(found, key=lambda finding: order.index(finding.level))
 
 
-# ---- who can reach it
+# ---- who can reach the server
 
 
 def _reach(settings: Settings) -> Iterator[Finding]:
@@ -62,7 +62,7 @@ def _reach(settings: Settings) -> Iterator[Finding]:
         if not settings.tokens:
             what = {"management": "load code", "inference": "have pictures classified", "metrics": "read them"}[api]
             yield Finding(
-                "danger", setting, f"other machines reach it without a token, and {what}; loopback, or tokens"
+                "danger", setting, f"other machines reach it without a token, and can {what}; use loopback or tokens"
             )
         elif api == "management":
             yield Finding("loosened", setting, "other machines reach it; its token has 48 bits and travels unencrypted")
@@ -71,27 +71,29 @@ def _reach(settings: Settings) -> Iterator[Finding]:
         elif not settings.text(setting).startswith("https:"):
             yield Finding("note", setting, "no TLS here: put a gateway or load balancer with TLS in front")
     if not is_loopback(settings.text("grpc_inference_address")):
-        text = "one call of StreamPredictions2 takes a worker away for good: let no strangers reach the gRPC port"
+        text = "one call of StreamPredictions2 disables a worker for good: let no strangers reach the gRPC port"
         yield Finding("note", "grpc_inference_address", text)
     if urlsplit(settings.text("management_address")).netloc == urlsplit(settings.text("inference_address")).netloc:
-        yield Finding("danger", "management_address", "the same as of inference: whoever may ask may also manage")
+        yield Finding("danger", "management_address", "the same as for inference: every client can also manage models")
 
 
 def _tokens(settings: Settings) -> Iterator[Finding]:
     if not settings.tokens:
         if not any(settings.open(api) for api in _APIS):
-            yield Finding("loosened", "disable_token_authorization", "every program of this machine may ask and manage")
+            text = "every program of this machine can send requests and manage models"
+            yield Finding("loosened", "disable_token_authorization", text)
     elif settings.number("token_expiration_min") <= int(DEFAULTS["token_expiration_min"]):
         minutes = settings.number("token_expiration_min")
         yield Finding("note", "token_expiration_min", f"clients need new tokens after {minutes} minutes: `make token`")
     if settings.on("enable_model_api"):
-        yield Finding("loosened", "enable_model_api", "versions can be registered and removed while it runs")
+        yield Finding("loosened", "enable_model_api", "versions can be registered and removed while the server runs")
 
 
 def _web_pages(settings: Settings) -> Iterator[Finding]:
     if "*" in settings.text("cors_allowed_origin"):
         text = (
-            "any web page may ask, and manage, by the browser of somebody who reaches the server; name your own pages"
+            "any web page can send requests, and manage models, through the browser of a user who reaches the server; "
+            "name your own pages"
         )
         yield Finding("danger", "cors_allowed_origin", text)
 
@@ -101,14 +103,14 @@ def _keystore(settings: Settings) -> Iterator[Finding]:
         yield Finding("danger", "keystore_pass", "the password is Java's well-known default, changeit")
 
 
-# ---- whose code it runs
+# ---- whose code the server runs
 
 
 def _urls(settings: Settings) -> Iterator[Finding]:
     patterns = [pattern for pattern in settings.text("allowed_urls").split(",") if pattern]
     for url in _ELSEWHERE:
         if any(_matches(pattern, url) for pattern in patterns):
-            text = f"archives, and with them code, may come from {url}; allowed_urls=none takes the model store's only"
+            text = f"archives, and their code, may come from {url}; allowed_urls=none allows only the model store's"
             yield Finding("danger", "allowed_urls", text)
             return
 
@@ -116,7 +118,7 @@ def _urls(settings: Settings) -> Iterator[Finding]:
 def _matches(pattern: str, url: str) -> bool:
     try:
         return re.fullmatch(pattern.strip(), url) is not None
-    except re.error:  # Java's syntax differs; what cannot be read is not trusted
+    except re.error:  # Java's syntax differs; a pattern that Python cannot read is not trusted
         return True
 
 
@@ -125,13 +127,13 @@ def _code(settings: Settings) -> Iterator[Finding]:
         text = "an archive's requirements.txt is installed, from the network, before anything is checked"
         yield Finding("danger", "install_py_dep_per_model", text)
     if settings.text("load_models") == "all":
-        text = "whatever lies in the model store is run; name the archives"
+        text = "every archive in the model store is run; name the archives"
         yield Finding("loosened", "load_models", text)
     if any(word in settings.text("vmargs") for word in _DEBUGGERS):
-        yield Finding("danger", "vmargs", "opens a port for debugging Java: whoever reaches it runs code")
+        yield Finding("danger", "vmargs", "opens a port for debugging Java: anybody who reaches it can run code")
     for name in ("enable_envvars_config", "use_env_allowed_urls"):
         if settings.on(name):
-            yield Finding("loosened", name, "variables TS_… change this configuration, so no check of it is worth much")
+            yield Finding("loosened", name, "variables TS_… override this file, so a check of it proves little")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -139,12 +141,12 @@ def _store(settings: Settings) -> Iterator[Finding]:
     if not text:
         return
     store = Path(text).absolute()
-    there = next(folder for folder in (store, *store.parents) if folder.exists())  # or where anybody may make it
+    there = next(folder for folder in (store, *store.parents) if folder.exists())  # or where it would be created
     if there.stat().st_mode & 0o002:
-        yield Finding("danger", "model_store", f"everybody may write to {there}, and what lies there is run: chmod o-w")
+        yield Finding("danger", "model_store", f"everybody can write to {there}, and its archives are run: chmod o-w")
 
 
-# ---- what a client can do to others
+# ---- what one client can do to others
 
 
 def _sizes(settings: Settings) -> Iterator[Finding]:
@@ -152,35 +154,38 @@ def _sizes(settings: Settings) -> Iterator[Finding]:
         if settings.number(name) > _LARGE_REQUEST:
             size = f"{settings.number(name) / 1e6:.0f} MB"
             yield Finding(
-                "danger", name, f"each client may make the front end hold {size}; 20 MB are enough for pictures"
+                "danger", name, f"each client can make the front end hold {size}; 20 MB are enough for pictures"
             )
     if settings.text("limit_max_image_pixels").lower() == "false":
-        yield Finding("danger", "limit_max_image_pixels", "a small file may unfold to gigabytes of pixels in a worker")
+        yield Finding("danger", "limit_max_image_pixels", "a small file can decode to gigabytes of pixels in a worker")
 
 
 def _queue(settings: Settings) -> Iterator[Finding]:
     size = settings.number("job_queue_size")
     if size < _TINY_QUEUE:
-        text = f"a burst of more than {size} requests is answered with 503; {_TINY_QUEUE} are two batches of 8"
+        text = f"a burst of more than {size} requests is answered with 503; {_TINY_QUEUE} hold two batches of 8"
         yield Finding("trouble", "job_queue_size", text)
     elif size > _LONG_QUEUE:
         text = f"the last of {size} requests waits longer than its client will; a few seconds' worth is better"
         yield Finding("trouble", "job_queue_size", text)
     if settings.number("default_response_timeout") > _LONG_TIMEOUT_S:
         seconds = settings.number("default_response_timeout")
-        yield Finding("trouble", "default_response_timeout", f"a worker that hangs is noticed after {seconds} s only")
+        yield Finding("trouble", "default_response_timeout", f"a worker that hangs is noticed only after {seconds} s")
 
 
-# ---- how fast it is, and whether anybody can see that
+# ---- how fast the server is, and whether that is measured
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:
     workers, name = settings.number("default_workers_per_model"), "default_workers_per_model"
     if workers < 1:
-        text = f"{settings.cores} workers a model here, one a CPU, each with a copy of the weights; say how many, 1 say"
+        text = (
+            f"{settings.cores} workers a model here, one for each CPU, each with a copy of the weights; "
+            "set a number, for example 1"
+        )
         yield Finding("trouble", name, text)
     elif workers > settings.cores:
-        text = f"{workers} workers a model on {settings.cores} cores take turns, each with a copy of the weights"
+        text = f"{workers} workers a model compete for {settings.cores} cores, each with a copy of the weights"
         yield Finding("trouble", name, text)
 
 
@@ -193,46 +198,47 @@ def _configured_workers(settings: Settings) -> Iterator[Finding]:
     workers = [version.get("minWorkers", 1) for versions in models.values() for version in versions.values()]
     total = sum(number for number in workers if isinstance(number, int))
     if total > settings.cores:
-        text = f"{total} workers on {settings.cores} cores: their threads take turns; fewer workers, larger batches"
+        text = f"{total} workers compete for {settings.cores} cores; use fewer workers and larger batches"
         yield Finding("trouble", "models", text)
 
 
 def _threads(settings: Settings) -> Iterator[Finding]:
     for name in ("number_of_netty_threads", "netty_client_threads"):
         if settings.number(name) > _THREADS_PER_CORE * settings.cores:
-            text = f"{settings.number(name)} threads of the front end on {settings.cores} cores, which the model needs"
+            text = f"{settings.number(name)} threads of the front end take {settings.cores} cores from the model"
             yield Finding("trouble", name, text)
 
 
 def _sight(settings: Settings) -> Iterator[Finding]:
     if settings.text("metrics_mode").lower() != "prometheus":
-        yield Finding("trouble", "metrics_mode", "the metrics port answers with an empty page; metrics_mode=prometheus")
+        text = "the metrics port answers with an empty page; set metrics_mode=prometheus"
+        yield Finding("trouble", "metrics_mode", text)
     if not settings.on("enable_metrics_api"):
         yield Finding("trouble", "enable_metrics_api", "the metrics port does not answer")
     if settings.on("debug"):
-        yield Finding("trouble", "debug", "one worker a model, and thousands of lines of log")
+        yield Finding("trouble", "debug", "one worker for each model, and thousands of lines of log")
 
 
 def _bodies(settings: Settings) -> Iterator[Finding]:
     if settings.on("decode_input_request"):
-        text = "a broken JSON body never reaches the handler, which knows its answer; decode_input_request=false"
+        text = "a broken JSON body never reaches the handler and its error answer; set decode_input_request=false"
         yield Finding("trouble", "decode_input_request", text)
 
 
-# ---- whether TorchServe understands it
+# ---- whether TorchServe understands the file
 
 
 def _numbers(settings: Settings) -> Iterator[Finding]:
     for name, default in DEFAULTS.items():
         if NUMBER.fullmatch(default) and not NUMBER.fullmatch(settings.text(name)):
-            yield Finding("trouble", name, f"{settings.text(name)!r} is no number, so TorchServe does not start")
+            yield Finding("trouble", name, f"{settings.text(name)!r} is not a number, so TorchServe does not start")
 
 
 def _unknown(settings: Settings) -> Iterator[Finding]:
     for name in settings.said:
         if name not in KNOWN:
             close = get_close_matches(name, KNOWN, 1)
-            text = "TorchServe does not know it, and says nothing" + (f"; {close[0]}?" if close else "")
+            text = "TorchServe does not know it and ignores it" + (f"; did you mean {close[0]}?" if close else "")
             yield Finding("trouble", name, text)
 
 

@@ -1,4 +1,4 @@
-"""The settings of TorchServe 0.12.0: which it knows, what they are when nobody says them, and how it reads them."""
+"""The settings of TorchServe 0.12.0: their names, their defaults, and how TorchServe reads their values."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-# Every name that its front end reads, and its launcher. 0.12.0 is the last release; a test compares with the installed
-# one.
+# Every name that TorchServe's front end or launcher reads. 0.12.0 is the last release; a test compares the names with
+# the installed TorchServe.
 KNOWN: Final = frozenset(
     """
     allowed_urls async_logging blacklist_env_vars certificate_file cors_allowed_headers cors_allowed_methods
@@ -32,7 +32,7 @@ KNOWN: Final = frozenset(
 
 NUMBER: Final = re.compile(r"-?[0-9]+")
 
-# As its ConfigManager has them.
+# As in TorchServe's ConfigManager.
 DEFAULTS: Final = {
     "inference_address": "http://127.0.0.1:8080",
     "management_address": "http://127.0.0.1:8081",
@@ -56,7 +56,7 @@ DEFAULTS: Final = {
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """A configuration as rules see it: what is not said is as TorchServe has it."""
+    """A configuration as the rules see it: a setting that it does not have is at TorchServe's default."""
 
     said: Mapping[str, str]
     cores: int
@@ -66,12 +66,12 @@ class Settings(msgspec.Struct, frozen=True):
         return self.said.get(name, DEFAULTS.get(name, "")).strip()
 
     def number(self, name: str) -> int:
-        """The value as a number; the default instead of what is none, which is a finding of its own."""
+        """The value as a number; the default if it is not a number, which is a finding of its own."""
         text = self.text(name)
         return int(text if NUMBER.fullmatch(text) else DEFAULTS[name])
 
     def on(self, name: str) -> bool:
-        """Whether a switch is on, by Java's reading: only the word true."""
+        """Whether a switch is on, as Java reads it: only the word true means on."""
         return self.text(name).lower() == "true"
 
     def hosts(self, api: str) -> list[str]:
@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, and reached from no other."""
+    """Whether a host is this machine's loopback, which no other machine reaches."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

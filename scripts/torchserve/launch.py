@@ -1,4 +1,4 @@
-"""The process of a TorchServe: its command line, its environment, and its start, which waits until it is on record."""
+"""Starts the process of a TorchServe: its command line, its environment, and a start that waits for a record of it."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from scripts.console import UserError
 
 CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
 
-# Inherited settings that would change what a server does behind config.properties' back
+# Inherited variables that would override config.properties, or confuse make
 _DROPPED_VARIABLES: Final = (
     "PYTHONPATH",
     "TS_CONFIG_FILE",
@@ -23,8 +23,8 @@ _DROPPED_VARIABLES: Final = (
     "MAKELEVEL",
 )
 
-# Becomes the command after its arguments as soon as a line arrives. The end of the pipe instead means that whoever was
-# about to record the process has died or failed: then it ends, and takes its temporary folder along.
+# A shell that becomes the command in its arguments as soon as a line arrives. If the pipe ends instead, the program
+# that was about to record the process has died or failed; then the shell removes its temporary folder and ends.
 _WAIT_FOR_A_LINE: Final = 'read -r go || { rmdir "$TMPDIR"; exit 1; }; exec "$@" < /dev/null'
 
 
@@ -32,8 +32,8 @@ def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: 
     """The command line of a server that loads these archives, unless its configuration names what to load.
 
     Raises:
-        UserError: an archive does not lie in the model store. TorchServe is told file names only, so it would load
-            another file of that name, or none.
+        UserError: an archive does not lie in the model store. TorchServe gets only file names, so it would load another
+            file of that name, or none.
     """
     store = Path(config["model_store"])
     for archive in archives:
@@ -51,9 +51,9 @@ def environment(inherited: Mapping[str, str], java_home: Path, temporary: Path, 
     """The environment of a server.
 
     Args:
-        inherited: the environment of whoever starts it.
-        java_home: of the Java that runs its front end.
-        temporary: for unpacked archives, sockets and the file with its pid.
+        inherited: the environment of the program that starts the server.
+        java_home: JAVA_HOME of the Java that runs the front end.
+        temporary: folder for unpacked archives, sockets and the file with the server's pid.
         console: see `server.start`.
     """
     kept = {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES}
@@ -69,21 +69,22 @@ def environment(inherited: Mapping[str, str], java_home: Path, temporary: Path, 
 def held(
     arguments: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a process group of its own that begins its work at the end of the block, in which it is recorded.
+    """Start a process that begins its work only at the end of the block, in which the caller records it.
 
-    If the block fails, or this process is killed within it, that process ends without having done anything.
+    If the block fails, or this process is killed within it, the new process ends without having done anything. It has
+    a process group of its own.
 
     Args:
         arguments: the command line.
-        variables: its whole environment; its TMPDIR is empty.
-        folder: to run in.
-        log: the file that its output is appended to.
+        variables: the whole environment; its TMPDIR names an empty folder.
+        folder: the folder to run in.
+        log: the file that the output is appended to.
     """
     reading, writing = os.pipe()
     with (
         os.fdopen(reading, "rb") as line,
         os.fdopen(writing, "wb", buffering=0) as gate,
-        log.open("ab") as output,  # appending, so that it may be cut while it is written
+        log.open("ab") as output,  # appending, so that the file may be truncated while it is written
     ):
         process = subprocess.Popen(
             ["/bin/sh", "-c", _WAIT_FOR_A_LINE, "sh", *arguments],
@@ -96,7 +97,7 @@ def held(
         )
         try:
             yield process
-        except BaseException:  # an interrupt too
+        except BaseException:  # also of an interrupt
             gate.close()
             process.wait()
             raise

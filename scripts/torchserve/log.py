@@ -1,8 +1,8 @@
-"""What TorchServe's console log says: why a model does not come up, and which workers died, how often and why.
+"""Reads TorchServe's console log: why a model does not load, and which workers died, how often and why.
 
-TorchServe 0.12.0 says it nowhere else. A worker that dies is started again after 1, 1, 2, 3, 5, 8 … s, and after 1 s
-as soon as it has loaded once: one that dies of its requests is restarted for ever. One that does not load any more is
-given up, without a word, at its first death after 300 s of trying.
+TorchServe 0.12.0 tells this nowhere else. It restarts a dead worker after 1, 1, 2, 3, 5, 8 … s, and after 1 s once the
+worker has loaded: a worker that dies of its requests is restarted for ever. TorchServe gives up a worker that no longer
+loads at its first death after 300 s of attempts, and does not log that.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Final
 LOOP_DEATHS: Final = 5
 LOOP_S: Final = 600
 GIVEN_UP_S: Final = 300  # TorchServe's maxRetryTimeoutInSec, which the archives leave as it is
-NO_WORDS: Final = "it left no exception; was it killed, or out of memory?"
+NO_WORDS: Final = "it logged no exception; was it killed, or out of memory?"
 NO_ANSWER: Final = "it did not answer in time"
 
 # Lines of TorchServe 0.12.0 at its default log level.
@@ -23,19 +23,19 @@ _DIED: Final = re.compile(
 )
 _FROM_WORKER: Final = re.compile(r" (?P<worker>W-\d+-\S+?)-std(out|err) MODEL_LOG - (?P<text>.*)")
 _EXCEPTION: Final = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit): .+")
-_EMPTY_EXCEPTION: Final = "RuntimeError: 500 - Unknown exception"  # the worker's last words, which say nothing
+_EMPTY_EXCEPTION: Final = "RuntimeError: 500 - Unknown exception"  # every worker ends with it; it gives no reason
 _TIME: Final = "%Y-%m-%dT%H:%M:%S,%f"
-_KEPT_LINES: Final = 100  # of a death
-_CHANGE: Final = re.compile(  # at the beginning of a line only: what follows may be in a client's words
+_KEPT_LINES: Final = 100  # for each death
+_CHANGE: Final = re.compile(  # only at the beginning of a line: the rest may quote a client
     r"(?P<time>\S+) \[[A-Z]+ *\] \S+ \S+WorkerThread - (?P<worker>W-\d+-\S+)"
     r" State change (?P<before>\S+) -> (?P<after>\S+)"
 )
 _LATE: Final = re.compile(r" (?P<worker>W-\d+-\S+) \S+WorkerThread - Number or consecutive unsuccessful inference")
-_DYING: Final = "Backend worker process died."  # what a worker says before its traceback
+_DYING: Final = "Backend worker process died."  # what a worker logs before its traceback
 
 
 def failure(log: str) -> str | None:
-    """Why a model did not load, in a line or a few, if the log says that one did not."""
+    """Why a model did not load, in a line or a few; None if the log reports no such failure."""
     if refused := _NOT_LOADED.search(log):
         return f"TorchServe cannot load {refused['archive']}: {refused['cause']}"
     if died := _DIED.search(log):
@@ -44,19 +44,19 @@ def failure(log: str) -> str | None:
 
 
 def last_words(log: str, worker: str | None = None) -> str:
-    """The last exception that a worker (or any) logged; without one, the last lines that it wrote."""
+    """The last exception that a worker (any worker by default) logged; without one, the last lines that it wrote."""
     lines = [match["text"] for match in _FROM_WORKER.finditer(log) if worker is None or match["worker"] == worker]
     exceptions = [line for line in lines if is_exception(line)]
     return exceptions[-1] if exceptions else "\n".join(lines[-10:]) or "it wrote nothing"
 
 
 def is_exception(line: str) -> bool:
-    """Whether a line is that of an exception that says something."""
+    """Whether a line is an exception that gives a reason."""
     return _EXCEPTION.fullmatch(line) is not None and line != _EMPTY_EXCEPTION
 
 
 class Worker:
-    """One worker's deaths, and what it said at the last one."""
+    """One worker's deaths, and what it logged at the last one."""
 
     def __init__(self, name: str) -> None:
         """Args: name: `W-<port>-<model>_<version>`, as TorchServe calls it."""
@@ -67,14 +67,14 @@ class Worker:
         self._failing_since: datetime | None = None
         self._dead = False
         self._loaded = False
-        # lines of the log: all until it has loaded, then those from when it says that it dies
+        # lines of the log: all until the worker has loaded, later those from the message that it dies
         self._words: list[str] = []
         self._late = False
-        self._before = ""  # the reason of the death before this life
+        self._before = ""  # the reason of the death before the last restart
 
     @property
     def reason(self) -> str:
-        """Why it died the last time: its last exception, if it had one."""
+        """Why the worker died the last time: its last exception, if it logged one."""
         if not self._dead:
             return self._before
         if self._late:
@@ -84,26 +84,26 @@ class Worker:
 
     @property
     def trouble(self) -> str | None:
-        """What no restart will mend, if it is in such trouble."""
+        """The trouble that no restart will cure, if it is in such trouble."""
         who = f"a worker of {self.model} {self.version}"
         if self._failing_since and (self._deaths[-1] - self._failing_since).total_seconds() >= GIVEN_UP_S:
-            return f"{who} did not load for {GIVEN_UP_S} s, and TorchServe has given it up: {self.reason}"
+            return f"{who} did not load within {GIVEN_UP_S} s, and TorchServe has given it up: {self.reason}"
         recent = self._deaths[-LOOP_DEATHS:]
         if len(recent) == LOOP_DEATHS and (took := (recent[-1] - recent[0]).total_seconds()) <= LOOP_S:
             return f"{who} died {LOOP_DEATHS} times in {took:.0f} s: {self.reason}"
         return None
 
     def says(self, text: str, line: str) -> None:
-        """Note what it printed, if it may be about its death."""
+        """Note what the worker printed, if it may explain a death."""
         if text == _DYING or self._words or not self._loaded:
             self._words = [*self._words[-_KEPT_LINES:], line]
 
     def is_late(self) -> None:
-        """Note that it did not answer in time."""
+        """Note that the worker did not answer in time."""
         self._late = True
 
     def changes(self, before: str, after: str, moment: datetime) -> None:
-        """Note a change of its state."""
+        """Note a change of the worker's state."""
         if after == "WORKER_STARTED":
             self._before, self.restarts = self.reason, self.restarts + self._dead
             self._dead, self._late, self._loaded, self._words = False, False, False, []
@@ -116,7 +116,7 @@ class Worker:
 
 
 class Workers:
-    """All workers that a log speaks of."""
+    """All workers that a log mentions."""
 
     def __init__(self) -> None:
         """Nothing is read yet."""
@@ -136,19 +136,19 @@ class Workers:
         return self._found.setdefault(name, Worker(name))
 
     def of(self, model: str, version: str) -> list[Worker]:
-        """Those of a version of a model, by name."""
+        """The workers of a version of a model, in order of their names."""
         return [
             worker for _, worker in sorted(self._found.items()) if (worker.model, worker.version) == (model, version)
         ]
 
     @property
     def trouble(self) -> str | None:
-        """What no restart will mend, if any worker is in such trouble."""
+        """The trouble that no restart will cure, if any worker is in such trouble."""
         return next((trouble for worker in self._found.values() if (trouble := worker.trouble)), None)
 
 
 def read_workers(log: Path) -> Workers:
-    """What a whole log tells."""
+    """Read the workers of a whole log."""
     workers = Workers()
     with log.open(errors="replace") as lines:
         for line in lines:

@@ -1,8 +1,8 @@
-"""One TorchServe on this machine: start it, find it again, stop it.
+"""One TorchServe on this machine: starts it, finds it again, stops it.
 
-All that is needed to find a running server lies in its state folder: server.json, which is written before TorchServe
-begins, the configuration that it was started with, its logs. Unpacked archives and sockets lie in a folder of their own
-below the system's temp folder, because the path of a socket must be short.
+The state folder of a server has all that is needed to find it: server.json, which is written before TorchServe begins,
+its configuration, and its logs. Unpacked archives and sockets lie in a folder of their own below the system's temp
+folder, because the path of a socket must be short.
 """
 
 import os
@@ -39,9 +39,9 @@ _KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started i
 
 _READY_DEADLINE_S: Final = 300
 _STOP_DEADLINE_S: Final = 20
-_LOG_GRACE_S: Final = 0.5  # what a dying worker wrote reaches the log a moment after the news of its death
+_LOG_GRACE_S: Final = 0.5  # the last output of a worker reaches the log a moment after the message that it died
 
-# The servers that this process itself started: their parent must collect their exit codes, or they stay as zombies.
+# The servers that this process itself started. It must collect their exit codes, or they remain as zombies.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -49,25 +49,25 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A running server, as written to server.json."""
 
     pid: int  # of the launcher, which leads the server's process group
-    created: float  # its start time, so that a reused pid is not taken for it
+    created: float  # start time of that process, so that another process with a reused pid is not taken for it
     addresses: Addresses
     temporary: str  # folder
-    models: list[tuple[str, str]]  # name and version of what it was started with
+    models: list[tuple[str, str]]  # name and version of each model that it was started with
     key_file: str | None = None  # see `key_path`
     public_key: str | None = None  # the file or folder of the keys whose signatures its archives need
 
     def client(self, **options: Any) -> Client:
-        """A client of it; options as of `Client`."""
+        """A client of this server; the options are those of `Client`."""
         return Client(self.addresses, key_file=self.key_path, **options)
 
     @property
     def key_path(self) -> Path | None:
-        """Where it writes its tokens, if it asks for them."""
+        """The file that the server writes its tokens to, if it asks for tokens."""
         return None if self.key_file is None else Path(self.key_file)
 
 
 def find(state: Path) -> Server | None:
-    """The server that runs from this state folder, if one does."""
+    """The server that runs from this state folder; None if there is none."""
     try:
         server = msgspec.json.decode((state / _RECORD).read_bytes(), type=Server)
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def running(state: Path) -> Server:
     """The server that runs from this state folder.
 
     Raises:
-        UserError: none does.
+        UserError: there is none.
     """
     server = find(state)
     if server is None:
@@ -102,18 +102,18 @@ def start(
     public_key: Path | None = None,
     console: bool = False,
 ) -> Server:
-    """Start TorchServe in the background, in a process group of its own. It is not ready yet: `wait_ready`.
+    """Start TorchServe in the background, in a process group of its own; `wait_ready` waits until it is ready.
 
     Args:
-        config: what goes into its config.properties; model_store must be absolute.
-        archives: what it loads; those that `config` names in a `model_snapshot` must be among them.
-        state: folder for all that it writes.
-        log_config: a log4j configuration; None for TorchServe's own, which says more.
-        public_key: of whoever signs archives; `make register` holds to it what comes later.
-        console: somebody reads what it prints, and cuts the file that it goes to; without, that file is rotated.
+        config: the settings of its config.properties; model_store must be absolute.
+        archives: the archives to load; those that `config` names in a `model_snapshot` must be among them.
+        state: folder for all that the server writes.
+        log_config: a log4j configuration; None for TorchServe's own, which logs more.
+        public_key: the key that signs archives; `make register` checks later archives with it.
+        console: whether the caller reads the output and truncates its file; otherwise that file is rotated.
 
     Raises:
-        UserError: one runs from that folder already, a port is taken, Java or a runtime is missing, an archive lies
+        UserError: a server already runs from that folder, a port is taken, Java or a runtime is missing, or an archive lies
             elsewhere.
     """
     command, java_home = _checked(config, archives, state, log_config)
@@ -139,7 +139,7 @@ def start(
 def _checked(
     config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None
 ) -> tuple[list[str], Path]:
-    """The command line of a server and its JAVA_HOME, if nothing stands in its way."""
+    """The command line of a server and its JAVA_HOME, after a check that it can be started."""
     refuse_a_second(state)
     check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
     command, java_home = launch.command(config, archives, log_config), find_java_home()
@@ -153,28 +153,28 @@ def _key_file(config: dict[str, str], state: Path) -> str | None:
 
 
 def record(server: Server, state: Path) -> None:
-    """Write down a server for `find`, in one step: a reader sees the last one or this one, never half of a file."""
+    """Record a server for `find`, in one step: a reader sees the last record or this one, never half of a file."""
     part = state / f".{_RECORD}.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(server)))
     part.replace(state / _RECORD)
 
 
 def _write_files(config: dict[str, str], state: Path) -> None:
-    """What a server finds in its state folder when it starts: its configuration, an empty log, no tokens."""
+    """Prepare the state folder for a start: its configuration, no log yet, a key file without tokens."""
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
     (state / CONSOLE_LOG).unlink(missing_ok=True)
     write_config(config, state / launch.CONFIG)
     shutil.copy(JIT_CONFIG, state)
-    (state / _KEY_FILE).unlink(missing_ok=True)  # of the last one
-    (state / _KEY_FILE).touch(0o600)  # TorchServe makes it readable by all, and mends that after it has written
+    (state / _KEY_FILE).unlink(missing_ok=True)  # of the last server
+    (state / _KEY_FILE).touch(0o600)  # TorchServe would create it readable by all, and correct that only afterwards
 
 
 def wait_ready(server: Server, state: Path) -> None:
     """Wait until every worker of every model is READY.
 
     Raises:
-        UserError: the server ended, refuses the environment's token, or a model cannot be loaded; the message has what
-            the log says of it.
+        UserError: the server ended, refuses the environment's token, or a model cannot be loaded; the message quotes
+            the log.
     """
     log = state / CONSOLE_LOG
 
@@ -198,7 +198,7 @@ def wait_ready(server: Server, state: Path) -> None:
 def serving(
     config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG
 ) -> Iterator[Server]:
-    """A server that is ready, and is stopped in the end; arguments and errors as of `start` and `wait_ready`."""
+    """Start a server, wait until it is ready, and stop it at the end; arguments and errors as of `start`."""
     try:
         server = start(config, archives, state, log_config)
         wait_ready(server, state)
@@ -213,9 +213,9 @@ def stop(state: Path) -> bool:
     if server is not None:
         processes = _processes(server)
         java = [process for process in processes if process.name() == "java"]
-        for process in java:  # it ends its workers, then the launcher ends by itself
+        for process in java:  # Java ends its workers, then the launcher ends by itself
             process.terminate()
-        if processes and not java:  # Java is not there yet, or comes at this moment, and belongs to the group then
+        if processes and not java:  # Java has not started yet, or starts at this moment, and then is in the group
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=_STOP_DEADLINE_S)
@@ -227,7 +227,7 @@ def stop(state: Path) -> bool:
 
 
 def _processes(server: Server) -> list[psutil.Process]:
-    """The launcher and all below it; none if the launcher is gone or the pid is somebody else's by now."""
+    """The launcher and all its descendants; none if the launcher is gone, or another process has its pid by now."""
     if (child := _children.get(server.pid)) is not None and child.poll() is not None:
         return []
     try:
@@ -240,7 +240,7 @@ def _processes(server: Server) -> list[psutil.Process]:
 
 
 def _clean(state: Path) -> None:
-    """Remove what a server that is gone left behind, also one that was killed. Logs and snapshots stay."""
+    """Remove the files of a server that has ended or was killed. Logs and snapshots stay."""
     path = state / _RECORD
     if path.exists():
         server = msgspec.json.decode(path.read_bytes(), type=Server)
@@ -251,13 +251,13 @@ def _clean(state: Path) -> None:
 
 
 def workers(server: Server) -> list[psutil.Process]:
-    """The processes of its workers that live, oldest first."""
+    """The processes of a server's live workers, oldest first."""
     found = [child for child in _descendants(server) if any("model_service_worker" in word for word in _command(child))]
     return sorted(found, key=lambda process: process.create_time())
 
 
 def front_end(server: Server) -> psutil.Process:
-    """The process of its Java."""
+    """The process of a server's front end, Java."""
     return next(child for child in _descendants(server) if child.name() == "java")
 
 

@@ -1,4 +1,4 @@
-"""The tokens that TorchServe asks for: where a client finds them, and how it gets new ones."""
+"""The tokens that TorchServe asks for: where a client finds them, and how it requests new ones."""
 
 import os
 from collections.abc import Mapping
@@ -16,36 +16,36 @@ _VARIABLES: Final[dict[Api, str]] = {"inference": "INFERENCE_TOKEN", "management
 
 
 class Tokens:
-    """The tokens of one server: those of the environment or else those of the file that the server writes."""
+    """The tokens of one server: from the environment, or else from the file that the server writes."""
 
     def __init__(self, key_file: Path | None, environment: Mapping[str, str] = os.environ) -> None:
         """Nothing is read yet.
 
         Args:
             key_file: where the server writes its tokens, if it asks for any.
-            environment: may have INFERENCE_TOKEN and MANAGEMENT_TOKEN.
+            environment: variables, which may include INFERENCE_TOKEN and MANAGEMENT_TOKEN.
         """
         self._key_file = key_file
         self._environment = environment
 
     def explicit(self, api: Api) -> bool:
-        """Whether the environment says the token of that API."""
+        """Whether the environment has the token of that API."""
         return bool(self._environment.get(_VARIABLES[api]))
 
     def headers(self, api: Api) -> dict[str, str]:
-        """What a request to that API carries. The file is read anew each time: a restarted server has other tokens.
+        """The headers of a request to that API. The file is read each time, because a restarted server has new tokens.
 
         Raises:
-            UserError: the file cannot be read, by its permissions say.
+            UserError: the file cannot be read, for example because of its permissions.
         """
         key = self._environment.get(_VARIABLES[api]) or self._keys().get(api, {}).get("key")
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def renewal_headers(self) -> dict[str, str]:
-        """What a request for a new token carries.
+        """The headers of a request for a new token.
 
         Raises:
-            UserError: there is no file with the key for that, or as `headers`.
+            UserError: there is no file with the key for such requests, or as `headers`.
         """
         keys = self._keys()
         if "API" not in keys:
@@ -53,23 +53,22 @@ class Tokens:
         return {"Authorization": f"Bearer {keys['API']['key']}"}
 
     def refusal(self, api: Api) -> str:
-        """What to do about a token that was refused."""
+        """The message about a token that was refused, which says what to do."""
         variable = _VARIABLES[api]
         if self.explicit(api):
-            return (
-                f"the server refuses the token of {variable}: it is wrong, has expired, or is of another API or server"
-            )
+            return f"the server refuses the token of {variable}: it is wrong or expired, or for another API or server"
         until = self._keys().get(api, {}).get("expiration time")
         if until is None:
-            return f"the server asks for a token: put the one of its {api} API into {variable}"
-        return f"the server refuses the token of {self._key_file}, good until {until}; `make token API={api} RENEW=1`"
+            return f"the server asks for a token: put the token of its {api} API into {variable}"
+        renew = f"`make token API={api} RENEW=1` renews it"
+        return f"the server refuses the token of {self._key_file}, valid until {until}; {renew}"
 
     def _keys(self) -> dict[str, dict[str, Any]]:
         if self._key_file is None:
             return {}
         try:
             return msgspec.json.decode(self._key_file.read_bytes(), type=dict[str, dict[str, Any]])
-        except (FileNotFoundError, msgspec.DecodeError):  # not written yet, or not to its end
+        except (FileNotFoundError, msgspec.DecodeError):  # not written yet, or not completely
             return {}
         except OSError as error:
-            raise UserError(f"{self._key_file}: {error.strerror}; put its tokens into the environment") from error
+            raise UserError(f"{self._key_file}: {error.strerror}; set the tokens in the environment instead") from error

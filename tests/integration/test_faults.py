@@ -85,7 +85,7 @@ def test_status_says_how_often_a_worker_was_restarted(stand: Stand) -> None:
     kill(victim)
     until(lambda: stand.healthy({victim.pid}), "worker in its place")
     said = make("status", f"STATE={stand.state}").stdout
-    counted = re.findall(r"restarted (\d+) times; the last reason: it left no exception", said)
+    counted = re.findall(r"restarted (\d+) times; the last reason: it logged no exception", said)
     assert sum(map(int, counted)) == restarts + 1
 
 
@@ -225,4 +225,4 @@ def test_a_worker_that_is_lost_ends_a_server_in_front(tmp_path: Path, cat: bytes
     state = tmp_path / "state"
     with in_front(state) as (process, server):
         lose_the_worker(server, cat)
-        assert_it_ends_with_its_reason(process, server, state, "a worker's process is gone")
+        assert_it_ends_with_its_reason(process, server, state, "a worker's process has ended")

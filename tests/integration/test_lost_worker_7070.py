@@ -55,7 +55,7 @@ def test_a_lost_worker_is_noticed_and_brought_back(alone: Server, state: Path, w
     assert set(workers(alone).values()) == {"READY"}, "TorchServe has noticed by itself: this test can go"
     assert waiting(state) == [f"{LITE0} 1.0: READY without a process"]
     status = make("status", f"STATE={state}")
-    assert "a worker's process is gone, and TorchServe takes it for READY" in status.stderr
+    assert "a worker's process has ended, but TorchServe counts it as READY" in status.stderr
     client = alone.client()
     client.scale(LITE0, 0)
     client.scale(LITE0, 1)

@@ -235,9 +235,9 @@ def test_a_start_that_fails_forgets_nothing(state: Path, store: Path) -> None:
     again = serve(*arguments, state=state)
     try:
         assert again.returncode == 0, again.stderr
-        assert f"{LITE0}-eager.mar, as the last one had" in again.stdout
+        assert f"{LITE0}-eager.mar, as the last server had" in again.stdout
     finally:
         stop(state)
     (store / f"{LITE0}-eager.mar").unlink()
     lost = serve(*arguments, state=state)
-    assert_one_error(lost, "`make serve MODELS=…` starts afresh")
+    assert_one_error(lost, "`make serve MODELS=…` starts with others")

@@ -1,4 +1,4 @@
-"""Runtimes: each one a module here that turns a file of an archive into a forward function.
+"""Runtimes: each is a module of this package that turns a file of an archive into a forward function.
 
 A runtime module `classifier.runtimes.<name>` has one public function, `load(source) -> Forward`.
 """
@@ -18,10 +18,10 @@ Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runtime loads from, and how it is to compute."""
+    """What a runtime loads, and how it computes."""
 
     directory: Path  # an unpacked archive
-    serialized_file: str  # in it
+    serialized_file: str  # its name in the archive
     recipe: Recipe
     variant: Variant
     threads: int
@@ -32,7 +32,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         """The file to load.
 
         Raises:
-            OSError: there is no such file, which is an error of its own, whatever a runtime would make of it.
+            OSError: there is no such file. Checked here, because runtimes raise various exceptions of their own.
         """
         path = self.directory / self.serialized_file
         with path.open("rb"):

@@ -12,12 +12,12 @@ from classifier.errors import UnusableError
 from classifier.runtimes import Forward, Source
 from classifier.runtimes.tensors import forward_of
 
-# The compiler's names of instruction sets, where Linux has another one.
+# The compiler's names of instruction sets, where Linux has another name.
 _LINUX_FLAGS = {"avx512": "avx512f", "neon": "asimd"}
 
 
 class _Metadata(msgspec.Struct):
-    """What the compiler says of its output."""
+    """What the compiler records about its output."""
 
     AOTI_CPU_ISA: str = ""  # instruction sets, separated by spaces
 
@@ -26,14 +26,14 @@ def load(source: Source) -> Forward:
     """Load a package (.pt2) whose graph takes uint8 [N,H,W,3]: normalisation is compiled in.
 
     Raises:
-        UnusableError: the file is no package, or was compiled for another kind of processor.
+        UnusableError: the file is not a package, or was compiled for another kind of processor.
         OSError: the file cannot be read.
     """
     path = source.path
     torch.set_num_threads(source.threads)
     _check_processor(path)
     try:
-        # What torch._inductor.aoti_load_package does, without importing the compiler: 3 s of start-up
+        # What torch._inductor.aoti_load_package does, without importing the compiler, which takes 3 s
         package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
     except RuntimeError as error:
         raise UnusableError(f"{path.name} is not an AOTInductor package: {error}") from error
@@ -46,12 +46,12 @@ def load(source: Source) -> Forward:
 
 
 def _check_processor(path: Path) -> None:
-    """Refuse machine code that this processor would die of: the loader itself only warns."""
+    """Refuse machine code that this processor cannot execute: the loader itself only warns."""
     try:
         with zipfile.ZipFile(path) as package:
             (name, *_) = (name for name in package.namelist() if name.endswith("wrapper_metadata.json"))
             compiled_for = msgspec.json.decode(package.read(name), type=_Metadata).AOTI_CPU_ISA.lower().split()
-    except (zipfile.BadZipFile, ValueError) as error:  # ValueError: none of that name, or not what it should hold
+    except (zipfile.BadZipFile, ValueError) as error:  # ValueError: no such file in it, or no metadata
         raise UnusableError(f"{path.name} is not an AOTInductor package") from error
     missing = [name for name in compiled_for if _LINUX_FLAGS.get(name, name) not in cpu_flags()]
     if missing:

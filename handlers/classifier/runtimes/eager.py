@@ -1,4 +1,4 @@
-"""The eager runtime: the recipe's nn.Module with a state_dict, run as Python. The reference of all others."""
+"""The eager runtime: the recipe's nn.Module with a state_dict, run as Python. All others are compared with it."""
 
 import importlib
 import inspect
@@ -54,7 +54,7 @@ def load_module(architecture: str, state_dict: Path, dtype: torch.dtype = torch.
 
 
 class _WithoutInitialValues(TorchFunctionMode):
-    """Makes torch.nn.init do nothing: the weights are about to replace what it would compute, 2 s for VGG16."""
+    """Makes torch.nn.init do nothing: loading replaces the initial values, which take 2 s to compute for VGG16."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -73,10 +73,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         OSError: the file cannot be read.
     """
     with path.open("rb"):
-        pass  # that there is no such file is an error of its own
+        pass  # a missing file raises OSError, not UnusableError
     try:  # only the zip format of torch >= 1.6 can be mapped; torchvision's VGG16 is older
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # torch.load raises what its several readers raise
+    except Exception as error:  # torch.load raises the exceptions of several readers
         raise UnusableError(f"{path.name} is not a file of weights that torch can read safely: {error}") from error
     if not isinstance(weights, dict) or not all(isinstance(item, Tensor) for item in weights.values()):
         raise UnusableError(f"{path.name} is not a state_dict, a dictionary of tensors; save model.state_dict()")
@@ -109,7 +109,7 @@ def build(architecture: str) -> nn.Module:
         inspect.signature(network).bind()
     except TypeError as error:
         raise UnusableError(
-            f"architecture {architecture}: {network.__name__} must need no arguments: {error}"
+            f"architecture {architecture}: {network.__name__} must not need arguments: {error}"
         ) from error
     built: nn.Module = network()
     return built

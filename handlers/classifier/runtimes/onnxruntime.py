@@ -23,7 +23,7 @@ def load(source: Source) -> Forward:
     options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(path, options, providers=_providers(source.device))
-    except Exception as error:  # its exceptions have no common class of their own
+    except Exception as error:  # ONNX Runtime's exceptions have no class in common
         raise UnusableError(f"{path.name} is not an ONNX file that ONNX Runtime can run: {error}") from error
     (pixels_input,) = session.get_inputs()
 
@@ -35,7 +35,7 @@ def load(source: Source) -> Forward:
 
 
 def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    """Where to compute, best first. Without the GPU package the processor does it."""
+    """The execution providers, best first: without the GPU package only the processor's."""
     kind, _, number = device.partition(":")
     if kind == "cuda" and _CUDA in onnxruntime.get_available_providers():
         return [(_CUDA, {"device_id": number or "0"}), "CPUExecutionProvider"]

@@ -1,4 +1,4 @@
-"""The OpenVINO runtime: a graph that is optimised for the processor it meets, Intel's, AMD's or ARM's."""
+"""The OpenVINO runtime: a graph that is optimised at loading for the processor, Intel's, AMD's or ARM's."""
 
 import numpy as np
 import openvino
@@ -8,7 +8,7 @@ from classifier.cpu import require_native_bfloat16
 from classifier.errors import UnusableError
 from classifier.runtimes import Forward, Source
 
-# What is not quantised in an int8 graph stays in float32.
+# The layers of an int8 graph that are not quantised stay in float32.
 _FLOATS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
@@ -18,20 +18,20 @@ def load(source: Source) -> Forward:
     The weights stay mapped to their file, so that workers share what the compiler does not have to rearrange.
 
     Raises:
-        UnusableError: the file is no OpenVINO graph, or the processor lacks the precision.
+        UnusableError: the file is not an OpenVINO graph, or the processor lacks the precision.
         OSError: the file cannot be read.
     """
     path = source.path
     with path.with_suffix(".bin").open("rb"):
-        pass  # that the weights are missing is an error of its own
+        pass  # missing weights raise OSError, not UnusableError
     if source.variant.precision == "bfloat16":
         require_native_bfloat16()
     settings = {
-        # Without it OpenVINO takes bfloat16 wherever the processor has it: the precision is ours to say
+        # By default OpenVINO uses bfloat16 wherever the processor has it, whatever the recipe says
         "INFERENCE_PRECISION_HINT": _FLOATS[source.variant.precision],
         "INFERENCE_NUM_THREADS": source.threads,
         "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch at a time
-        # Every process would tie its threads to the first cores, two workers to the same
+        # With pinning every process ties its threads to the first cores, so two workers use the same cores
         "ENABLE_CPU_PINNING": False,
     }
     try:
@@ -41,7 +41,7 @@ def load(source: Source) -> Forward:
 
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         request.infer([pixels], share_inputs=True)
-        # a copy: the buffer is the next batch's too
+        # a copy, because the next batch reuses the buffer
         return np.array(request.get_output_tensor(0).data, np.float32)
 
     return forward

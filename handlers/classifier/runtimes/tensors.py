@@ -1,4 +1,4 @@
-"""Between the pixels and logits of numpy, which every runtime takes and gives, and torch's tensors on a device."""
+"""Converts between numpy's arrays, in which runtimes take pixels and return logits, and torch's tensors on a device."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from classifier.runtimes import Forward
 
 
 def forward_of(compute: Callable[[Tensor], Tensor], device: str) -> Forward:
-    """A forward function from one of tensors: uint8 [N,H,W,3] on the device to logits [N,classes]."""
+    """Wrap a function on tensors, from uint8 [N,H,W,3] on the device to logits [N,classes], as a forward function."""
 
     @torch.inference_mode()
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -22,9 +22,9 @@ def forward_of(compute: Callable[[Tensor], Tensor], device: str) -> Forward:
 
 
 def to_device(pixels: NDArray[np.uint8], device: str) -> Tensor:
-    """Pixels as a tensor on a device.
+    """Copy pixels to a tensor on a device.
 
-    On their way to a GPU they go through page-locked memory, from which it can copy by itself.
+    On their way to a GPU they go through page-locked memory, from which the GPU can copy without the processor.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(pixels))  # compiled code takes the layout for granted
     if torch.device(device).type == "cuda":

@@ -1,1 +1,1 @@
-"""A model to the file that a runtime loads: one module for each module of `handlers/classifier/runtimes/`."""
+"""Exports a model to the file that a runtime loads: one module for each module of `handlers/classifier/runtimes/`."""

@@ -1,4 +1,4 @@
-"""A model to a package of machine code, by torch.export and AOTInductor."""
+"""Exports a model to a package of machine code, by torch.export and AOTInductor."""
 
 import os
 import shlex
@@ -39,7 +39,7 @@ def export_aotinductor(what: Export, path: Path) -> None:
 
 
 def _compiler_that_hides_paths() -> str:
-    """The C++ compiler's command, with which error messages of the library do not name folders of this machine."""
+    """The C++ compiler's command, with options that keep folders of this machine out of the library's messages."""
     compiler = os.environ.get("CXX", "g++")
     hidden = {Path(torch.__file__).parent: "torch", Path(cache_dir()): "generated"}
     return " ".join([compiler, *(shlex.quote(f"-ffile-prefix-map={path}={name}") for path, name in hidden.items())])

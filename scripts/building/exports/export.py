@@ -1,4 +1,4 @@
-"""A model to the file that a runtime loads. The other half of each runtime is in classifier/runtimes."""
+"""Exports a model to the file that a runtime loads. The other half of each runtime is in classifier/runtimes."""
 
 from pathlib import Path
 from typing import Final
@@ -22,9 +22,10 @@ SUFFIX: Final[dict[RuntimeName, str]] = {
 
 
 def export(what: Export, path: Path) -> list[Path]:
-    """Write what the variant's runtime loads, as far as possible with no path of this machine in it.
+    """Write the file that the variant's runtime loads, as far as possible with no path of this machine in it.
 
-    The bytes are the same in every fresh process of the same hash seed: torch numbers the classes that it has compiled.
+    The bytes are the same in every new process with the same hash seed. In one process they differ from call to call,
+    because torch numbers the classes that it compiles.
 
     Returns:
         Further files that belong beside `path`.

@@ -1,4 +1,4 @@
-"""A model to an ONNX file, with the normalisation in its graph."""
+"""Exports a model to an ONNX file, with the normalisation in its graph."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def export_onnx(what: Export, path: Path) -> None:
     """Write an ONNX file, uint8 [N,H,W,3] to logits.
 
     Raises:
-        UserError: the model has an operation that ONNX has not.
+        UserError: the model has an operation that ONNX does not have.
     """
     import onnx
 
@@ -27,5 +27,5 @@ def export_onnx(what: Export, path: Path) -> None:
             raise UserError(f"torch.onnx cannot export {what.recipe.name}: {error}") from error
     model = onnx.load(path)
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        item.ClearField("metadata_props")  # where in the Python source, with its path
+        item.ClearField("metadata_props")  # places in the Python source, with their paths
     onnx.save(model, path)

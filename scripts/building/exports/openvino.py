@@ -1,4 +1,4 @@
-"""A model to an OpenVINO graph, with the precision of its layers lowered as the recipe says."""
+"""Exports a model to an OpenVINO graph, with the precision of its layers lowered as the recipe says."""
 
 import logging
 from pathlib import Path
@@ -25,7 +25,7 @@ def export_openvino(what: Export, path: Path) -> list[Path]:
         The file of the weights, which OpenVINO looks for beside the graph.
 
     Raises:
-        UserError: it cannot be exported, or `float32_layers` names a layer that there is not.
+        UserError: the model cannot be exported, or `float32_layers` names a layer that does not exist.
     """
     exported = path.with_suffix(".onnx")
     export_onnx(what, exported)
@@ -45,14 +45,14 @@ def _kept(what: Export, exported: Path, graph: openvino.Model) -> set[str]:
     """The names of the graph's operations that stay in float32.
 
     Raises:
-        UserError: a name of the recipe is no convolution or linear layer.
+        UserError: a name in the recipe is not that of a convolution or linear layer.
     """
     there = {node.get_friendly_name() for node in graph.get_ordered_ops()}
     nodes = onnx.load(exported, load_external_data=False).graph.node
     kept = set()
     for layer in what.variant.float32_layers:
         of_layer = [node for node in nodes if len(node.input) > 1 and node.input[1].startswith(f"module.{layer}.")]
-        # OpenVINO splits a bias off, and calls what is last by the name of its output
+        # OpenVINO splits a bias off, and names the last operation after its output
         names = {name for node in of_layer for name in (f"{node.name}/WithoutBiases", node.name, *node.output)} & there
         if not names:
             raise UserError(f"{what.recipe.name} has no layer {layer} with weights, which float32_layers names")
@@ -63,10 +63,10 @@ def _kept(what: Export, exported: Path, graph: openvino.Model) -> set[str]:
 def _quantise(graph: openvino.Model, calibration: NDArray[np.uint8], kept: set[str]) -> openvino.Model:
     """Post-training quantisation: NNCF measures activations on the calibration pictures and chooses scales.
 
-    Weights get half of int8's range. Without VNNI or AMX a processor adds two products in 16 bits, which two of the
-    whole range do not fit: the sums saturate, and a graph that is right on one machine is wrong on another. With half
-    of it logits of EfficientNet-Lite0 are off by 0.106 (root mean square) on every processor; with all of it by 0.076
-    with VNNI and by 0.162 without.
+    Weights get half of int8's range. Without VNNI or AMX a processor adds two products in 16 bits, which overflow with
+    the whole range: the sums saturate, and a graph that is right on one machine is wrong on another. With half of the
+    range, logits of EfficientNet-Lite0 are off by 0.106 (root mean square) on every processor; with the whole range by
+    0.076 with VNNI and by 0.162 without.
     """
     pictures = nncf.Dataset([calibration[i : i + 1] for i in range(len(calibration))])
     portable = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
@@ -82,13 +82,13 @@ def _quantise(graph: openvino.Model, calibration: NDArray[np.uint8], kept: set[s
 
 
 def _edit(path: Path, kept: set[str]) -> None:
-    """Remove from a saved graph how it came about, with paths of this machine, and mark what must not become bfloat16.
+    """Remove a saved graph's history, which has paths of this machine, and mark the layers that must stay in float32.
 
-    The mark is OpenVINO's own, but only its C++ interface sets it. What lies between the layers, activations and sums,
-    stays in float32 with them: rounding it costs more accuracy than it saves time. OpenVINO 2026.4 obeys it for
-    convolutions, and computes linear layers in bfloat16 all the same.
+    The mark is OpenVINO's own, but only its C++ interface sets it. Activations and sums between the layers are marked
+    too: rounding them costs more accuracy than it saves time. OpenVINO 2026.4 obeys the mark for convolutions, but
+    computes linear layers in bfloat16 all the same.
     """
-    tree = ElementTree.parse(path)  # noqa: S314 # written a moment ago by ourselves
+    tree = ElementTree.parse(path)  # noqa: S314 # this program has just written it
     root = tree.getroot()
     for history in root.findall("rt_info"):
         root.remove(history)

@@ -1,4 +1,4 @@
-"""What every exporter starts from: a module, its recipe, and its graph from pixels to logits."""
+"""The input of every exporter: a module, its recipe, and its graph from pixels to logits."""
 
 import logging
 import warnings
@@ -24,7 +24,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     variant: Variant
     torchscript: TorchScriptMethod = "trace"
-    calibration: NDArray[np.uint8] | None = None  # pictures [N,H,W,3] on which int8 chooses its scales
+    calibration: NDArray[np.uint8] | None = None  # pictures [N,H,W,3] from which int8 chooses its scales
 
 
 class FromPixels(nn.Module):
@@ -42,24 +42,24 @@ class FromPixels(nn.Module):
 
 
 def trace(what: Export) -> torch.export.ExportedProgram:
-    """The model as a graph from pixels to logits, for any batch size.
+    """Trace the model into a graph from pixels to logits, for any batch size.
 
     Raises:
         UserError: torch.export cannot follow the module's Python.
     """
     side = what.recipe.input.crop
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # two, because torch.export treats one specially
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # two: torch.export treats a batch of one specially
     try:
         return torch.export.export(
             FromPixels(what).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
         )
-    except Exception as error:  # it refuses Python in many ways
+    except Exception as error:  # torch.export raises many exceptions for code that it cannot follow
         raise UserError(f"torch.export cannot follow {what.recipe.name}: {error}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what exporters warn of, to those who can do nothing about it."""
+    """Silence the exporters' warnings, because users can do nothing about them."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

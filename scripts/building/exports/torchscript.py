@@ -1,4 +1,4 @@
-"""A model to a TorchScript file, traced or scripted."""
+"""Exports a model to a TorchScript file, traced or scripted."""
 
 import warnings
 from pathlib import Path
@@ -19,7 +19,7 @@ def export_torchscript(what: Export, path: Path) -> None:
     """
     try:
         _write_torchscript(what.module, what.recipe.input.crop, path, what.torchscript)
-    except Exception as error:  # the compiler refuses Python in many ways
+    except Exception as error:  # the compiler raises many exceptions for code that it cannot compile
         other = "trace" if what.torchscript == "script" else "script"
         raise UserError(
             f"torch.jit cannot {what.torchscript} {what.recipe.name}: {error}\nTry TORCHSCRIPT={other}."

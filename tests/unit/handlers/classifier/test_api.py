@@ -86,13 +86,13 @@ def test_a_pillow_picture_is_turned_upright_and_stays_as_it_was(model: ImageClas
 def test_what_is_no_picture_says_what_is_one(model: ImageClassifier, tmp_path: Path) -> None:
     with pytest.raises(Problem, match="begins with these bytes"):
         model(b"no picture")
-    with pytest.raises(TypeError, match="float64 is no picture: give uint8"):
+    with pytest.raises(TypeError, match="float64 is not a picture: pass uint8"):
         model(np.zeros((8, 8, 3)))  # type: ignore[arg-type] # what is tested
-    with pytest.raises(ValueError, match=r"\[3, 8, 8\] is no picture: give \[H,W,3\]"):
+    with pytest.raises(ValueError, match=r"\[3, 8, 8\] is not a picture: pass \[H,W,3\]"):
         model(np.zeros((3, 8, 8), np.uint8))
-    with pytest.raises(ValueError, match=r"\[0, 8\] is no picture"):
+    with pytest.raises(ValueError, match=r"\[0, 8\] is not a picture"):
         model(np.zeros((0, 8), np.uint8))
-    with pytest.raises(TypeError, match="int is no picture"):
+    with pytest.raises(TypeError, match="int is not a picture"):
         model(7)  # type: ignore[call-overload] # what is tested
     with pytest.raises(FileNotFoundError):
         model(tmp_path / "none.jpg")
@@ -128,7 +128,7 @@ def test_a_folder_is_an_archive_too(tiny_folder: Path, model: ImageClassifier, c
 
 
 def test_what_cannot_be_loaded_says_why(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(UnusableError, match="is a recipe: say `weights=`"):
+    with pytest.raises(UnusableError, match="is a recipe: pass `weights=`"):
         load(TINY_RECIPE)
     with pytest.raises(UnusableError, match="weights of its own"):
         load(tiny_archive(), weights="own.pth")

@@ -34,12 +34,12 @@ from tests.unit.forgery import (
     write_zip,
 )
 
-NO_NAME = "is no name for a file in it"
-NO_PLAIN_FILE = "is no plain file"
+NO_NAME = "is not a valid name for a file"
+NO_PLAIN_FILE = "is not a plain, uncompressed file"
 TWICE = "is in it twice"
-NOT_IN_FRONT = "is not what the archive's directory says of it"
-MORE = "there is more in it than its files"
-LINK = "is a link, or no file at all"
+NOT_IN_FRONT = "differs from its entry in the archive's directory"
+MORE = "it has more data than its files"
+LINK = "is a link, or not a file at all"
 
 ZIP_ATTACKS: dict[str, tuple[Forge, str]] = {
     "zip-slip": (with_file("../escaped.py"), NO_NAME),
@@ -88,11 +88,11 @@ TAR_ATTACKS: dict[str, tuple[Forge, str]] = {
     "device": (with_tar_entry(type=tarfile.CHRTYPE, devmajor=1, devminor=3), LINK),
     "folder": (with_tar_entry(type=tarfile.DIRTYPE), LINK),
     "sparse": (with_tar_entry(type=tarfile.GNUTYPE_SPARSE), ".*"),
-    "setuid": (with_tar_entry(mode=0o4755), "not of plain files alone"),
-    "an owner": (with_tar_entry(uid=0, uname="root"), "not of plain files alone"),
+    "setuid": (with_tar_entry(mode=0o4755), "does not consist of plain files"),
+    "an owner": (with_tar_entry(uid=0, uname="root"), "does not consist of plain files"),
     "a second name in an extended header": (
         with_tar_entry(pax_headers={"path": "tiny/numpy.py", "comment": "x"}),
-        "not of plain files alone",
+        "does not consist of plain files",
     ),
     "a bomb": (with_tar_file("tiny/zeros", bytes(100_000_000)), "over 100 times as large"),
     "a bomb of names": (with_tar_entry(pax_headers={"comment": "0" * 100_000_000}), "over 100 times as large"),

@@ -48,13 +48,13 @@ def test_a_manifest_as_it_was_built_is_let_in(files: Files, tmp_path: Path) -> N
         ({"handler": "image_classifier_handler.py:handle"}, "is not a file of the archive"),
         ({"handler": "recipe.yaml"}, r"the handler must be a \.py file"),
         ({"serializedFile": "../../weights.pth"}, "serializedFile '../../weights.pth' is not a file of the archive"),
-        ({"serializedFile": "labels.json"}, "speak of different models"),
+        ({"serializedFile": "labels.json"}, "name different models"),
         ({"modelFile": "/usr/lib/python3/os.py"}, "modelFile '/usr/lib/python3/os.py' is not a file of the archive"),
         ({"configFile": "parity.json"}, f"the configFile {MODEL_CONFIG}"),
         ({"requirementsFile": "recipe.yaml"}, "unknown field `requirementsFile`"),
         ({"envelope": "json"}, "unknown field `envelope`"),
-        ({"modelName": "vgg16"}, "speak of different models"),
-        ({"modelVersion": "9.0"}, "speak of different models"),
+        ({"modelName": "vgg16"}, "name different models"),
+        ({"modelVersion": "9.0"}, "name different models"),
     ],
 )
 def test_a_manifest_that_names_something_else_is_refused(
@@ -89,7 +89,7 @@ def no_model(content: bytes) -> bytes:
         (another_runtime, "Invalid enum value 'python2'"),
         (no_model, "missing required field `model`"),
         (lambda _: b"[" * 50_000, "recursion"),
-        (lambda content: b" " * 70_000 + content, "larger than any of ours"),
+        (lambda content: b" " * 70_000 + content, "larger than 65536 bytes"),
         (lambda _: b"", "missing, empty"),
     ],
 )

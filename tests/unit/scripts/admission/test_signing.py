@@ -128,7 +128,7 @@ def test_byte_code_that_lies_elsewhere_is_refused(
     sign(path, private)
     (tmp_path / "elsewhere").mkdir()
     (path / "classifier" / "__pycache__").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="byte code that nobody signed"):
+    with pytest.raises(UserError, match="unsigned byte code"):
         admit(path.name, path.parent, keys, "served")
 
 
@@ -206,7 +206,7 @@ def test_a_stranger_who_names_a_trusted_key_is_refused(
     beside = sign(path, Ed25519PrivateKey.generate())
     (mine,) = pair[1]
     beside.write_text(json.dumps(json.loads(beside.read_text()) | {"key": mine}))
-    with pytest.raises(UserError, match=f"is forged: it is not that of key {mine}"):
+    with pytest.raises(UserError, match=f"is forged; key {mine} did not make it"):
         check_signature(path, pair[1])
 
 
@@ -252,7 +252,7 @@ def test_keys_are_private_encrypted_and_never_overwritten(tmp_path: Path) -> Non
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert b"ENCRYPTED" in private.read_bytes()
     before = private.read_bytes()
-    with pytest.raises(UserError, match=r"private\.pem is there already"):
+    with pytest.raises(UserError, match=r"private\.pem already exists"):
         create_keys(tmp_path / "signing", None)
     assert private.read_bytes() == before
     assert read_private_key(private, "a passphrase")

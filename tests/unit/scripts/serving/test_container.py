@@ -99,12 +99,12 @@ def test_with_a_public_key_archives_of_a_folder_must_be_signed(
         command = ["/bin/sh", "-c", program, "verify", str(store)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    assert run({}).stdout == f"✓ {archive.name} is what was built\n"
+    assert run({}).stdout == f"✓ {archive.name} is unchanged since it was built\n"
     unsigned = run({"PUBLIC_KEY": str(trusted)})
     assert unsigned.returncode == 1
     assert "not signed" in unsigned.stderr
     sign(archive, read_private_key(keys / "private.pem", None))
-    assert run({"PUBLIC_KEY": str(trusted)}).stdout == f"✓ {archive.name} is what was built and signed\n"
+    assert run({"PUBLIC_KEY": str(trusted)}).stdout == f"✓ {archive.name} is unchanged since it was built and signed\n"
     for mistake in ("", str(tmp_path / "missing.pem")):
         assert "error: PUBLIC_KEY" in run({"PUBLIC_KEY": mistake}).stderr
 

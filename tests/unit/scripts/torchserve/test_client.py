@@ -141,8 +141,8 @@ PROBLEM = {"type": "urn:x", "title": "No picture", "status": 415, "code": "not_a
             "ServiceUnavailableException",
             "Queue is full (503 ServiceUnavailableException)",
         ),
-        (Answer(b"<h1>Bad Gateway</h1>", 502, "text/html"), 502, "", "<h1>Bad Gateway</h1> (no JSON)"),
-        (Answer(b"", 500, "text/plain"), 500, "", "Internal Server Error (no JSON)"),
+        (Answer(b"<h1>Bad Gateway</h1>", 502, "text/html"), 502, "", "<h1>Bad Gateway</h1> (not JSON)"),
+        (Answer(b"", 500, "text/plain"), 500, "", "Internal Server Error (not JSON)"),
         (Answer(["odd"], 400), 400, "", "['odd'] (400 )"),
     ],
 )

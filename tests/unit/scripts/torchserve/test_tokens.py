@@ -56,7 +56,7 @@ def test_a_server_without_tokens_has_none() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}: .*; put its tokens into the environment"):
+    with pytest.raises(UserError, match=f"{tmp_path}: .*; set the tokens in the environment"):
         Tokens(tmp_path, {}).headers("inference")  # a folder: root may read every file
 
 
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     [
         ("inference", {"INFERENCE_TOKEN": "wrong"}, "refuses the token of INFERENCE_TOKEN"),
         ("management", {"MANAGEMENT_TOKEN": "wrong"}, "refuses the token of MANAGEMENT_TOKEN"),
-        ("management", {}, r"good until 2026-11-25T17:49:10Z; `make token API=management RENEW=1`"),
+        ("management", {}, r"valid until 2026-11-25T17:49:10Z; `make token API=management RENEW=1` renews it"),
     ],
 )
 def test_a_refused_token_says_where_it_came_from(
@@ -75,7 +75,7 @@ def test_a_refused_token_says_where_it_came_from(
 
 
 def test_a_missing_token_says_where_it_belongs() -> None:
-    assert_matches("the one of its management API into MANAGEMENT_TOKEN", Tokens(None, {}).refusal("management"))
+    assert_matches("the token of its management API into MANAGEMENT_TOKEN", Tokens(None, {}).refusal("management"))
 
 
 ONE_PORT = "http://h:80"
@@ -136,7 +136,7 @@ def assert_matches(part: str, text: str) -> None:
 
 def test_the_client_says_the_refusal(torchserve: FakeTorchServe, key_file: Path) -> None:
     torchserve.answers = {"GET /ping": [REFUSAL]}
-    with pytest.raises(RequestFailedError, match="good until") as caught:
+    with pytest.raises(RequestFailedError, match="valid until") as caught:
         Client(torchserve.addresses, key_file=key_file).ping()
     assert (caught.value.status, caught.value.code) == (400, REFUSED)
 

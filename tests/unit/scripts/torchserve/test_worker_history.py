@@ -121,7 +121,7 @@ def test_a_worker_that_does_not_load_any_more_is_in_trouble_with_its_exception()
 def test_a_slow_worker_that_torchserve_gave_up_is_in_trouble_after_two_deaths() -> None:
     workers = history(start(0, first=True), loaded(1), killed(2), start(4), refused(304))
     assert workers.trouble == (
-        f"a worker of efficientnet_lite0 1.0 did not load for 300 s, and TorchServe has given it up: {MISSING}"
+        f"a worker of efficientnet_lite0 1.0 did not load within 300 s, and TorchServe has given it up: {MISSING}"
     )
 
 
