@@ -113,8 +113,8 @@ def start(
         console: whether the caller reads the output and truncates its file; otherwise that file is rotated.
 
     Raises:
-        UserError: a server already runs from that folder, a port is taken, Java or a runtime is missing, or an archive lies
-            elsewhere.
+        UserError: a server already runs from that folder, a port is taken, Java or a runtime is missing, or an archive
+            lies elsewhere.
     """
     command, java_home = _checked(config, archives, state, log_config)
     _clean(state)
