@@ -54,7 +54,7 @@ def pictures_in(folder: Path, variable: str) -> list[Path]:
     """
     pictures = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     if not pictures:
-        raise UserError(f"{variable}={folder}: there are no pictures")
+        raise UserError(f"{variable}={folder}: no pictures in that folder")
     return pictures
 
 
