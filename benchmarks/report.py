@@ -1,4 +1,4 @@
-"""A result as people read it: the README's short table, the results page with every figure, plots."""
+"""Formats a result: the README's short table, the results page with every figure, plots."""
 
 import statistics
 from collections.abc import Iterator
