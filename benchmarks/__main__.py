@@ -1,4 +1,4 @@
-"""`make bench`: measure every archive of a model against TorchServe's own handler, and write down what was found."""
+"""Measures every archive of a model against TorchServe's own handler, and writes the results: `make bench`."""
 
 import tempfile
 import time
@@ -36,7 +36,7 @@ from scripts.pages import replace_block
 from scripts.torchserve.server import Server
 
 _RESULTS: Final = Path("benchmarks/results")
-_LIGHT: Final = 30.0  # MB: a model whose weights are no more keeps the cores busy only with more clients
+_LIGHT: Final = 30.0  # MB: a model whose weights are smaller keeps the cores busy only with more clients
 
 _FULL: Final = Effort(rounds=3, stock_s=6, seconds=4, lone_s=4)
 _QUICK: Final = Effort(rounds=3, stock_s=4, seconds=3, lone_s=1)
@@ -54,7 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench(options: Options) -> Result:
-    """Measure.
+    """Measure all models.
 
     Raises:
         UserError: an archive is missing, or a program that sends the load.
@@ -87,7 +87,7 @@ def _bench_model(options: Options, model: str, pictures: dict[Kind, list[Path]],
 
 
 def measure_agreement(model: str, archives: list[Archive], store: Path) -> dict[str, float]:
-    """How often each of the archives has the top-1 of the float32 eager one."""
+    """How often each of the archives has the same top-1 as the float32 eager archive."""
     names = {
         item.path.name: short_name(item.identity.model.runtime, item.identity.model.precision) for item in archives
     }
@@ -112,10 +112,10 @@ def _bench_archive(
 
 
 def _archives(options: Options, recipe_file: Path) -> list[Archive]:
-    """The archives of a recipe that are in the store and wanted.
+    """The archives of a recipe that are in the store and were asked for.
 
     Raises:
-        UserError: none is.
+        UserError: there are none.
     """
     recipe = read_recipe(recipe_file)
     names = [archive_name(recipe.name, item.runtime, item.precision, "zip-store") for item in recipe.archives]
@@ -156,8 +156,8 @@ def main(
     """Measure speed against TorchServe's own handler: tables and plots.
 
     Args:
-        models: whose archives.
-        runtime: as in the names of archives, `eager` or `openvino-int8`; all that there are without it.
+        models: names of the models.
+        runtime: runtimes as in the names of archives, `eager` or `openvino-int8`; all without it.
         quick: throughput and latency of the fastest runtime only.
         output: folder to write the results into.
         store: folder of the archives.

@@ -1,4 +1,4 @@
-"""How long a 12-megapixel JPEG takes on its way to the model's input, and whether the short way changes the answer."""
+"""Measures how long a 12-megapixel JPEG takes to become input, and whether scaled decoding changes answers."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ _ROUNDS: Final = 5
 
 
 def measure_decoding(store: Path, pictures: list[Path]) -> Decode:
-    """Bytes to a normalised tensor: ours against Pillow's full decode and torchvision's transform."""
+    """Measure bytes to a normalised tensor: the core against Pillow's full decode and torchvision's transform."""
     with loaded(find_archive("efficientnet_lite0-eager", store).path) as classifier:
         return _measure(classifier, pictures)
 

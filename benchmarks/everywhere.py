@@ -1,4 +1,4 @@
-"""One model, every home, the same pictures: are the answers the same? `make everywhere`."""
+"""Asks every home of a model about the same pictures, and compares the answers: `make everywhere`."""
 
 from contextlib import closing
 from pathlib import Path
@@ -21,22 +21,22 @@ from scripts.console import UserError, done, show_table, step
 from scripts.pages import markdown, replace_block
 
 _PICTURES: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
-_WARM_UP, _ROUNDS = 5, 5  # rounds that are not timed, because servers compile while they answer; and that are
-# How far any class's probability may be from the reference's. `make parity` and `make mobile` measure on more pictures
-# what lower precisions change.
+_WARM_UP, _ROUNDS = 5, 5  # untimed rounds, because servers compile while they answer; then timed rounds
+# How far any class's probability may be from the reference's. `make parity` and `make mobile` measure the effect of
+# lower precisions on more pictures.
 _ALLOWED: Final = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.05, "int8": 0.15}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What one home said."""
+    """The answers of one home."""
 
     home: str
     precision: str
-    best: list[Prediction]  # of each picture its likeliest class
-    difference: float  # the largest of any class's probability in any picture from the reference's
-    same: bool  # all likeliest classes are the reference's, or as likely there within the tolerance
+    best: list[Prediction]  # the likeliest class of each picture
+    difference: float  # from the reference: the largest of any class's probability in any picture
+    same: bool  # all likeliest classes are the reference's, or equally likely there within the tolerance
     megabytes: float
-    milliseconds: float  # a picture: of each its quickest round, because cores are shared; of these the mean
+    milliseconds: float  # a picture: the mean of each picture's fastest round, because cores are shared
 
 
 def visit(home: Home, pictures: list[Path], reference: NDArray[np.float32], labels: list[Label]) -> Row:
@@ -45,7 +45,7 @@ def visit(home: Home, pictures: list[Path], reference: NDArray[np.float32], labe
     timed = [[answer.milliseconds for answer in answers] for answers in rounds[_WARM_UP:]]
     found = np.stack([answer.probabilities for answer in rounds[-1]])
     difference, allowed = float(np.abs(found - reference).max()), _ALLOWED[home.precision]
-    # of a near tie either class may come first
+    # in a near tie either class may come first
     behind = reference.max(axis=1) - reference[range(len(found)), found.argmax(axis=1)]
     return Row(
         home=home.name,
@@ -62,7 +62,7 @@ def compare_homes(model: str, store: Path) -> list[Row]:
     """Ask every home of a model about the photographs.
 
     Raises:
-        UserError: a home is not built; the message says how to.
+        UserError: a home is not built; the message says how to build it.
     """
     pictures = [photograph(name) for name in _PICTURES]
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
@@ -77,7 +77,7 @@ def compare_homes(model: str, store: Path) -> list[Row]:
 
 
 def cells(rows: list[Row]) -> list[list[str]]:
-    """What people read: a head, and a line for each home."""
+    """The table of all homes: a head, and a line for each home."""
     head = ["home", "precision", *_PICTURES, "max Δp", "MB", "ms"]
     return [head] + [
         [
@@ -96,7 +96,7 @@ def main(*, model: str | None = None, page: Path | None = None, store: Path = ST
     """Ask every home of a model about the same photographs: are the answers the same?
 
     Args:
-        model: whose homes; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         page: page of the documentation to write the table into.
         store: folder of the archives.
     """
@@ -110,5 +110,5 @@ def main(*, model: str | None = None, page: Path | None = None, store: Path = ST
     if page:
         replace_block(page, "everywhere", markdown(lines))
     if odd := [f"{row.home}, {row.precision}" for row in rows if not row.same]:
-        raise UserError(f"other answers than the reference's: {'; '.join(odd)}")
+        raise UserError(f"the answers differ from the reference's: {'; '.join(odd)}")
     done(f"{len(rows)} homes, the same answers")

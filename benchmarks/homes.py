@@ -1,4 +1,4 @@
-"""The homes of a model: each is asked for the probabilities of all classes in one picture, in its own way."""
+"""The homes of a model: each can be asked, in its own way, for the probabilities of all classes in a picture."""
 
 import json
 import logging
@@ -36,14 +36,14 @@ PROGRAM: Final = Path("edge/cpp/build/classify")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a home says of one picture."""
+    """The answer of a home for one picture."""
 
     probabilities: NDArray[np.float32]  # [classes]
     milliseconds: float
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to run the model, ready to be asked."""
+    """One way to run the model, ready for requests."""
 
     name: str
     precision: str
@@ -77,7 +77,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def timed(classify: Callable[[Path], NDArray[np.float32]]) -> Callable[[Path], Answer]:
-    """A function of a picture as one that says how long it took."""
+    """Wrap a function of a picture so that it also returns how long it took."""
 
     def ask(picture: Path) -> Answer:
         begin = time.perf_counter()
@@ -129,7 +129,7 @@ def flask_homes(model: Model) -> Iterator[Home]:
     with loaded(archive.path) as classifier:
         server = make_server("127.0.0.1", 0, create_app(classifier), threaded=True)
         thread = threading.Thread(target=server.serve_forever)
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # otherwise it logs every request
         thread.start()
         session = requests.Session()
         session.trust_env = False
@@ -151,11 +151,11 @@ def flask_homes(model: Model) -> Iterator[Home]:
 
 
 def cpp_homes(model: Model) -> Iterator[Home]:
-    """The C++ program with the model's bundle; it says itself how long a picture took."""
+    """The C++ program with the model's bundle; it measures itself how long a picture took."""
     bundle, program = Path("bundles") / model.name, _built(PROGRAM, "cpp")
 
     def ask(picture: Path) -> Answer:
-        # TorchScript compiles while it runs for the first times, so the last of a few counts
+        # TorchScript compiles during its first runs, so only the last of four runs counts
         command: list[str | Path] = [program, bundle, *[picture] * 4, "--logits"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if result.returncode:
@@ -168,7 +168,7 @@ def cpp_homes(model: Model) -> Iterator[Home]:
 
 
 def onnx_homes(model: Model) -> Iterator[Home]:
-    """The ONNX file in ONNX Runtime, as any program would run it."""
+    """The ONNX file in ONNX Runtime, as any program can run it."""
     import onnxruntime
 
     path = _built(Path("onnx") / f"{model.name}.onnx", "onnx")
@@ -184,7 +184,7 @@ def onnx_homes(model: Model) -> Iterator[Home]:
 
 
 def mobile_homes(model: Model) -> Iterator[Home]:
-    """The programs for phones, in ExecuTorch's runtime; not those whose backend is on phones only."""
+    """The programs for phones, in ExecuTorch's runtime; without those whose backend exists only on phones."""
     folder = _built(Path("bundles") / f"{model.name}-mobile", "mobile")
     for path in sorted(folder.glob("*.pte")):
         forward = load_program(path, model.reference.recipe)
@@ -219,10 +219,10 @@ HOMES: Final = (python_homes, torchserve_homes, flask_homes, cpp_homes, onnx_hom
 
 
 def all_homes(model: Model) -> Generator[Home]:
-    """Every home of a model, one after the other, so that none takes another's cores; close the iterator at the end.
+    """Every home of a model, one after the other, so that they do not share cores; close the iterator at the end.
 
     Raises:
-        UserError: something is not built; the message says by which command it is.
+        UserError: a file is not built; the message names the command that builds it.
     """
     for homes in HOMES:
         yield from homes(model)

@@ -1,6 +1,6 @@
-"""The classifier without a server, in a process of its own: what a server is measured against.
+"""Runs the classifier without a server, in a process of its own; servers are measured against it.
 
-`python -m benchmarks.in_process <archive>` answers each line of JSON on its standard input with one on its output.
+`python -m benchmarks.in_process <archive>` answers each line of JSON on standard input with one on standard output.
 """
 
 import json
@@ -51,7 +51,7 @@ class InProcess:
         self._from.close()
 
     def measure(self, what: Measure, bodies: Sequence[Path], seconds: float) -> Load:
-        """Run for a while: `raw` forward at its best batch, `pipe` in full batches, `lone` one picture at a time."""
+        """Measure `raw` (forward at its best batch size), `pipe` (full batches) or `lone` (one picture at a time)."""
         self._to.write(json.dumps([what, [str(path) for path in bodies], seconds]) + "\n")
         self._to.flush()
         return msgspec.convert(self._read(), Load)
@@ -64,7 +64,7 @@ class InProcess:
 
 
 def main() -> None:
-    """Load the archive that the command line names; then measure what standard input says."""
+    """Load the archive that the command line names, then measure as each line of standard input says."""
     keep_memory()
     with loaded(Path(sys.argv[1])) as classifier:
         classifier.warm_up()
@@ -87,7 +87,7 @@ def _measure(classifier: Classifier, what: Measure, bodies: list[bytes], best: i
 
 
 def _repeat(compute: Callable[[], object], pictures: int, seconds: float) -> Load:
-    """Call for a while; the latencies are those of a call."""
+    """Call a function again and again for some time; the latencies are those of a call."""
     compute()
     took = []
     start = time.perf_counter()

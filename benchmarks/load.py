@@ -1,4 +1,4 @@
-"""Load on a server: wrk for clients that wait for their answer, Locust for clients that come when they come."""
+"""Puts load on a server: wrk for a closed loop, whose clients wait for each answer, and Locust for an open loop."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ _TIMEOUT_S: Final = 60
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of sending pictures for a while. Latencies are those of all answers."""
+    """The result of sending pictures for some time. Latencies are those of all answers."""
 
     seconds: float
     answers: int  # with a status of 2xx
@@ -28,7 +28,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rate(self) -> float:
-        """Pictures classified in a second."""
+        """Pictures classified a second."""
         return self.answers / self.seconds
 
 
@@ -39,7 +39,7 @@ def require_wrk() -> None:
 
 
 def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) -> Load:
-    """Clients that each send the next picture when they have the answer to the last one.
+    """Send pictures from clients that each wait for an answer before they send the next picture.
 
     Raises:
         UserError: wrk is not installed.
@@ -59,7 +59,7 @@ def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) 
 
 
 def open_loop(url: str, bodies: Sequence[Path], rate: float, seconds: float) -> Load:
-    """A Poisson process of `rate` pictures a second, however slowly they are answered."""
+    """Send pictures at the times of a Poisson process, `rate` a second, however slowly they are answered."""
     command = [sys.executable, "-m", "benchmarks.poisson", url, str(rate), str(seconds)]
     return _run([*command, *map(str, bodies)])
 

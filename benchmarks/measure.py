@@ -1,4 +1,4 @@
-"""The measurements: sides that are compared run after each other, again and again, on the same cores."""
+"""The measurements: the sides of a comparison run one after the other, in several rounds, on the same cores."""
 
 import subprocess
 import sys
@@ -27,8 +27,8 @@ from scripts.torchserve.server import LOG_CONFIG, Server, find, serving, start, 
 _WARM_UP_S: Final = 2
 _START_DEADLINE_S: Final = 120
 _POLL_S: Final = 0.02
-# A slow model answers in batches that take most of a second: of fewer answers the last, unfinished batch is too large a
-# part. With 3 s of VGG16 in float32, a fifth of what was served was not counted.
+# A slow model answers in batches that take most of a second. With fewer answers than this, the last, unfinished batch
+# is too large a part: in 3 s of VGG16 in float32, a fifth of the pictures that were served was not counted.
 _ANSWERS: Final = 160
 _SHARES: Final = (0.5, 0.7, 0.8, 0.9)  # of the closed loop's throughput, for the open loop
 
@@ -39,14 +39,14 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     """How long to measure."""
 
     rounds: int
-    stock_s: float  # TorchServe's own handler answers a few times a second: it needs longer
+    stock_s: float  # longer, because TorchServe's own handler answers only a few times a second
     seconds: float
     lone_s: float
 
 
 @contextmanager
 def serving_ours(archive: Archive) -> Iterator[Server]:
-    """The project's server with one archive, on free ports."""
+    """Run the project's server with one archive, on free ports."""
     config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
     with _serving(archive, config, ours=True) as server:
         yield server
@@ -54,7 +54,7 @@ def serving_ours(archive: Archive) -> Iterator[Server]:
 
 @contextmanager
 def serving_stock(archive: Archive) -> Iterator[Server]:
-    """TorchServe's own handler in its default configuration, on free ports."""
+    """Run TorchServe's own handler in its default configuration, on free ports."""
     with _serving(archive, stock_config(archive.path.parent), ours=False) as server:
         yield server
 
@@ -69,12 +69,12 @@ def _serving(archive: Archive, config: dict[str, str], *, ours: bool) -> Iterato
 
 
 def url(server: Server) -> str:
-    """Where the server's first model answers."""
+    """The address at which the server's first model answers."""
     return f"{server.addresses.inference}/predictions/{server.models[0][0]}"
 
 
 def _send(server: Server, bodies: list[Path], clients: int, seconds: float) -> Load:
-    """A closed loop, and then the wait for what its clients left in the queue, or the next side would pay for it."""
+    """Run a closed loop, then wait for the requests left in the queue, so that they do not slow the next side."""
     load = closed_loop(url(server), bodies, clients, seconds)
     for _ in _workers(server):
         _predict(server)
@@ -84,7 +84,7 @@ def _send(server: Server, bodies: list[Path], clients: int, seconds: float) -> L
 def measure_rounds(
     variant: Variant, ours: Server, stock: Server, alone: InProcess, bodies: list[Path], effort: Effort, say: Say
 ) -> None:
-    """The three ratios: served over stock, over the bare forward pass, over the pipeline without a server."""
+    """Measure for three ratios: served over stock, over the bare forward pass, over the pipeline without a server."""
     _send(stock, bodies, variant.clients, _WARM_UP_S)
     warm_up = _send(ours, bodies, variant.clients, _WARM_UP_S)
     seconds = max(effort.seconds, _ANSWERS / (warm_up.rate or 1))
@@ -111,7 +111,7 @@ def measure_rounds(
 def measure_mixed(
     variant: Variant, ours: Server, alone: InProcess, pictures: dict[Kind, list[Path]], effort: Effort, say: Say
 ) -> None:
-    """The mixed request set, small to 12 megapixels."""
+    """Measure the mixed request set, from small pictures to 12 megapixels."""
     bodies = mixed(pictures)
     for number in range(effort.rounds):
         say(f"{variant.model} {variant.name}: mixed sizes, round {number + 1} of {effort.rounds}")
@@ -120,7 +120,7 @@ def measure_mixed(
 
 
 def measure_open_loop(variant: Variant, ours: Server, bodies: list[Path], effort: Effort, say: Say) -> None:
-    """Latency against load: pictures that come whether or not the last ones are answered."""
+    """Measure latency against load: pictures are sent whether or not the earlier ones are answered."""
     for share in _SHARES:
         rate = share * variant.rate("served")
         say(f"{variant.model} {variant.name}: open loop at {rate:.0f} pictures/s")
@@ -129,20 +129,20 @@ def measure_open_loop(variant: Variant, ours: Server, bodies: list[Path], effort
 
 
 def cpu_seconds(server: Server) -> float:
-    """What a server's processes have computed so far, front end and workers."""
+    """The CPU time that a server's processes have used so far, front end and workers, in seconds."""
     launcher = psutil.Process(server.pid)
     return sum(sum(process.cpu_times()[:2]) for process in (launcher, *launcher.children(recursive=True)))
 
 
 def further_worker_mb(server: Server) -> float:
-    """The proportional set size of a second worker: what the machine needs more than with one."""
+    """The proportional set size of a second worker, in MB: the memory that the machine needs beyond one worker."""
     name, version = server.models[0]
     client = Client(server.addresses)
     sizes = []
     for workers in (1, 2):
         client.scale(name, workers, version)
         client.wait_ready([(name, version)], _START_DEADLINE_S)
-        for _ in range(8):  # both must have worked, or their memory is not there yet
+        for _ in range(8):  # both must have worked before their memory is measured
             _predict(server)
         time.sleep(1)
         sizes.append(sum(process.memory_full_info().pss for process in _workers(server)))
@@ -162,7 +162,7 @@ def _predict(server: Server) -> None:
 
 
 def measure_start(ours: Archive, stock: Archive, say: Say) -> Start:
-    """Seconds from the command to the first 200."""
+    """Measure the seconds from the command to the first 200."""
     say(f"{ours.identity.model.name}: cold start")
     return Start(ours=_start_ours(ours), stock=_start_stock(stock))
 

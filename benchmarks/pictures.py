@@ -35,5 +35,5 @@ def make_pictures(folder: Path) -> dict[Kind, list[Path]]:
 
 
 def mixed(pictures: dict[Kind, list[Path]]) -> list[Path]:
-    """The mixed request set: of every kind as many."""
+    """The mixed request set: the same number of pictures of every kind."""
     return [path for group in zip(*pictures.values(), strict=True) for path in group]

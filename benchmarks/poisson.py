@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, events, task  # first: it patches the sockets that others import
+from locust import FastHttpUser, events, task  # imported first, because it patches the sockets that others import
 from locust.env import Environment
 
 
 class Outcomes:
-    """What became of the requests."""
+    """The outcomes of the requests."""
 
     def __init__(self) -> None:
-        """None was sent yet."""
+        """Begin without any request."""
         self.latencies: list[float] = []  # ms, of those that were answered
         self.failed = 0
 
     def note(self, response_time: float, exception: Exception | None, **_: Any) -> None:
-        """Take in one; called by Locust."""
+        """Note one outcome; called by Locust."""
         if exception is None:
             self.latencies.append(response_time)
         else:
             self.failed += 1
 
     def summary(self, seconds: float) -> dict[str, float]:
-        """The figures of so many seconds; latencies in ms, 0 where there are not two of them."""
+        """The figures of that many seconds; latencies in ms, 0 with fewer than two of them."""
         percentiles = statistics.quantiles(self.latencies, n=100) if len(self.latencies) > 1 else [0.0] * 99
         return {
             "seconds": seconds,
@@ -43,13 +43,13 @@ class Outcomes:
 
 
 def crowd(url: str, rate: float, bodies: list[bytes], sending: list[gevent.Greenlet]) -> type[FastHttpUser]:
-    """A user of Locust that stands for a crowd: it does not wait for an answer before it sends the next request.
+    """A user of Locust that acts as many: it does not wait for an answer before it sends the next request.
 
     Args:
-        url: to send to.
+        url: the address to send to.
         rate: requests a second, at the times of a Poisson process.
-        bodies: to send, in turn.
-        sending: what is under way is added to it.
+        bodies: the bodies to send, in turn.
+        sending: the list that every request is added to.
     """
     pictures = cycle(bodies)
 
@@ -78,13 +78,13 @@ def run(url: str, rate: float, seconds: float, bodies: list[bytes]) -> dict[str,
     start = time.perf_counter()
     runner.start(1, spawn_rate=1)
     gevent.sleep(seconds)
-    runner.user_greenlets.kill(block=True)  # nobody new; who is there is still served
+    runner.user_greenlets.kill(block=True)  # no new requests; those under way are still answered
     gevent.joinall(sending, timeout=60)
     return outcomes.summary(time.perf_counter() - start)
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run with the arguments of the command line."""
     url, rate, seconds, *files = sys.argv[1:]
     bodies = [Path(name).read_bytes() for name in files]
     sys.stdout.write(json.dumps(run(url, float(rate), float(seconds), bodies)) + "\n")

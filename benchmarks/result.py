@@ -1,4 +1,4 @@
-"""What a run of the benchmark found, as it is written to JSON."""
+"""The result of a run of the benchmark, as it is written to JSON."""
 
 import platform
 import statistics
@@ -13,12 +13,12 @@ from benchmarks.load import Load
 
 Side = Literal["stock", "served", "raw", "pipe"]
 
-CLIENTS: Final = 16  # that send at the same time
-LIGHT_CLIENTS: Final = 32  # the same for a light model, which the fewer do not keep busy
+CLIENTS: Final = 16  # clients that send at the same time
+LIGHT_CLIENTS: Final = 32  # the same for a light model, which fewer clients do not keep busy
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One after the other, within a minute."""
+    """One measurement of each side, one after the other within a minute."""
 
     stock: Load
     served: Load
@@ -34,7 +34,7 @@ class Lone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True):
-    """Pictures that come at a rate of their own."""
+    """An open loop: pictures at a given rate."""
 
     rate: float
     load: Load
@@ -56,7 +56,7 @@ class Variant(msgspec.Struct, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Runtime, and precision if it is not the usual one."""
+        """Runtime, and precision unless that is float32."""
         return short_name(self.runtime, self.precision)
 
     def rate(self, side: Side) -> float:
@@ -76,14 +76,14 @@ class Variant(msgspec.Struct, kw_only=True):
         return statistics.median(item.served.p50_ms / item.pipe.p50_ms for item in self.lone)
 
     def tail_ratio(self) -> float:
-        """The p99 over p50 of a lone client, over the pipeline's own."""
+        """The ratio p99/p50 of a lone client, over the same ratio of the pipeline alone."""
         return statistics.median(
             (item.served.p99_ms / item.served.p50_ms) / (item.pipe.p99_ms / item.pipe.p50_ms) for item in self.lone
         )
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds from the command to the first 200, ours and TorchServe's own after each other."""
+    """Seconds from the command to the first 200, of this project's server and of stock, one after the other."""
 
     ours: float
     stock: float
@@ -99,7 +99,7 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What it ran on."""
+    """The machine of a run."""
 
     processor: str
     cores: int
@@ -121,7 +121,7 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def short_name(runtime: str, precision: str) -> str:
-    """An archive among those of its model."""
+    """The name of an archive among those of its model."""
     return runtime if precision == "float32" else f"{runtime} {precision}"
 
 

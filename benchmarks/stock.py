@@ -1,4 +1,4 @@
-"""TorchServe as it comes: its own `image_classifier` with the same weights, in its default configuration."""
+"""Stock TorchServe: its own `image_classifier` with the same weights, in its default configuration."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from scripts.building.stage import source_file
 from scripts.building.weights import resolve
 from scripts.torchserve.config import with_free_ports
 
-# Where it listens must be said; every other setting stays what TorchServe takes by itself.
+# The addresses must be set; every other setting stays at TorchServe's default.
 _ADDRESSES: Final = """
 inference_address=http://127.0.0.1:8080
 management_address=http://127.0.0.1:8081
@@ -33,7 +33,7 @@ _VERSION: Final = "1.0"
 
 
 def build_stock(recipe_file: Path, store: Path) -> Archive:
-    """Build the archive that TorchServe's documentation would have one build."""
+    """Build the archive as TorchServe's documentation says."""
     recipe = read_recipe(recipe_file)
     weights = resolve(recipe, "auto", Path("weights"))
     folder = store / "content"

@@ -1,6 +1,6 @@
-"""Which archive of a model, and with how many workers, threads and pictures a batch, is best on this machine?
+"""Finds the archive, workers, threads and batch size that are best for a model on this machine: `make tune`.
 
-Tries settings on a real server under load, remembers every trial, and goes on where it was interrupted.
+It tries settings on a real server under load, stores every trial, and continues where it was interrupted.
 """
 
 import os
@@ -52,12 +52,12 @@ class Layout(NamedTuple):
     threads: int  # of each
 
     def __str__(self) -> str:
-        """As a study keeps it, which has no types of its own."""
+        """The text that a study stores, because it cannot store this type."""
         return f"{self.workers} x {self.threads}"
 
     @classmethod
     def parse(cls, text: str) -> "Layout":
-        """One of a study."""
+        """Parse the text that a study stores."""
         workers, threads = text.split(" x ")
         return cls(int(workers), int(threads))
 
@@ -73,7 +73,7 @@ class Tuner:
         self._bodies = make_pictures(folder / "pictures")["small"]
 
     def enqueue_recipes(self) -> None:
-        """Begin with what the recipe says, for each archive."""
+        """Begin with the recipe's settings for each archive."""
         for name in self._archives:
             serving = read_recipe(self._unpacked(name) / RECIPE_FILE).serving
             self._study.enqueue_trial(
@@ -118,9 +118,9 @@ class Tuner:
 
 
 def layouts(cores: int) -> list[Layout]:
-    """All that fill the cores once, and two workers that have all cores to themselves.
+    """All layouts with one thread for each core, and one of two workers with as many threads as cores each.
 
-    Those two hide from each other the time between two batches, if their runtime does not wait busily.
+    Each of those two computes while the other is between two batches, if their runtime does not wait busily.
     """
     once = [Layout(workers, cores // workers) for workers in range(1, cores + 1) if cores % workers == 0]
     return [*once, Layout(2, cores)] if cores > 1 else once
@@ -145,7 +145,7 @@ def settings(parameters: Mapping[str, Any]) -> Tuned:
 
 
 def _own_copies(folder: Path) -> None:
-    """The files that settings change must not stay links to those of the unpacked archive."""
+    """Replace links to the unpacked archive by copies, for the files that settings change."""
     for path in (folder / name for name in (RECIPE_FILE, MODEL_CONFIG, DIGESTS_FILE)):
         content = path.read_bytes()
         path.unlink()
@@ -156,7 +156,7 @@ def best(trials: "list[optuna.trial.FrozenTrial]", p99_ms: float) -> "optuna.tri
     """The trial with the most pictures a second whose p99 is within the bound.
 
     Raises:
-        UserError: none is.
+        UserError: there is none.
     """
     within = [trial for trial in trials if trial.values and trial.values[1] <= p99_ms]
     if not within:
@@ -226,7 +226,7 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
     )
     before = sum(bool(trial.values) for trial in study.trials)
     if before:
-        step(f"going on after {before} trials; remove {folder / model}.trials to begin anew")
+        step(f"continuing after {before} trials; remove {folder / model}.trials to start over")
     with tempfile.TemporaryDirectory(prefix="tune-") as name:
         tuner = Tuner(archives, study, Path(name), usable_cores())
         tuner.enqueue_recipes()
@@ -271,10 +271,10 @@ def main(
     """Find the best archive, workers, threads and batch size for this machine.
 
     Args:
-        model: whose archives; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         p99_ms: the bound on the 99th percentile of the latency under load, in ms.
-        precision: the lowest to try.
-        trials: how many in all, with those of earlier runs.
+        precision: the lowest precision to try.
+        trials: number of trials in all, with those of earlier runs.
         output: folder to write the settings into.
         store: folder of the archives.
     """

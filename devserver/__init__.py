@@ -1,1 +1,1 @@
-"""A development server on Flask: the same contract as TorchServe, and a page to try pictures on."""
+"""A development server on Flask: the same contract as on TorchServe, and a page for trying pictures."""

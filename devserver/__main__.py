@@ -1,4 +1,4 @@
-"""Start the development server: `make devserver`."""
+"""Starts the development server: `make devserver`."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def main(
     """Serve a page for trying pictures by hand.
 
     Args:
-        archive: name or path of an archive; without one, the model's eager one.
-        model: instead of an archive; without one, the one that lies in the store.
+        archive: name or path of an archive; without it, the eager archive of the model.
+        model: name of the model; without it, the one model that lies in the store.
         listen: the address to listen on.
         port: the port to listen on.
         store: folder of the archives.

@@ -1,4 +1,4 @@
-"""The Flask application: HTTP to the core's requests and back."""
+"""The Flask application: translates HTTP to the core's requests, and responses back to HTTP."""
 
 import threading
 from http import HTTPStatus
@@ -22,14 +22,14 @@ from werkzeug.exceptions import HTTPException
 
 MAX_BODY: Final = 20 * 1024 * 1024  # bytes; as max_request_size in config.properties
 
-# The page loads nothing from elsewhere, and nothing that it shows can run.
+# The page loads nothing from other servers, and no content that it shows can run code.
 _POLICY: Final = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 class Served:
-    """One loaded model that answers one request at a time: runtimes are not made for more."""
+    """One loaded model that answers one request at a time, because runtimes do not support more."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
@@ -37,18 +37,18 @@ class Served:
         self._one_at_a_time = threading.Lock()
 
     def check(self, name: str, version: str) -> None:
-        """End the request with 404 unless that is this model, and the version its own or none."""
+        """End the request with 404 unless it names this model, and its version or none."""
         if name != self.model.name or version not in (self.model.version, ""):
             flask.abort(HTTPStatus.NOT_FOUND, f"this server has {self.model.name} {self.model.version} only")
 
     def answer(self, asked: Request) -> Response:
-        """Classify."""
+        """Answer a request for predictions."""
         with self._one_at_a_time:
             (response,) = answer(self.classifier, [asked])
         return response
 
     def explain(self, asked: Request) -> Response:
-        """Explain."""
+        """Answer a request for an explanation."""
         with self._one_at_a_time:
             return answer_explanation(self.classifier, asked)
 
@@ -67,7 +67,7 @@ def create_app(classifier: Classifier) -> flask.Flask:
 
 
 def _add_description(app: flask.Flask, served: Served) -> None:
-    """What says something of the server: its page, its health, its model."""
+    """Add the routes that describe the server: its page, its health, its model."""
 
     @app.get("/")
     def page() -> str:
@@ -84,7 +84,10 @@ def _add_description(app: flask.Flask, served: Served) -> None:
 
 
 def _add_answers(app: flask.Flask, served: Served) -> None:
-    """What answers about a picture. It is read to its end first, so that a slow sender holds up nobody else."""
+    """Add the routes that answer requests about pictures.
+
+    A request is read to its end first, so that a slow client does not delay others.
+    """
 
     @app.post("/predict")
     def predict() -> flask.Response:
@@ -104,7 +107,7 @@ def _add_answers(app: flask.Flask, served: Served) -> None:
 
 
 def _http_error(error: HTTPException) -> flask.Response:
-    """What Flask answers by itself, an unknown path say, as a problem too."""
+    """Turn Flask's own errors, for example of an unknown path, into problems too."""
     return _problem(error.code or HTTPStatus.INTERNAL_SERVER_ERROR, error.description or "")
 
 
@@ -115,7 +118,7 @@ def _secure(response: flask.Response) -> flask.Response:
 
 
 def _request() -> Request:
-    """The request that Flask is answering, as the core wants it."""
+    """The request that Flask is answering, as a request for the core."""
     got = flask.request
     form = got.mimetype == "multipart/form-data"
     parameters = {**got.args.to_dict(), **(got.form.to_dict() if form else {})}
@@ -130,7 +133,7 @@ def _request() -> Request:
 
 
 def _flattened(response: Response) -> Response:
-    """The answer to one picture with the likeliest class's `class_id` and `class_name` beside the contract's fields."""
+    """Add the likeliest class's `class_id` and `class_name` to the contract's fields of the answer to one picture."""
     if response.status != HTTPStatus.OK:
         return response
     content: dict[str, Any] = msgspec.json.decode(response.body)
@@ -148,7 +151,7 @@ def _flask(response: Response) -> flask.Response:
 
 
 def _problem(status: int, detail: str) -> flask.Response:
-    """A problem of HTTP itself: without a type of its own (RFC 9457, about:blank)."""
+    """The response for a problem of HTTP itself, which has no type of its own (RFC 9457, about:blank)."""
     phrase = HTTPStatus(status).phrase
     content = ProblemAnswer(
         type="about:blank", title=phrase, status=int(status), code=phrase.lower().replace(" ", "_"), detail=detail

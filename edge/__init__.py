@@ -1,1 +1,1 @@
-"""The same model in other languages and on other machines."""
+"""The same model for other languages, devices and servers."""

@@ -1,6 +1,6 @@
-"""What a program that is not Python needs of a model: `make bundle`.
+"""Writes the files that a program in another language needs of a model: `make bundle`.
 
-A folder with `model.pt` (TorchScript), `bundle.json` (the recipe's constants, the labels, who the model is) and golden
+They are `model.pt` (TorchScript), `bundle.json` (the recipe's constants, the labels, the model's identity) and golden
 vectors: photographs, the tensor that each must become, and the answer that it must get.
 """
 
@@ -35,7 +35,7 @@ def write_bundle(classifier: Classifier, folder: Path) -> None:
 
 
 def write_facts(classifier: Classifier, folder: Path) -> None:
-    """Write what is true of a model in any language: `bundle.json` and the golden vectors."""
+    """Write the files that do not depend on the language: `bundle.json` and the golden vectors."""
     (folder / "golden").mkdir(exist_ok=True)
     (folder / BUNDLE_FILE).write_bytes(
         msgspec.json.format(msgspec.json.encode(constants(classifier)), indent=1) + b"\n"
@@ -45,7 +45,7 @@ def write_facts(classifier: Classifier, folder: Path) -> None:
 
 
 def constants(classifier: Classifier) -> dict[str, object]:
-    """Everything about a model that a program must not write down itself."""
+    """The constants of a model, which programs read instead of having copies."""
     mean, std = NORMALIZATIONS[classifier.recipe.input.normalization]
     return {
         "model": classifier.identity.model,
@@ -56,7 +56,7 @@ def constants(classifier: Classifier) -> dict[str, object]:
 
 
 def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
-    """A photograph, the float32 [3,H,W] that it must become (`.npy`), its logits and likeliest classes (`.json`)."""
+    """Write a photograph, its float32 tensor [3,H,W] (`.npy`), and its logits and likeliest classes (`.json`)."""
     pixels = load_pixels(path.read_bytes(), classifier.recipe.input)
     if isinstance(pixels, Problem):
         raise UserError(f"{path}: {pixels.detail}")
@@ -76,7 +76,7 @@ def main(*, model: str | None = None, output: Path | None = None, store: Path = 
     """Write what programs in other languages need of the model.
 
     Args:
-        model: whose; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         output: folder to write; bundles/<model> without it.
         store: folder of the archives.
     """

@@ -18,7 +18,7 @@ def main(*, model: str | None = None, store: Path = STORE) -> None:
     """Build the C++ program and the bundle that it reads.
 
     Args:
-        model: whose bundle; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         store: folder of the archives.
     """
     name = model or model_in(store)
@@ -31,7 +31,7 @@ def build() -> None:
     """Build the program; CMake builds again only what has changed.
 
     Raises:
-        UserError: CMake is missing, or fails; the message has what it says.
+        UserError: CMake is missing, or fails; the message has its output.
     """
     if shutil.which("cmake") is None:
         raise UserError("the C++ program needs CMake, a compiler and some libraries; `make setup-system` installs them")

@@ -1,7 +1,7 @@
-"""A model for phones: ExecuTorch programs (`.pte`), run here in ExecuTorch's own runtime: `make mobile`.
+"""Writes a model for phones, as ExecuTorch programs (`.pte`), and runs them in ExecuTorch's runtime: `make mobile`.
 
-PyTorch Mobile is gone from current torch; ExecuTorch is its successor. Each program takes float32 [1,3,H,W],
-normalised, and gives logits [1,classes].
+ExecuTorch is the successor of PyTorch Mobile, which current torch no longer has. Each program takes float32 [1,3,H,W],
+normalised, and returns logits [1,classes].
 """
 
 import contextlib
@@ -40,10 +40,10 @@ _ROUNDING: Final = 1e-4  # of a float32 program's logits
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """One `.pte` file and how it did here."""
+    """One `.pte` file and its measurements on this machine."""
 
     path: Path
-    measured: "Measured | None"  # None: its backend runs on phones only
+    measured: "Measured | None"  # None: its backend runs only on phones
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +55,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Makers:
-    """How to make each program of one loaded float32 eager archive; the names are `<backend>-<precision>`."""
+    """Makes the programs of one loaded float32 eager archive; their names are `<backend>-<precision>`."""
 
     def __init__(self, classifier: Classifier, calibration: Callable[[], NDArray[np.uint8]]) -> None:
         """Load the plain module.
 
         Args:
-            classifier: of the archive.
-            calibration: gives the pictures, uint8 [N,H,W,3], on which int8 chooses its scales.
+            classifier: the loaded archive.
+            calibration: returns the pictures, uint8 [N,H,W,3], from which int8 chooses its scales.
         """
         side = classifier.recipe.input.crop
         self._recipe = classifier.recipe
@@ -95,14 +95,14 @@ class Makers:
         return self._lower(self._module, VulkanPartitioner())
 
     def _lower(self, module: nn.Module, partitioner: Any) -> bytes:
-        """An ExecuTorch program: what the backend cannot compute stays with ExecuTorch's portable operators."""
+        """Make an ExecuTorch program; operators that the backend lacks are ExecuTorch's portable ones."""
         from executorch.exir import to_edge_transform_and_lower
 
         program = torch.export.export(module, self._example, strict=True)
         return bytes(to_edge_transform_and_lower(program, partitioner=[partitioner]).to_executorch().buffer)
 
     def _quantized(self) -> nn.Module:
-        """The module in int8: weights by channel, activations by tensor, scales from the calibration pictures."""
+        """Quantise the module to int8: weights by channel, activations by tensor, scales from calibration pictures."""
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
             XNNPACKQuantizer,
             get_symmetric_quantization_config,
@@ -129,17 +129,17 @@ class Makers:
 
 
 def tensor(pixels: NDArray[np.uint8], recipe: Recipe) -> Tensor:
-    """One picture uint8 [H,W,3] as a program takes it: float32 [1,3,H,W], normalised, contiguous."""
+    """Turn a picture uint8 [H,W,3] into a program's input: float32 [1,3,H,W], normalised, contiguous."""
     return normalize(torch.from_numpy(pixels[None]), recipe.input.normalization).contiguous()
 
 
 def load_program(path: Path, recipe: Recipe) -> Forward | None:
-    """A program in ExecuTorch's runtime: pixels uint8 [N,H,W,3] to logits float32 [N,classes].
+    """Load a program into ExecuTorch's runtime: pixels uint8 [N,H,W,3] to logits float32 [N,classes].
 
     Returns:
-        Nothing when this machine has not the backend that the file's name says, `…-<backend>-<precision>.pte`.
+        None if this machine lacks the backend in the file's name, `…-<backend>-<precision>.pte`.
     """
-    with quiet():  # it calls itself experimental
+    with quiet():  # the runtime warns that it is experimental
         from executorch.runtime import Runtime
 
         runtime = Runtime.get()
@@ -151,7 +151,7 @@ def load_program(path: Path, recipe: Recipe) -> Forward | None:
         raise UserError(f"{path} has no method `forward`; write it again with `make mobile`")
 
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # copied, because the runtime writes the next answer to the same memory
+        # copied, because the runtime reuses the memory for the next answer
         return np.concatenate([method.execute([tensor(item, recipe)])[0].numpy().copy() for item in pixels])
 
     return forward
@@ -171,10 +171,10 @@ def measure(forward: Forward, classifier: Classifier, pixels: NDArray[np.uint8])
 
 
 def refuse_unlike(name: str, measured: Measured, precision: str) -> None:
-    """Hold a program to the reference.
+    """Refuse a program whose answers differ too much from the reference's.
 
     Raises:
-        UserError: it is another model by its answers.
+        UserError: the top-1 or, in float32, the logits differ too much.
     """
     needed = _AGREEMENT[precision]
     if measured.agreement < needed:
@@ -190,14 +190,14 @@ def write_programs(
     """Write every program that can be made here, with constants, labels and golden vectors beside them.
 
     Args:
-        model: whose float32 eager archive is in the store.
-        store: of archives.
-        folder: to write into.
-        golden: folder of pictures to hold the programs to; default: views of the labelled photographs.
+        model: name of a model whose float32 eager archive is in the store.
+        store: folder of the archives.
+        folder: folder to write into.
+        golden: folder of pictures to check the programs on; default: views of the labelled photographs.
         calibration: folder of pictures for int8's scales; default: views of the golden set.
 
     Raises:
-        UserError: the archive is missing, or a program's answers are not the model's; nothing of it is left.
+        UserError: the archive is missing, or a program's answers differ from the model's; that program is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = []
@@ -226,13 +226,13 @@ def _checked(path: Path, classifier: Classifier, pixels: NDArray[np.uint8]) -> P
     if forward is None:
         return Program(path=path, measured=None)
     measured = measure(forward, classifier, pixels)
-    if classifier.identity.model.weights != UNTRAINED:  # noise has near ties everywhere
+    if classifier.identity.model.weights != UNTRAINED:  # the answers of untrained weights are full of near ties
         refuse_unlike(path.name, measured, path.stem.rpartition("-")[2])
     return Program(path=path, measured=measured)
 
 
 def table(programs: list[Program]) -> Table:
-    """What was written, and how it did in ExecuTorch's runtime on this machine."""
+    """Format the programs and their measurements in ExecuTorch's runtime on this machine as a table."""
     shown = Table("program", "MB", "same top-1", "max |Δlogit|", "ms a picture here")
     for item in programs:
         size = f"{item.path.stat().st_size / 1e6:.1f}"
@@ -257,9 +257,9 @@ def main(
     """Write programs for phones, with what their apps need beside them.
 
     Args:
-        model: whose; without it, the one model that lies in the store.
-        golden: folder of pictures to compare on; scikit-image's without it.
-        calibration: folder of pictures for int8's scales; the golden ones without it.
+        model: name of the model; without it, the one model that lies in the store.
+        golden: folder of pictures to compare on; views of scikit-image's photographs without it.
+        calibration: folder of pictures for int8's scales; views of the golden set without it.
         output: folder to write into; bundles/<model>-mobile without it.
         store: folder of the archives.
     """

@@ -1,4 +1,4 @@
-"""The ONNX file of a model, checked, printed and run: `make onnx`."""
+"""Writes the ONNX file of a model, checked, run and printed: `make onnx`."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ _ROUNDING: Final = 1e-4  # between ONNX Runtime and the float32 eager reference
 
 
 def write_onnx(model: str, store: Path, folder: Path) -> tuple[Path, Path, float]:
-    """Copy the ONNX file out of its archive, and print its graph beside it, when it is valid and computes the same.
+    """Copy the ONNX file out of its archive, and print its graph beside it, if it is valid and computes the same.
 
     Returns:
         The file, the printed graph, and the largest difference of any logit from the eager archive's.
@@ -63,7 +63,7 @@ def main(*, model: str | None = None, output: Path = Path("onnx"), store: Path =
     """Write the model as a checked ONNX file, with its printed graph beside it.
 
     Args:
-        model: whose; without it, the one model that lies in the store.
+        model: name of the model; without it, the one model that lies in the store.
         output: folder to write into.
         store: folder of the archives.
     """

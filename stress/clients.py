@@ -1,6 +1,6 @@
-"""Clients that each send the next picture when they have the answer to the last one, and write down every outcome.
+"""Clients that each wait for an answer before they send the next picture, and record every outcome.
 
-With a rate they send at random times instead, that many a second, as long as one of them is free.
+With a rate they send at random times instead, that many requests a second, as long as a client is free.
 """
 
 import random
@@ -19,24 +19,24 @@ _TIMEOUT_S: Final = 160  # outlasts the gateway's
 
 
 class Answer(NamedTuple):
-    """What became of one request."""
+    """The outcome of one request."""
 
     sent: float  # time.monotonic(); with a rate, when it was due
     seconds: float
-    status: int  # 0: there was no answer; -1: nobody accepted the connection
+    status: int  # 0: there was no answer; -1: the connection was refused
     version: str  # of the model that answered
-    label: str  # the likeliest class, or what went wrong
+    label: str  # the likeliest class, or the reason of a failure
     expected: str = ""  # the class, where it is known
-    kept: bool = True  # the answer is what the question says it must be
+    kept: bool = True  # whether it is the answer that the request must get
 
     @property
     def wrong(self) -> bool:
-        """It is a classification, of another picture."""
+        """Whether it is a classification, but of another picture."""
         return self.status == 200 and self.expected not in ("", self.label)
 
 
 class ClosedLoop:
-    """The clients' notes. They grow while `clients` runs; a request that is not answered yet is in none of them."""
+    """The clients' records, which grow while `clients` runs. They have no request that is not answered yet."""
 
     def __init__(self) -> None:
         self._notes: list[Answer] = []  # appending is atomic
@@ -54,13 +54,13 @@ class ClosedLoop:
 def clients(
     url: str, questions: Sequence[Body], number: int, pause_s: float = 0, rate: float | None = None
 ) -> Iterator[ClosedLoop]:
-    """Clients of a model; at the end each waits for its last answer. They never try anything twice.
+    """Run clients of a model; at the end each waits for its last answer. They never retry a request.
 
     Args:
-        url: where to send.
-        questions: each client asks all of them, again and again, in orders of its own.
+        url: the address to send to.
+        questions: each client sends all of them, again and again, each time in another order.
         number: how many clients.
-        pause_s: how long each waits after a request that failed, as a client does that means well.
+        pause_s: how long each waits after a request that failed, as a well-behaved client does.
         rate: requests a second of a Poisson process; the time of an answer counts from when its request was due.
     """
     loop, end = ClosedLoop(), threading.Event()
@@ -80,14 +80,14 @@ def clients(
 
 
 class _Turns:
-    """When the next request is due; shared by all clients."""
+    """The times at which requests are due; shared by all clients."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate, self._lock, self._random = rate, threading.Lock(), random.Random(0)  # noqa: S311 - reproducible
         self._due = time.monotonic()
 
     def wait(self, end: threading.Event) -> float:
-        """Wait for one's turn, or for the end; returns when it was."""
+        """Wait until the next request is due, or for the end; returns when it was due."""
         if self._rate is None:
             return time.monotonic()
         with self._lock:
@@ -100,7 +100,7 @@ class _Turns:
 def shuffled(questions: Sequence[Body], seed: int) -> Iterator[Body]:
     """All questions in random order, for ever, in another order each time.
 
-    Clients that went through the same list at the same pace would all come to its heavy questions together.
+    If all clients went through the same list at the same pace, they would all reach its heavy questions together.
     """
     order = random.Random(seed)  # noqa: S311 - reproducible
     while True:
@@ -117,7 +117,7 @@ def _client(
     turns: _Turns,
 ) -> None:
     with requests.Session() as session:
-        session.trust_env = False  # what is asked is on this machine, never behind a proxy
+        session.trust_env = False  # the server is on this machine, never behind a proxy
         for question in shuffled(questions, seed):
             due = turns.wait(end)
             if end.is_set():
@@ -143,7 +143,7 @@ def _ask(session: requests.Session, url: str, question: Body, sent: float) -> An
 
 
 def _content(response: requests.Response) -> dict[str, Any]:
-    """The JSON object of an answer; one with an error may have none."""
+    """The JSON object of an answer; empty if an error answer has none."""
     try:
         content: dict[str, Any] = response.json()
     except requests.JSONDecodeError:
@@ -154,11 +154,11 @@ def _content(response: requests.Response) -> dict[str, Any]:
 
 
 def _reason(response: requests.Response, content: dict[str, Any]) -> str:
-    """What an answer says went wrong: the handler's code, or the front end's words."""
+    """The reason that an error answer gives: the handler's code, or the front end's message."""
     code = content.get("code")
     return code if isinstance(code, str) else str(content.get("message", response.text[:200])).strip()
 
 
 def _refused(error: requests.RequestException) -> bool:
-    """Nobody accepted the connection, so nobody has the request."""
+    """Whether the connection was refused, so that no server has the request."""
     return bool(error.args) and isinstance(getattr(error.args[0], "reason", None), NewConnectionError)

@@ -1,4 +1,4 @@
-"""What clients send: request bodies, each with the answer that it deserves."""
+"""The requests of clients: bodies, each with the answer that it must get."""
 
 import io
 from collections.abc import Sequence
@@ -23,22 +23,22 @@ _CLASSES: Final = {
 
 
 class Body(msgspec.Struct, frozen=True):
-    """One request and its answer."""
+    """One request and the answer that it must get."""
 
     name: str
     content: bytes
     status: int
-    code: str = ""  # of the problem; none when it is 200
+    code: str = ""  # of the problem; empty if the status is 200
     content_type: str = ""  # header to send; none when empty
     label: str = ""  # the `class` of the answer, where it is known
 
     def deserves(self, status: int, code: str, label: str) -> bool:
-        """Whether that is its answer."""
+        """Whether this is the answer that the request must get."""
         return (status, code) == (self.status, self.code) and self.label in ("", label)
 
 
 def good() -> list[Body]:
-    """Photographs that every server should know, as they are and as JPEGs of several sizes."""
+    """Photographs that every server should recognise, as they are and as JPEGs of several sizes."""
     found = []
     for path in labelled():
         label = _CLASSES[path.name]
@@ -55,8 +55,8 @@ def good() -> list[Body]:
 
 
 def alone(client: Client, model: str, pictures: Sequence[Body]) -> list[Body]:
-    """The same pictures, each with the class that a model gives it when nothing else is asked.
+    """The same pictures, each with the class that a model gives it while there are no other requests.
 
-    In int8 a near tie, as the cat is, goes to another class than in float32, and on another processor to a third.
+    The cat is a near tie: in int8 it gets another class than in float32, and on another processor a third one.
     """
     return [replace(picture, label=client.predict(picture.content, model)["class"]) for picture in pictures]

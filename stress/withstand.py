@@ -1,6 +1,6 @@
-"""Send every hostile picture to the running server, among good ones: `make withstand MODEL=…`.
+"""Sends every hostile picture to the running server, among good ones: `make withstand MODEL=…`.
 
-Each must get its one documented answer, the good ones the same as alone, and the workers must live on in their memory.
+Each must get its one documented answer, the good ones the same as alone, and the workers must neither die nor grow.
 """
 
 import random
@@ -24,16 +24,16 @@ from scripts.torchserve.server import STATE_FOLDER, Server, running
 from stress.hostile.corpus import corpus
 from stress.questions import Body, alone, good
 
-_CLIENTS: Final = 16  # two full batches of the recipes: there is always one waiting while the worker computes
+_CLIENTS: Final = 16  # two full batches of the recipes, so that one is always waiting while the worker computes
 _HOSTILE_PER_GOOD: Final = 3
-# Of all workers, from the end of the first round to the end of the last. Which files are decoded at the same time is
-# chance, and a worker keeps the memory of the worst moment: six rounds in one process grew by 142, 133, then 0 MB.
+# Of all workers, from the end of the first round to the end of the last. Chance decides which files are decoded at the
+# same time, and a worker keeps the memory of the worst moment: six rounds in one process grew by 142, 133, then 0 MB.
 _MOST_GROWTH_MB: Final = 256
-_SHOWN: Final = 20  # of what differs
+_SHOWN: Final = 20  # differences, at most
 
 
 class Answer(NamedTuple):
-    """What a server said to a body."""
+    """A server's answer to a body."""
 
     body: Body
     status: int  # 0: there was no answer
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
     seconds: float
 
     def differs(self) -> str:
-        """What is wrong with it; empty if it is as it should be."""
+        """How the answer differs from the expected one; empty if it does not."""
         body = self.body
         if body.deserves(self.status, self.code, self.label):
             return ""
@@ -55,36 +55,37 @@ def _in_words(status: int, what: str) -> str:
 
 
 class Report(NamedTuple):
-    """What became of all of it."""
+    """The outcome of all requests."""
 
     answers: list[Answer]
     pids: tuple[list[int], list[int]]  # of the workers, before and after
     memory_mb: list[float]  # of the workers, before and after each round
 
     def differences(self) -> list[str]:
-        """What is not as it should be."""
+        """All differences from the expected outcome."""
         found = [difference for answer in self.answers if (difference := answer.differs())]
         before, after = self.pids
         if before != after or not before:
-            found.append(f"the workers' processes were {before} and are {after}: they must live on")
+            found.append(f"the workers' processes were {before} and are {after}: they must stay the same")
         growth = self.memory_mb[-1] - self.memory_mb[1]
         if growth > _MOST_GROWTH_MB:
-            found.append(f"after the first round the workers grew by {growth:.0f} MB more")
+            found.append(f"after the first round the workers grew by another {growth:.0f} MB")
         return found
 
 
 def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Sequence[Body], rounds: int = 2) -> Report:
-    """Send the hostile bodies, a good one after every few of them, so many at once that batches are mixed.
+    """Send the hostile bodies, with a good one after every few of them, so many at once that batches are mixed.
 
     Args:
-        server: that runs on this machine.
-        model: that is asked, in its default version.
-        hostile: with the answers that they deserve; their classes count only if the weights are trained.
-        friendly: pictures; the class that each must get is the one that it gets now, alone.
-        rounds: how often to send all of it. The first shows how much memory it takes, the others that it takes no more.
+        server: a server on this machine.
+        model: the model to ask, in its default version.
+        hostile: bodies with their expected answers; their classes count only if the weights are trained.
+        friendly: good pictures; each must get the class that it gets now, alone.
+        rounds: how often to send all bodies. The first round shows how much memory they take, the others that the
+            memory no longer grows.
 
     Raises:
-        RequestFailedError: the server does not answer to good pictures either.
+        RequestFailedError: the server does not answer good pictures either.
     """
     client = server.client()
     first = client.predict(friendly[0].content, model)
@@ -140,7 +141,7 @@ def _pids(client: Client, model: str) -> list[int]:
 
 
 def _memory_mb(pids: Sequence[int]) -> float:
-    """What processes have in memory; nothing for one that is gone."""
+    """The resident memory of processes, in MB; a process that has ended counts as 0."""
     found = 0
     for pid in pids:
         if psutil.pid_exists(pid):
@@ -149,7 +150,7 @@ def _memory_mb(pids: Sequence[int]) -> float:
 
 
 def groups(answers: Sequence[Answer]) -> list[list[str]]:
-    """A line for each group of bodies, below a head: how many, the statuses, the longest that one took."""
+    """A head, and a line for each group of bodies: number of requests, statuses, and the slowest answer."""
     lines = [["group", "requests", "statuses", "slowest"]]
     for group in dict.fromkeys(_group(answer) for answer in sorted(answers, key=_group)):
         own = [answer for answer in answers if _group(answer) == group]
@@ -167,8 +168,8 @@ def main(*, model: str | None = None, rounds: int = 2, state: Path = STATE_FOLDE
     """Send hostile pictures among good ones to the running server: does each get its one answer?
 
     Args:
-        model: whom to ask; without it, the one model that runs or lies in the store.
-        rounds: how often to send all of it.
+        model: the model to ask; without it, the one model that runs or lies in the store.
+        rounds: how often to send all bodies.
         state: state folder of the server.
         store: folder of the archives.
     """
@@ -176,6 +177,6 @@ def main(*, model: str | None = None, rounds: int = 2, state: Path = STATE_FOLDE
     show_table(groups(report.answers))
     if found := report.differences():
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-        raise UserError("\n".join([f"{len(found)} things are not as they should be:", *found[:_SHOWN], *more]))
+        raise UserError("\n".join([f"{len(found)} differences from what must be:", *found[:_SHOWN], *more]))
     memory = ", ".join(f"{megabytes:.0f}" for megabytes in report.memory_mb)
     done(f"{len(report.answers)} answers as documented; the same {len(report.pids[0])} workers, with {memory} MB")

@@ -1,7 +1,7 @@
-"""Archives of a model as a model repository of NVIDIA's Triton: `make triton`.
+"""Writes archives of a model as a model repository for NVIDIA's Triton: `make triton`.
 
-Four models: `<model>`, an ensemble, which clients call, and its steps `<model>_decode`, `<model>_network` and
-`<model>_rank`. Each archive is a version of every step; the ensemble runs that of the archive that was named last.
+There are four models: `<model>`, an ensemble, which clients call, and its steps `<model>_decode`, `<model>_network` and
+`<model>_rank`. Each archive is a version of every step; the ensemble uses the version of the archive named last.
 """
 
 import shutil
@@ -29,7 +29,7 @@ REPOSITORY: Final = Path("triton_repository")
 STEPS: Final = ("decode", "network", "rank")
 
 _SOURCES: Final = Path(__file__).with_name("models")
-_PROBLEMS: Final = "triton_problems.py"  # which the Python models share
+_PROBLEMS: Final = "triton_problems.py"  # the module that the Python models share
 _CORE: Final = ("classifier", RECIPE_FILE, IDENTITY_FILE, LABELS_FILE)  # of an archive, for the steps without weights
 _ONNX_FILE: Final = "model.onnx"  # the name that Triton's backend looks for
 
@@ -45,12 +45,12 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_repository(archives: Sequence[Archive], backend: Backend, repository: Path) -> list[Path]:
-    """Write the four models of an archive, or of several of one model, in place of those that were there.
+    """Write the four models of an archive, or of several archives of one model; they replace existing ones.
 
     The same archives give the same bytes. Other models of the repository stay.
 
     Args:
-        archives: the versions; the last one is the ensemble's.
+        archives: the versions; the ensemble uses the last one.
         backend: what runs the network: Triton's own ONNX Runtime, or the archive's runtime in Triton's Python backend.
         repository: the folder to write into.
 
@@ -58,7 +58,7 @@ def write_repository(archives: Sequence[Archive], backend: Backend, repository: 
         The folders of the models, the ensemble's first.
 
     Raises:
-        UserError: an archive is not whole, or they do not go together.
+        UserError: an archive is damaged, or the archives do not fit together.
     """
     check(archives, backend)
     model = archives[0].identity.model.name
@@ -74,13 +74,11 @@ def write_repository(archives: Sequence[Archive], backend: Backend, repository: 
                 _write_version(version, backend, written)
         if len(tensors) > 1:  # versions share a configuration
             raise UserError("the archives differ in crop or in the number of labels; build all from the same recipe")
-        (written / model / str(version.number)).mkdir(
-            parents=True
-        )  # Triton wants it, though there is nothing to put in
+        (written / model / str(version.number)).mkdir(parents=True)  # Triton requires the folder, though it stays empty
         values = settings(version, backend)
         for name, source in zip(names, ("ensemble", *STEPS), strict=True):
             (written / name / "config.pbtxt").write_text(configuration(source, values))
-        for name in names:  # all is written: only now the old ones go
+        for name in names:  # the old models are removed only after all new ones are written
             shutil.rmtree(repository / name, ignore_errors=True)
             (written / name).rename(repository / name)
     return [repository / name for name in names]
@@ -90,7 +88,7 @@ def check(archives: Sequence[Archive], backend: Backend) -> None:
     """Refuse archives that cannot be versions of one model, each with a number of its own.
 
     Raises:
-        UserError: with what to do.
+        UserError: the archives do not fit together; the message says what to do.
     """
     models = [archive.identity.model for archive in archives]
     if len({model.name for model in models}) != 1:
@@ -104,10 +102,10 @@ def check(archives: Sequence[Archive], backend: Backend) -> None:
 
 
 def version_number(version: str) -> int:
-    """A recipe's version as the whole number that Triton wants, in the same order: 5.1 becomes 501.
+    """A recipe's version as the whole number that Triton needs, in the same order: 5.1 becomes 501.
 
     Raises:
-        UserError: it has more than two parts, or no number as Triton counts, from 1.
+        UserError: the version has more than two parts, or its number would be less than Triton's first, 1.
     """
     major, *minors = (int(part) for part in version.split("."))
     minor = minors[0] if minors else 0
@@ -118,7 +116,7 @@ def version_number(version: str) -> int:
 
 
 def settings(version: Version, backend: Backend) -> dict[str, str | int]:
-    """What the configurations are filled in with, all of it from the archive. Triton's delay is in µs."""
+    """The values for the configurations' templates, all of them from the archive. Triton's delay is in µs."""
     serving = version.recipe.serving
     return {
         "model": version.recipe.name,
@@ -149,7 +147,7 @@ def _version(archive: Archive, folder: Path) -> Version:
 
 
 def _write_version(version: Version, backend: Backend, repository: Path) -> None:
-    """Write a version of each step. The core travels with each, as in an archive; so do digests of all files."""
+    """Write a version of each step, each with the core, as in an archive, and with digests of all its files."""
     for name in STEPS:
         folder = repository / f"{version.recipe.name}_{name}" / str(version.number)
         folder.mkdir(parents=True)
@@ -182,9 +180,9 @@ def main(
     """Write a model repository for NVIDIA's Triton.
 
     Args:
-        model: whose ONNX Runtime archive; without it, the one model that lies in the store.
-        archive: these archives instead, each a version; the last one answers.
-        backend: what runs the network: Triton's own ONNX Runtime, or the archive's runtime in its Python backend.
+        model: model whose ONNX Runtime archive is used; without it, the one model that lies in the store.
+        archive: archives to use instead, each a version; the last one answers.
+        backend: backend of the network: Triton's own ONNX Runtime, or its Python backend with the archive's runtime.
         output: the repository to write into.
         store: folder of the archives.
     """

@@ -1,8 +1,8 @@
-"""NVIDIA's Triton on this machine, on a repository of `make triton`: `make triton-serve`.
+"""Runs NVIDIA's Triton on this machine, on a repository of `make triton`: `make triton-serve`.
 
-The server comes with the package nvidia-pytriton, in an environment of its own that lies over this one: its Python
-backend is built for NumPy 1. The models find torch and the runtimes below that, and their core in the repository: the
-checkout is not on their path.
+The server comes with the package nvidia-pytriton, in a virtual environment on top of this one, because its Python
+backend is built for NumPy 1. The models import torch and the runtimes from this environment, and the core from the
+repository; the checkout is not on their path.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _READY_DEADLINE_S: Final = 300
 _STOP_DEADLINE_S: Final = 20
 _TIMEOUT_S: Final = 130  # outlasts the recipes' response timeouts, as that of TorchServe's client
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where the Python backend puts its regions
-_FAILED_MODEL: Final = re.compile(r'"(failed to load .*?version .*?)(?:\\n|")')  # in its log; what follows is a stack
+_FAILED_MODEL: Final = re.compile(r'"(failed to load .*?version .*?)(?:\\n|")')  # in Triton's log; a stack follows
 _LENGTH: Final = 4  # bytes before each string of a binary tensor
 
 
@@ -56,7 +56,7 @@ class Server(NamedTuple):
 
 
 class Client:
-    """Triton over HTTP, no more of it than classifying needs; tritonclient has the rest."""
+    """A client of Triton over HTTP, only for classification; tritonclient has the rest."""
 
     def __init__(self, addresses: Addresses) -> None:
         self.addresses = addresses
@@ -70,7 +70,7 @@ class Client:
         self._session.close()
 
     def predict(self, picture: bytes, model: str, top_k: int | None = None) -> dict[str, Any]:
-        """Classify one picture: the answer as the contract has it.
+        """Classify one picture; returns the answer as in the contract.
 
         Raises:
             RequestFailedError: with the status and code of the contract, or Triton's own status.
@@ -93,10 +93,10 @@ class Client:
 
 @contextmanager
 def serving(repository: Path = REPOSITORY, environment: Path = ENVIRONMENT) -> Iterator[Client]:
-    """A client of a server with the models of a repository, on free ports; ended in the end, with all that it made.
+    """Run a server with the models of a repository on free ports, and stop it at the end; yields a client.
 
     Raises:
-        UserError: it does not start; the message has the end of its log.
+        UserError: the server does not start; the message has the end of its log.
     """
     with ExitStack() as held:
         ports = [free_port(held) for _ in _PORTS]
@@ -112,10 +112,10 @@ def serving(repository: Path = REPOSITORY, environment: Path = ENVIRONMENT) -> I
 def running(
     repository: Path, environment: Path, ports: Sequence[int] = _PORTS, log: IO[bytes] | None = None
 ) -> Iterator[Server]:
-    """A server on loopback ports for HTTP, gRPC and metrics. Without a log it writes to the terminal.
+    """Run a server on loopback ports for HTTP, gRPC and metrics. Without a log it writes to the terminal.
 
     Raises:
-        UserError: it does not start, a port is taken, or a model is for a backend that it does not carry.
+        UserError: the server does not start, a port is taken, or a model is for a backend that the server lacks.
     """
     check_ports(dict(zip(Addresses._fields, ports, strict=True)), "or use PORTS=free")
     if not repository.is_dir():
@@ -143,8 +143,8 @@ def _check_backends(repository: Path, installed: Path) -> None:
         for backend in re.findall(r'^backend: "(\w+)"', config.read_text(), re.MULTILINE):
             if backend not in carried:
                 raise UserError(
-                    f"{config.parent.name} is for the backend {backend}, which NVIDIA's container has and this Triton "
-                    "has not; `make triton BACKEND=python` writes what it can serve"
+                    f"{config.parent.name} is for the backend {backend}, which NVIDIA's container has, but this Triton "
+                    "lacks; `make triton BACKEND=python` writes a repository that it can serve"
                 )
 
 
@@ -155,11 +155,11 @@ def _start(
     backend.mkdir(parents=True)
     stub = installed / "python_backend_stubs" / _python() / "triton_python_backend_stub"
     for path in (*(installed / "backends" / "python").iterdir(), stub):
-        (backend / path.name).symlink_to(path)  # a link, because they look for their libraries beside themselves
+        (backend / path.name).symlink_to(path)  # a link, because the files look for libraries beside themselves
     command = [str(installed / "bin" / "tritonserver"), "--model-repository", str(repository.resolve())]
     command += ["--backend-directory", str(backend.parent)]
     command += ["--backend-config", f"python,shm-region-prefix-name={temporary.name}"]
-    command += ["--disable-auto-complete-config"]  # they are complete; asking each model for more takes seconds
+    command += ["--disable-auto-complete-config"]  # they are complete; completing each takes seconds
     command += ["--model-control-mode", "explicit", "--load-model", "*"]  # all, and the repository API may change them
     command += ["--exit-timeout-secs", str(_STOP_DEADLINE_S // 2)]
     for kind, port in zip(Addresses._fields, ports, strict=True):
@@ -179,12 +179,12 @@ def _start(
 
 
 def _python() -> str:
-    """The Python that models run in: they share this one's packages."""
+    """The version of Python for the models, which is this one's, because they share its packages."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _variables(environment: Path) -> dict[str, str]:
-    """The Python backend embeds Python: it takes the first `python3` of PATH for its own, and loads a libpython."""
+    """The server's environment. Its Python backend embeds the first `python3` of PATH, and loads a libpython."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     libraries = [str(sysconfig.get_config_var("LIBDIR")), inherited.get("LD_LIBRARY_PATH", "")]
     return inherited | {
@@ -207,7 +207,7 @@ def _wait_ready(server: Server, log: Path | None) -> None:
 
 
 def _reason(log: Path | None) -> str:
-    """Which models could not be loaded and why, or else the end of the log."""
+    """The models that could not be loaded, and why; without any, the end of the log."""
     if log is None:
         return "see above"
     lines = _FAILED_MODEL.findall(log.read_text(errors="replace"))
@@ -218,13 +218,13 @@ def _stop(server: Server) -> None:
     server.process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.process.wait(_STOP_DEADLINE_S)
-    with contextlib.suppress(ProcessLookupError):  # it waits for a Python model that died, and for ever
+    with contextlib.suppress(ProcessLookupError):  # Triton waits for ever for a Python model that died
         os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait()
 
 
 def _failure(response: requests.Response) -> RequestFailedError:
-    """An error answer: a problem of the contract, before which an ensemble writes its name, or Triton's own words."""
+    """Turn an error answer into an exception: a problem, after an ensemble's name, or Triton's own message."""
     message = str(response.json().get("error", ""))
     try:
         problem = msgspec.json.decode(message[message.index("{") :], type=dict[str, str | int])
@@ -246,12 +246,12 @@ def main(
     """Run NVIDIA's Triton with a model's repository, until it is interrupted.
 
     Args:
-        model: whose ONNX Runtime archive; without it, the one model that lies in the store.
-        archive: these archives instead, each a version; the last one answers.
-        backend: what runs the network: Triton's own ONNX Runtime, or the archive's runtime in its Python backend.
+        model: model whose ONNX Runtime archive is used; without it, the one model that lies in the store.
+        archive: archives to use instead, each a version; the last one answers.
+        backend: backend of the network: Triton's own ONNX Runtime, or its Python backend with the archive's runtime.
         ports: 8000, 8001 and 8002, or any that are free.
         repository: the repository to write and serve.
-        environment: where the server is installed.
+        environment: virtual environment of the server.
         store: folder of the archives.
     """
     write(model=model, archive=archive, backend=backend, output=repository, store=store)

@@ -36,7 +36,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb(
                 "setup-system",
                 "scripts.setup.system_packages:main",
-                "install the system programs of tests and benchmarks (Debian, as root)",
+                "install the system programs that tests and benchmarks need (Debian, as root)",
             ),
         ),
     ),
@@ -87,10 +87,10 @@ SECTIONS: Final[tuple[Section, ...]] = (
         (
             Verb("register", "scripts.serving.manage:register_archive", "add a version and wait until it is READY"),
             Verb("versions", "scripts.serving.manage:versions", "list the registered versions"),
-            Verb("describe", "scripts.serving.manage:describe", "show what a model says of itself"),
-            Verb("default", "scripts.serving.manage:default", "make a version the one that answers"),
+            Verb("describe", "scripts.serving.manage:describe", "show a model's description of itself"),
+            Verb("default", "scripts.serving.manage:default", "make a version the default, which answers"),
             Verb("scale", "scripts.serving.manage:scale", "set the number of workers"),
-            Verb("unregister", "scripts.serving.manage:unregister", "take a version away"),
+            Verb("unregister", "scripts.serving.manage:unregister", "remove a version"),
         ),
     ),
     (
@@ -123,7 +123,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb(
                 "onnx", "edge.onnx_file:main", "write the model as a checked ONNX file", ("onnxruntime", "export-onnx")
             ),
-            Verb("bundle", "edge.bundle:main", "write what programs in other languages need of the model"),
+            Verb("bundle", "edge.bundle:main", "write the files that programs in other languages need"),
             Verb("cpp", "edge.cpp_program:main", "build the C++ program and the bundle that it reads"),
             Verb("mobile", "edge.mobile:main", "write programs for phones", ("mobile",)),
             Verb("triton", "edge.triton.repository:main", "write a model repository for NVIDIA's Triton"),
@@ -168,7 +168,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb(
                 "soak",
                 "stress.soak.__main__:main",
-                "load a server for a long time and see if anything grows",
+                "load a server for a long time and check that nothing grows",
                 ("plots",),
             ),
             Verb("fuzz", "stress.fuzz.__main__:main", "look for bytes that the decoder cannot handle", ("fuzz",)),
@@ -182,8 +182,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
             MakeTarget("test-all", "every test there is"),
             MakeTarget("test-integration", "every test against real servers"),
             MakeTarget("lint", "check format, style, types and imports"),
-            MakeTarget("format", "format, and mend what lint can mend"),
-            Verb("reference", "scripts.command_line.reference:main", "write the lists of targets that people read"),
+            MakeTarget("format", "format, and correct what lint can correct"),
+            Verb("reference", "scripts.command_line.reference:main", "write the lists of targets for help and README"),
             MakeTarget("clean", "stop the server, remove archives, weights and environments"),
             MakeTarget("help", "this list"),
         ),

@@ -1,4 +1,4 @@
-"""Build the container image: `make image`, with docker, podman or buildah, whichever is there."""
+"""Builds the container image with docker, podman or buildah, whichever is installed: `make image`."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ from scripts.console import UserError, done, step
 NAME: Final = "torchserve-image-classifier"
 
 _ROOT: Final = Path(__file__).parents[2]
-# What runs in a container, and nothing that builds, measures or harms a server.
+# The code that runs in a container; not the programs that build archives, or measure or stress a server.
 _APP: Final = (
     "handlers/classifier",
     *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py", "packages.py")),
@@ -38,17 +38,17 @@ def _project() -> dict[str, Any]:
 
 
 def cpu_index() -> str:
-    """PyTorch's own index, whose torch has no CUDA in it."""
+    """The address of PyTorch's own index, whose torch has no CUDA."""
     return str(_pyproject()["tool"]["torchserve-image-classifier"]["torch-cpu-index"])
 
 
 def version() -> str:
-    """The project's."""
+    """The project's version."""
     return str(_project()["version"])
 
 
 def requirements() -> list[str]:
-    """What the programs in the image import, and what workers of every runtime do."""
+    """The packages that the programs in the image and the workers of every runtime import."""
     project = _project()
     extras = [item for extra in _EXTRAS for item in project["optional-dependencies"][extra]]
     return sorted({*project["dependencies"], *extras})
@@ -60,19 +60,19 @@ def tag(gpu: bool) -> str:
 
 
 def write_context(folder: Path, archives: Sequence[Path]) -> None:
-    """Put together what the Dockerfile copies, and nothing else of the checkout.
+    """Collect the files that the Dockerfile copies, and nothing else of the checkout.
 
     Args:
-        folder: to write into.
-        archives: to bake in.
+        folder: the folder to write into.
+        archives: the archives to put into the image.
 
     Raises:
-        UserError: two of the archives have one file name, and in the image they lie in one folder.
+        UserError: two archives have the same file name, which the image's one folder does not allow.
     """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
         raise UserError(
-            f"two archives have the same file name ({', '.join(sorted(names))}), and an image has one folder"
+            f"two archives have the same file name ({', '.join(sorted(names))}), but an image has only one folder"
         )
     docker = _ROOT / "docker"
     for name in ("Dockerfile", "config.properties"):
@@ -97,7 +97,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def build_arguments(gpu: bool, torch_index: str | None) -> dict[str, str]:
-    """What the Dockerfile is told."""
+    """The build arguments of the Dockerfile."""
     index = torch_index if torch_index is not None else "" if gpu else cpu_index()
     return {"VERSION": version(), "REVISION": _revision(), "TORCH_INDEX": index}
 
@@ -114,10 +114,10 @@ def _revision() -> str:
 
 
 def engine() -> tuple[str, ...]:
-    """The command that builds images here.
+    """The command that builds images on this machine.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such command.
     """
     for name, command in _ENGINES.items():
         if shutil.which(name) and _works(name):
@@ -126,7 +126,7 @@ def engine() -> tuple[str, ...]:
 
 
 def _works(name: str) -> bool:
-    """Whether an engine is more than a client: docker's asks a daemon, which may not run."""
+    """Whether an engine works: docker's client needs a daemon, which may not run."""
     question = [name, "version", "--format", "{{.Server.Version}}"] if name == "docker" else [name, "--version"]
     return subprocess.run(question, capture_output=True, check=False).returncode == 0
 
@@ -135,7 +135,7 @@ def build(archives: Sequence[Path], gpu: bool, torch_index: str | None) -> str:
     """Build the image; returns its name and tag.
 
     Raises:
-        UserError: there is no engine, or it failed.
+        UserError: there is no engine, or the build failed.
     """
     name = tag(gpu)
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
@@ -158,10 +158,10 @@ def main(
     """Build the container image.
 
     Args:
-        archive: archives to bake in; without any, mount them at /models.
-        gpu: with CUDA.
-        torch_index: where torch comes from besides PyPI; PyTorch's own index of CPU builds without it, none for GPUs.
-        context: write the build context into this folder, and build nothing.
+        archive: archives to put into the image; without any, mount them at /models.
+        gpu: CUDA builds of the packages, for GPUs.
+        torch_index: index of torch besides PyPI; without it, PyTorch's own index of CPU builds, and none for GPUs.
+        context: folder to write the build context into, instead of a build.
         store: folder of the archives.
     """
     paths = [find_archive(name, store).path for name in archive]

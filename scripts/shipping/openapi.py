@@ -1,6 +1,6 @@
-"""The HTTP contract as an OpenAPI 3.1 description, made from the types, limits and problems that answer requests.
+"""Writes the HTTP contract as an OpenAPI 3.1 description, made from the types, limits and problems of the code.
 
-TorchServe describes itself at `OPTIONS /`, but knows nothing of what goes in and comes out.
+TorchServe describes itself at `OPTIONS /`, but not the bodies of requests and responses.
 """
 
 import json
@@ -28,7 +28,7 @@ RECIPES: Final = Path("recipes")
 
 Schema = dict[str, Any]
 
-# What the front end answers by itself, before and instead of a worker. Found by asking it: docs/requests.md.
+# What the front end answers by itself, before or instead of a worker; measured in docs/requests.md.
 FRONT_END: Final = {
     400: "the bytes are no HTTP request, or its head has a line of more than 4, or headers of more than 8 kB",
     403: "the path has a broken percent escape",
@@ -49,7 +49,7 @@ class FrontEndError(msgspec.Struct, kw_only=True):
 
 
 class Ping(msgspec.Struct):
-    """Whether anybody answers. Not whether a model is ready."""
+    """Whether the server answers; not whether a model is ready."""
 
     status: str
 
@@ -58,8 +58,8 @@ def description(recipes: Sequence[Recipe], folder: Path = RECIPES) -> Schema:
     """The OpenAPI description of a TorchServe with these models.
 
     Args:
-        recipes: of the models. Their limits are the described ones; where they differ, the largest.
-        folder: of the recipes, which their label files are relative to.
+        recipes: recipes of the models. Their limits are described; where they differ, the largest.
+        folder: folder of the recipes, to which the paths of their label files are relative.
     """
     classes = max(len(load_labels(recipe.labels, folder)) for recipe in recipes)
     pictures = max(recipe.serving.max_instances for recipe in recipes)
@@ -99,7 +99,7 @@ def _schemas(pictures: int, classes: int) -> dict[str, Schema]:
 
 
 def _problem(schema: Schema) -> Schema:
-    """The shape of a problem, with the statuses and codes that there are."""
+    """The schema of a problem, with all statuses and codes."""
     kinds = sorted(Problem.__subclasses__(), key=lambda kind: (kind.status, kind.code))
     schema["properties"]["status"] = {"enum": sorted({kind.status for kind in kinds})}
     schema["properties"]["code"] = {"enum": [kind.code for kind in kinds]}
@@ -107,7 +107,7 @@ def _problem(schema: Schema) -> Schema:
 
 
 def _instances_answer() -> Schema:
-    """By hand, because msgspec describes no union of two objects."""
+    """The schema of `InstancesAnswer`, by hand because msgspec describes no union of two objects."""
     items = {"oneOf": [_ref("InstanceAnswer"), _ref("Problem")]}
     return {
         "description": InstancesAnswer.__doc__,
@@ -175,10 +175,10 @@ def _parameter(name: str, place: str, schema: Schema, what: str = "") -> Schema:
 
 
 def _bodies(*, several: bool = True) -> Schema:
-    """A picture as the body or in a form, or pictures in JSON.
+    """The request bodies: a picture as the body or in a form, or pictures in JSON.
 
-    That a form's fields may be parameters is said in words only: what is said twice, in a field and in the header or
-    the query, has no place in a schema.
+    Only the description says that a form's fields may be parameters, because a schema cannot express that a field and a
+    header or query parameter mean the same.
     """
     binary = {"type": "string", "format": "binary"}
     form = {
@@ -205,7 +205,7 @@ def _png() -> Schema:
 
 
 def _responses(content: Schema, *, explains: bool = False) -> Schema:
-    """The answer, or what can come back instead of it."""
+    """The responses: the answer, and the errors that can be returned instead."""
     errors = {
         str(status): {"$ref": f"#/components/responses/Error{status}"}
         for status in _statuses()
@@ -219,7 +219,7 @@ def _statuses() -> list[int]:
 
 
 def _errors() -> Schema:
-    """For each status the handler's problems, and what the front end says by itself."""
+    """The error responses by status: the handler's problems, and the front end's own errors."""
     responses = {}
     for status in _statuses():
         own = [kind for kind in Problem.__subclasses__() if kind.status == status]

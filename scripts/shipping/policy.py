@@ -1,7 +1,8 @@
-"""What this project asks of its manifests beyond what any schema knows: pure functions over rendered documents.
+"""The project's own rules for its manifests, which no schema has: pure functions over rendered documents.
 
-They hold the manifests to the facts' homes: ports to config.properties, the image's tag to pyproject.toml, its user and
-folder to the Dockerfile, the time to start to the recipes, the autoscaler's metric to the adapter's rules.
+They compare the manifests with the files that define each fact: ports with config.properties, the image's tag with
+pyproject.toml, its user and folder with the Dockerfile, the time to start with the recipes, the autoscaler's metric
+with the adapter's rules.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,16 +15,16 @@ from scripts.shipping.image import NAME as IMAGE
 Document = dict[str, Any]
 
 _READY: Final = ["/opt/classifier/bin/ready"]
-_STOP_S: Final = 20  # what TorchServe and its workers may take to end
+_STOP_S: Final = 20  # the longest time that TorchServe and its workers need to end
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What manifests must agree with."""
+    """The facts that manifests must agree with."""
 
     version: str  # of the project
     ports: dict[str, int]  # by the names of scripts.torchserve.config.Addresses
     startup_s: int  # how long a model may take to load
-    metrics: frozenset[str]  # that the autoscaler can be told
+    metrics: frozenset[str]  # the metrics that the autoscaler can use
     user: int  # of the image
     state: str  # the folder that the image writes to, besides /tmp
 
@@ -38,7 +39,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def violations(documents: list[Document], facts: Facts) -> list[str]:
-    """What is wrong with the manifests of one overlay, in sentences that name the place."""
+    """The faults of the manifests of one overlay, in sentences that name the place."""
     found = [text for name, pod in pods(documents) for text in _pod(name, pod, facts)]
     for document in documents:
         if check := _CHECKS.get(document["kind"]):
@@ -47,7 +48,7 @@ def violations(documents: list[Document], facts: Facts) -> list[str]:
 
 
 def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
-    """The pod of each workload by name. KServe makes one of an InferenceService and of the runtime that it names."""
+    """The pod of each workload, by name. KServe makes one from an InferenceService and the runtime that it names."""
     runtimes = {_name(document): document["spec"] for document in _of_kind(documents, "ServingRuntime")}
     for document in documents:
         spec = document.get("spec", {})
@@ -68,7 +69,7 @@ def _pod(name: str, pod: Document, facts: Facts) -> Iterator[str]:
     if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")) or any(
         "hostPath" in volume for volume in pod.get("volumes", [])
     ):
-        yield f"{name}: it reaches into its host"
+        yield f"{name}: it uses namespaces or files of its host"
     servers = [container for container in pod["containers"] if container.get("ports")]
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         where = f"{name}, container {container['name']}"
@@ -172,7 +173,7 @@ def _autoscaler(document: Document, documents: list[Document], facts: Facts) -> 
 def _monitor(document: Document, documents: list[Document], facts: Facts) -> Iterator[str]:
     names = {port["name"] for service in _of_kind(documents, "Service") for port in service["spec"]["ports"]}
     if not {endpoint["port"] for endpoint in document["spec"]["endpoints"]} <= names:
-        yield f"ServiceMonitor {_name(document)}: its port is none of the Service"
+        yield f"ServiceMonitor {_name(document)}: its port is not one of the Service's"
 
 
 def _network_policy(document: Document, documents: list[Document], facts: Facts) -> Iterator[str]:

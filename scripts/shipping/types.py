@@ -1,6 +1,7 @@
-"""Hold documents of kinds that Kubernetes does not know to types: KServe's SDK, models of the Prometheus operator.
+"""Checks documents of kinds that Kubernetes itself does not know: types of KServe's SDK and of the Prometheus operator.
 
-Run by the Python of `.ship`, which has those; knows nothing of the rest of the project. Prints a line for each fault.
+It is run by the Python of `.ship`, which has those packages, and imports nothing of the project. It prints a line for
+each fault.
 """
 
 import functools
@@ -23,7 +24,7 @@ _PRIMITIVES: Final[dict[str, type | tuple[type, ...]]] = {"str": str, "int": int
 
 
 def faults(document: dict[str, Any]) -> list[str]:
-    """What a document has that its type has not, and the other way round."""
+    """The faults of a document: fields that its type does not have, missing fields, and values of another type."""
     kind = KINDS.get((document["apiVersion"], document["kind"]))
     if kind is not None:
         return list(_openapi(document, kind, document["kind"]))
@@ -33,10 +34,10 @@ def faults(document: dict[str, Any]) -> list[str]:
 
 
 def _openapi(value: Any, kind: str, where: str) -> Iterator[str]:
-    """Walk a value of a type of KServe's SDK, which itself ignores what it does not know."""
+    """Walk a value of a type of KServe's SDK, which itself ignores unknown fields."""
     if item := re.fullmatch(r"list\[(.*)\]", kind):
         if not isinstance(value, list):
-            yield f"{where}: is no list"
+            yield f"{where}: is not a list"
             return
         for index, part in enumerate(value):
             yield from _openapi(part, item[1], f"{where}[{index}]")
@@ -45,7 +46,7 @@ def _openapi(value: Any, kind: str, where: str) -> Iterator[str]:
             yield from _openapi(part, item[1], f"{where}.{key}")
     elif kind in _PRIMITIVES:
         if not isinstance(value, _PRIMITIVES[kind]) or (isinstance(value, bool) and kind != "bool"):
-            yield f"{where}: {value!r} is no {kind}"
+            yield f"{where}: {value!r} is not of type {kind}"
     elif model := _model(kind):
         walk = _pydantic if issubclass(model, BaseModel) else _fields
         yield from walk(value, model, where)
@@ -54,14 +55,14 @@ def _openapi(value: Any, kind: str, where: str) -> Iterator[str]:
 def _fields(value: Any, model: Any, where: str) -> Iterator[str]:
     names = {json_name: name for name, json_name in model.attribute_map.items()}
     if not isinstance(value, dict):
-        yield f"{where}: is no object"
+        yield f"{where}: is not an object"
         return
     for key in value.keys() - names.keys():
         yield f"{where}: {model.__name__} has no field {key}"
     known = {key: part for key, part in value.items() if key in names}
     try:
         model(**{names[key]: part for key, part in known.items()})
-    except ValueError as error:  # a required field is missing, or a value is none of those allowed
+    except ValueError as error:  # a required field is missing, or a value is not allowed
         yield f"{where}: {error}"
     for key, part in known.items():
         yield from _openapi(part, model.openapi_types[names[key]], f"{where}.{key}")
@@ -69,12 +70,12 @@ def _fields(value: Any, model: Any, where: str) -> Iterator[str]:
 
 @functools.cache
 def _model(kind: str) -> Any:
-    """A class of KServe's SDK or of Kubernetes' client; None for quantities and what may be anything."""
+    """A class of KServe's SDK or of Kubernetes' client; None for quantities and values of any type."""
     return getattr(kserve.models, kind, None) or getattr(kubernetes.client, kind, None)
 
 
 def _pydantic(value: Any, model: Any, where: str) -> Iterator[str]:
-    """Validate, and compare with what was understood: some models drop unknown fields silently."""
+    """Validate, and compare with what the model kept: some models drop unknown fields silently."""
     try:
         understood = model.model_validate(value).model_dump(mode="json", by_alias=True, exclude_unset=True)
     except ValidationError as error:

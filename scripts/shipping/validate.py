@@ -1,9 +1,9 @@
-"""Hold all that is shipped to its validators: `make ship-validate`.
+"""Validates all files that are shipped: `make ship-validate`.
 
-Manifests are rendered as `kubectl apply -k` does it, then held to the schemas of each Kubernetes version, to the types
-of custom kinds, to checkov and to this project's own policy. Promtool computes the autoscaler's query on samples,
-Dockerfiles go through hadolint, compose files through Docker Compose, the image's TorchServe configuration through the
-check for production. A tool that is missing is an error.
+Manifests are rendered as `kubectl apply -k` does, then checked against the schemas of each Kubernetes version, the
+types of custom kinds, checkov and this project's own policy. Promtool computes the autoscaler's query on samples,
+hadolint checks the Dockerfiles, Docker Compose its compose files, and the check for production the image's TorchServe
+configuration. A missing tool is an error.
 """
 
 import json
@@ -31,15 +31,15 @@ VERSIONS: Final = ("1.34", "1.35", "1.36", "1.37")  # of Kubernetes; preStop's `
 AUTOSCALING: Final = "components/autoscaling"
 
 _CUSTOM_TYPES: Final = Path(__file__).with_name("types.py")
-_CUSTOM_KINDS: Final = ("ServiceMonitor", "ServingRuntime", "InferenceService")  # that ship_types.py knows
-# Debian's archive keeps one version of a package: pinned ones vanish, and the build with them.
+_CUSTOM_KINDS: Final = ("ServiceMonitor", "ServingRuntime", "InferenceService")  # the kinds that types.py knows
+# Debian's archive keeps only one version of a package, so a build with pinned versions soon fails.
 _HADOLINT_IGNORED: Final = ("DL3008",)
 
 Rendered = dict[str, str]  # an overlay's name, and its documents as YAML
 
 
 class Fault(NamedTuple):
-    """What one validator has against one file or overlay."""
+    """One fault that a validator found in a file or overlay."""
 
     validator: str
     where: str
@@ -47,10 +47,10 @@ class Fault(NamedTuple):
 
 
 def render(folder: Path) -> Rendered:
-    """Every overlay below `kubernetes/`, as `kubectl apply -k` would send it.
+    """Render every overlay below `kubernetes/`, as `kubectl apply -k` would send it.
 
     Raises:
-        UserError: kustomize cannot build one.
+        UserError: kustomize cannot build an overlay.
     """
     rendered = {}
     for overlay in OVERLAYS:
@@ -62,7 +62,7 @@ def render(folder: Path) -> Rendered:
 
 
 def check_schemas(rendered: Rendered, versions: tuple[str, ...] = VERSIONS) -> list[Fault]:
-    """kubernetes-validate --strict: the kinds of Kubernetes itself, unknown fields refused."""
+    """Run kubernetes-validate --strict on the kinds of Kubernetes itself; unknown fields are faults."""
     found = set()
     with tempfile.TemporaryDirectory() as name:
         paths = _write(rendered, Path(name))
@@ -79,7 +79,7 @@ def check_schemas(rendered: Rendered, versions: tuple[str, ...] = VERSIONS) -> l
 
 
 def check_custom_types(rendered: Rendered) -> list[Fault]:
-    """Types of custom kinds, from KServe's SDK and models of the Prometheus operator."""
+    """Check custom kinds against the types of KServe's SDK and models of the Prometheus operator."""
     with tempfile.TemporaryDirectory() as name:
         paths = _write(rendered, Path(name))
         result = _run(tool("python"), "-W", "ignore", str(_CUSTOM_TYPES), *map(str, paths))
@@ -89,7 +89,7 @@ def check_custom_types(rendered: Rendered) -> list[Fault]:
 
 
 def check_security(rendered: Rendered, config: Path) -> list[Fault]:
-    """checkov, with the skip list of `kubernetes/checkov.yaml`."""
+    """Run checkov, with the skip list of `kubernetes/checkov.yaml`."""
     with tempfile.TemporaryDirectory() as name:
         paths = _write(rendered, Path(name))
         files = [argument for path in paths for argument in ("--file", str(path))]
@@ -98,7 +98,7 @@ def check_security(rendered: Rendered, config: Path) -> list[Fault]:
             report = json.loads(result.stdout)
         except ValueError as error:
             raise UserError(f"checkov failed: {result.stdout[-1000:]}{result.stderr[-1000:]}") from error
-        if "results" not in report:  # its short answer when there was nothing to check
+        if "results" not in report:  # checkov's short report when it found nothing to check
             raise UserError(f"checkov checked nothing: {result.stdout[-1000:]}")
         names = {path.name: overlay for path, overlay in paths.items()}
         return [
@@ -112,7 +112,7 @@ def check_security(rendered: Rendered, config: Path) -> list[Fault]:
 
 
 def check_policy(rendered: Rendered, facts: Facts) -> list[Fault]:
-    """The policy of scripts/shipping/policy.py."""
+    """Check the policy of scripts/shipping/policy.py."""
     return [
         Fault("policy", overlay, text)
         for overlay, documents in rendered.items()
@@ -121,7 +121,7 @@ def check_policy(rendered: Rendered, facts: Facts) -> list[Fault]:
 
 
 def check_queries(folder: Path) -> list[Fault]:
-    """promtool: the adapter's queries, as they are in its file, give what `samples.yaml` says."""
+    """Run promtool: the adapter's queries, as in its file, must give the results in `samples.yaml`."""
     promtool = shutil.which("promtool")
     if promtool is None:
         raise UserError("promtool is missing: `make setup-system` installs it as root on Debian (package prometheus)")
@@ -138,7 +138,7 @@ def check_queries(folder: Path) -> list[Fault]:
 
 
 def adapter_queries(folder: Path) -> dict[str, str]:
-    """The metrics that prometheus-adapter is told to make, each with its query for all pods."""
+    """The metrics that prometheus-adapter is configured to make, each with its query for all pods."""
     values = yaml.safe_load((folder / AUTOSCALING / "prometheus-adapter.yaml").read_text())
     return {
         rule["name"]["as"]: rule["metricsQuery"]
@@ -150,7 +150,7 @@ def adapter_queries(folder: Path) -> dict[str, str]:
 
 
 def check_dockerfiles(paths: list[Path]) -> list[Fault]:
-    """Hadolint."""
+    """Run hadolint."""
     found = []
     for path in paths:
         ignored = [argument for rule in _HADOLINT_IGNORED for argument in ("--ignore", rule)]
@@ -160,7 +160,7 @@ def check_dockerfiles(paths: list[Path]) -> list[Fault]:
 
 
 def check_compose(paths: list[Path]) -> list[Fault]:
-    """`docker compose config`, with every profile."""
+    """Run `docker compose config`, with every profile."""
     found = []
     for path in paths:
         result = _run(tool("docker-compose"), "--profile", "*", "--file", str(path), "config", "--quiet")
@@ -170,7 +170,7 @@ def check_compose(paths: list[Path]) -> list[Fault]:
 
 
 def check_configurations(paths: list[Path]) -> list[Fault]:
-    """`make check-config PRODUCTION=1`."""
+    """Run the check of `make check-config PRODUCTION=1`."""
     return [
         Fault("check-config", str(path), f"{finding.level}: {finding.setting}: {finding.text}")
         for path in paths
@@ -180,7 +180,7 @@ def check_configurations(paths: list[Path]) -> list[Fault]:
 
 
 def facts(project: Path) -> Facts:
-    """What the manifests must agree with, each from its home."""
+    """The facts that the manifests must agree with, each from the file that defines it."""
     dockerfile = (project / "docker" / "Dockerfile").read_text()
     (user,), (state,) = (re.findall(rf"^{word} ([^\s:]+)", dockerfile, re.MULTILINE) for word in ("USER", "WORKDIR"))
     recipes = [read_recipe(path) for path in (project / "recipes").glob("*.yaml")]
@@ -198,7 +198,7 @@ def tool(name: str) -> str:
     """A program of the environment of shipping tools.
 
     Raises:
-        UserError: it is not there.
+        UserError: the program is not installed.
     """
     path = TOOLS / name
     if not path.exists():
@@ -207,7 +207,7 @@ def tool(name: str) -> str:
 
 
 def validate(project: Path) -> list[Fault]:
-    """Run every validator on all that is shipped, and say which had nothing against it."""
+    """Run every validator on all files that are shipped, and print which of them found no fault."""
     manifests, docker = project / "kubernetes", project / "docker"
     dockerfiles, compose = sorted(docker.glob("Dockerfile*")), sorted(docker.glob("compose*.yaml"))
     step(f"rendering {', '.join(OVERLAYS)}")
@@ -233,7 +233,7 @@ def validate(project: Path) -> list[Fault]:
 
 
 def _write(rendered: Rendered, folder: Path) -> dict[Path, str]:
-    """Write each overlay into a file of its own, for tools that read files; which overlay is in which."""
+    """Write each overlay into a file of its own, for tools that read files; returns the overlay of each file."""
     paths = {folder / f"{overlay.replace('/', '-')}.yaml": overlay for overlay in rendered}
     for path, overlay in paths.items():
         path.write_text(rendered[overlay])
@@ -241,7 +241,7 @@ def _write(rendered: Rendered, folder: Path) -> dict[Path, str]:
 
 
 def _fault(validator: str, line: str, paths: dict[Path, str]) -> Fault:
-    """A line of a tool's, with the overlay instead of the file that it names."""
+    """A fault from a line of a tool's output, with the overlay instead of the file that it names."""
     path = next((path for path in paths if str(path) in line), None)
     if path is None:
         return Fault(validator, "", line)
@@ -258,4 +258,4 @@ def main() -> None:
     for fault in faults:
         err.print(f"{fault.validator}: {fault.where}: {fault.what}", markup=False)
     if faults:
-        raise UserError(f"{len(faults)} faults in what is shipped; each line above says where")
+        raise UserError(f"{len(faults)} faults in the files that are shipped; each line above says where")

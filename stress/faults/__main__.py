@@ -1,4 +1,4 @@
-"""Faults done to a real TorchServe under load: what clients see of each, and how long until all is well."""
+"""Causes faults in a real TorchServe under load: what clients see of each, and how long the recovery takes."""
 
 import os
 import tempfile
@@ -42,7 +42,7 @@ def impatient(folder: Path, recipes: Path = Path("recipes")) -> Archive:
 
 
 def all_faults(repeat: int, served: Archive, other: Archive, folder: Path) -> Iterator[list[Run]]:
-    """Every fault, each so many times; those that leave a server whole share one."""
+    """Run every fault `repeat` times; the faults that leave a server usable share one."""
     shared: list[Fault] = [
         scenarios.one_of_two_workers_killed,
         scenarios.the_only_worker_killed,
@@ -55,11 +55,11 @@ def all_faults(repeat: int, served: Archive, other: Archive, folder: Path) -> It
         scenarios.front_end_killed,
     ]
     if not memory_groups():
-        step("no memory control groups can be made here; that fault is left out")
+        step("memory control groups cannot be made here; their fault is left out")
     yield from _repeated(repeat, shared, Stand(served, folder / "shared"))
     yield from _repeated(repeat, [scenarios.worker_hangs], Stand(impatient(folder), folder / "impatient"))
     if os.geteuid() != 0:
-        step("a small disk takes root to mount; that fault is left out")
+        step("only root can mount a small disk; its fault is left out")
         return
     stand = Stand(served, folder / "small-disk")
     with small_disk(stand.state / "logs", _SMALL_DISK):
@@ -77,14 +77,14 @@ def _repeated(repeat: int, faults: Iterable[Fault], stand: Stand) -> Iterator[li
 
 
 def heading(faults: Sequence[Sequence[Run]]) -> str:
-    """When it was and on which machine: how soon all is well depends on it."""
+    """The day and the machine, on which the time of recovery depends."""
     machine, requests = this_machine(), sum(len(run.answers) for runs in faults for run in runs)
     day = date.today().isoformat()
     return f"{day}, {machine.cores} cores of {machine.processor}, {requests} requests in all."
 
 
 def cells(faults: Sequence[Sequence[Run]]) -> list[list[str]]:
-    """What people read of the faults: a head, and a line for each. Pairs are median and worst."""
+    """The table of the faults: a head, and a line for each. Pairs are median and worst."""
     head = ["fault", "runs", "requests", "refused", "connection cut", "no connection", "wrong answers"]
     head += ["failures, s after", "recovered, s after", "`/ping` meanwhile", "notes"]
     return [head] + [_line(runs) for runs in faults]
@@ -139,5 +139,5 @@ def main(*, repeat: int = 5, page: Path | None = None, store: Path = STORE) -> N
         replace_block(page, "faults", f"\n{heading(faults)}\n\n{markdown(lines)}\n")
     answers = [answer for runs in faults for run in runs for answer in run.answers]
     if wrong := [answer for answer in answers if answer.wrong]:
-        raise UserError(f"{len(wrong)} requests got another's result; the first: {wrong[0]}")
-    done(f"none of {len(answers)} requests with {CLIENTS} clients got another's result")
+        raise UserError(f"{len(wrong)} requests got the result of another request; the first: {wrong[0]}")
+    done(f"none of {len(answers)} requests with {CLIENTS} clients got the result of another request")

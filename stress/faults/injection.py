@@ -1,4 +1,4 @@
-"""Harm done to a TorchServe on purpose: processes killed and frozen, memory and disks that run out."""
+"""Injects faults into a TorchServe: kills and freezes processes, and exhausts memory and disks."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ _GONE_DEADLINE_S: Final = 20
 
 @contextmanager
 def hung(process: psutil.Process) -> Iterator[None]:
-    """Stop a process as a deadlock would; in the end it goes on, if it is there still."""
+    """Suspend a process, like a deadlock; at the end it is resumed, if it still exists."""
     process.suspend()
     try:
         yield
@@ -29,9 +29,9 @@ def hung(process: psutil.Process) -> Iterator[None]:
 
 @contextmanager
 def little_data(process: psutil.Process, spare: int) -> Iterator[None]:
-    """Let a process allocate no more than so many bytes beyond what it has (RLIMIT_DATA); lifted in the end.
+    """Let a process allocate only `spare` bytes more than it has (RLIMIT_DATA); the limit is lifted at the end.
 
-    The limit counts what is reserved, used or not, and the allocation that reaches it fails.
+    The limit counts reserved memory, used or not, and an allocation beyond it fails.
     """
     before = process.rlimit(psutil.RLIMIT_DATA)
     process.rlimit(psutil.RLIMIT_DATA, (process.memory_info().data + spare, before[1]))
@@ -43,7 +43,7 @@ def little_data(process: psutil.Process, spare: int) -> Iterator[None]:
 
 
 def memory_groups() -> Path | None:
-    """Where groups with a memory limit can be made, if anywhere: cgroup v1's memory controller, or v2."""
+    """The folder in which groups with a memory limit can be made (cgroup v1's memory controller, or v2), or None."""
     for folder, mark in ((_GROUPS / "memory", "memory.limit_in_bytes"), (_GROUPS, "cgroup.subtree_control")):
         if (folder / mark).exists() and os.access(folder, os.W_OK):
             return folder if mark.startswith("memory") or "memory" in (folder / mark).read_text() else None
@@ -54,14 +54,15 @@ def memory_groups() -> Path | None:
 def memory_group(process: psutil.Process, limit: int) -> Iterator[None]:
     """Put a process into a control group with a memory limit in bytes, as a container does.
 
-    Only what it touches from now on counts. Beyond the limit the kernel kills it. In the end the group is removed.
+    Only memory that it touches from now on counts. Beyond the limit the kernel kills it. The group is removed at the
+    end.
 
     Raises:
-        UserError: no such group can be made here.
+        UserError: such a group cannot be made here.
     """
     folder = memory_groups()
     if folder is None:
-        raise UserError(f"no memory groups below {_GROUPS}; that takes root and the memory controller")
+        raise UserError(f"memory groups cannot be made below {_GROUPS}; they need root and the memory controller")
     group = folder / f"torchserve-fault-{process.pid}"
     group.mkdir()
     try:
@@ -77,10 +78,10 @@ def memory_group(process: psutil.Process, limit: int) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """Mount a file system of so many bytes there; taken away in the end.
+    """Mount a file system of `size` bytes at a folder; it is unmounted at the end.
 
     Raises:
-        UserError: not root, or mounting is not allowed here.
+        UserError: this is not root, or mounting is not allowed here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _run("mount", "-t", "tmpfs", "-o", f"size={size}", "torchserve-fault", str(folder))
@@ -93,12 +94,12 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 def _run(*command: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise UserError(f"`{' '.join(command)}` failed, it takes root: {result.stderr.strip()}")
+        raise UserError(f"`{' '.join(command)}` failed; it needs root: {result.stderr.strip()}")
 
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Fill the file system of a folder to the last byte; in the end it is as empty as it was."""
+    """Fill the file system of a folder to the last byte; the space is freed at the end."""
     ballast = folder / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file:
@@ -119,6 +120,6 @@ def _write_until_full(file: int, size: int) -> None:
 
 
 def kill(process: psutil.Process) -> None:
-    """SIGKILL; returns when it is dead."""
+    """Send SIGKILL, and return when the process is dead."""
     process.send_signal(signal.SIGKILL)
     psutil.wait_procs([process], timeout=_GONE_DEADLINE_S)

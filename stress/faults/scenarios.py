@@ -1,4 +1,4 @@
-"""What may happen to one TorchServe, each time under load from clients that write down every outcome."""
+"""The faults that may happen to one TorchServe, each under load from clients that record every outcome."""
 
 import shutil
 import time
@@ -18,11 +18,11 @@ from stress.faults.stand import DEADLINE_S, PAUSE_S, Run, Stand, load, more_answ
 from stress.hostile.files import encode
 from stress.questions import Body
 
-MORE_THAN_THE_QUEUE: Final = 80  # further clients, beyond those whom queue and workers hold
+MORE_THAN_THE_QUEUE: Final = 80  # clients beyond those whose requests queue and workers hold
 
 _CROWD_PAUSE_S: Final = 0.5  # of its clients after a refusal: they share the cores with the server
 _SPARE: Final = 64_000_000  # bytes that a worker with little memory may still allocate; a huge picture takes 256 MB
-_HUGE: Final = (8000, 8000)  # pixels: as many as the recipes allow
+_HUGE: Final = (8000, 8000)  # pixels: the recipes' limit
 _HUGE_PICTURES: Final = 3
 _LOGS: Final = Path("logs")
 
@@ -51,7 +51,7 @@ def the_only_worker_killed(stand: Stand) -> Run:
 
 
 def front_end_killed(stand: Stand) -> Run:
-    """SIGKILL to Java. Nothing starts it again, so it is done here as soon as the rest is gone."""
+    """SIGKILL to Java. Nothing restarts it, so the scenario does so as soon as all other processes have ended."""
     with load(stand, "kill -9 of the front end") as (run, _):
         java, orphans = front_end(stand.server), workers(stand.server)
         run.begin = time.monotonic()
@@ -66,7 +66,7 @@ def front_end_killed(stand: Stand) -> Run:
 
 
 def stopped(stand: Stand) -> Run:
-    """SIGTERM to Java, as `make stop` does it, and a new start."""
+    """SIGTERM to Java, as `make stop` sends it, and a new start."""
     with load(stand, "SIGTERM (`make stop`), then `make serve`") as (run, _):
         run.begin = time.monotonic()
         stand.stop()
@@ -78,7 +78,7 @@ def stopped(stand: Stand) -> Run:
 
 
 def worker_hangs(stand: Stand) -> Run:
-    """SIGSTOP to one worker of two, as a deadlock would; TorchServe gives up after the response timeout."""
+    """SIGSTOP to one of two workers, like a deadlock; TorchServe gives it up after the response timeout."""
     stand.scale(2)
     with load(stand, f"one of two workers hangs, response timeout {_described(stand)['responseTimeout']} s") as (
         run,
@@ -93,7 +93,7 @@ def worker_hangs(stand: Stand) -> Run:
 
 
 def _described(stand: Stand) -> dict[str, Any]:
-    """What the front end knows of the model."""
+    """The front end's description of the model."""
     url = f"{stand.server.addresses.management}/models/{stand.model}"
     (described,) = requests.get(url, timeout=DEADLINE_S).json()
     found: dict[str, Any] = described
@@ -101,7 +101,7 @@ def _described(stand: Stand) -> dict[str, Any]:
 
 
 def allocations_fail(stand: Stand) -> Run:
-    """Huge pictures for an only worker that may not allocate so much (RLIMIT_DATA)."""
+    """Huge pictures for the only worker, which may not allocate enough memory for them (RLIMIT_DATA)."""
     stand.scale(1)
     with load(stand, "a worker's allocations fail") as (run, _):
         (victim,) = workers(stand.server)
@@ -113,8 +113,8 @@ def allocations_fail(stand: Stand) -> Run:
 
 
 def memory_limit_exceeded(stand: Stand) -> Run:
-    """Huge pictures for an only worker in a control group that is too small, so that the kernel kills it."""
-    stand.scale(0)  # for a new worker: one that had such a picture keeps its memory, and needs no more for the next
+    """Huge pictures for the only worker, in a control group that is too small, so that the kernel kills it."""
+    stand.scale(0)  # for a new worker: one that had such a picture has kept the memory for the next
     stand.scale(1)
     with load(stand, "a worker exceeds its container's memory") as (run, _):
         (victim,) = workers(stand.server)
@@ -134,7 +134,7 @@ def _send_huge_pictures(stand: Stand) -> str:
 
 
 def disk_full(stand: Stand) -> Run:
-    """Not a byte is left where the logs are."""
+    """The file system of the logs is full."""
     stand.scale(2)
     folder = stand.state / _LOGS
     with load(stand, "disk full in the log folder") as (run, loop):
@@ -156,12 +156,12 @@ def _lines(folder: Path) -> int:
 
 
 def archive_deleted(stand: Stand) -> Run:
-    """The archive's file goes away, then a worker dies, then more workers are asked for."""
+    """The archive's file is deleted, then a worker dies, then the number of workers is raised."""
     return _without_archive(stand, "archive deleted, then kill -9 of one of two workers", lambda path: None)
 
 
 def archive_replaced(stand: Stand, other: Path) -> Run:
-    """The archive's file becomes another version's, then a worker dies, then more workers are asked for."""
+    """The archive's file is replaced by another version's, then a worker dies, then the number of workers is raised."""
     fault = "archive replaced by one of another version, then kill -9 of one of two workers"
     return _without_archive(stand, fault, lambda path: shutil.copy(other, path))
 
@@ -185,7 +185,7 @@ def _without_archive(stand: Stand, fault: str, instead: Callable[[Path], object]
 
 
 def queue_full(stand: Stand) -> Run:
-    """More clients than queue and workers hold; the time until healthy counts from when they are gone."""
+    """More clients than queue and workers hold; the time until healthy counts from the end of these clients."""
     stand.scale(2)
     room = int(stand.config["job_queue_size"]) + 2 * int(_described(stand)["batchSize"])
     with load(stand, f"queue full: {room + MORE_THAN_THE_QUEUE} more clients") as (run, _):

@@ -1,4 +1,4 @@
-"""A server to harm, and what its clients saw of it."""
+"""A server to inject faults into, and a record of what its clients saw."""
 
 import shutil
 import time
@@ -24,7 +24,7 @@ DEADLINE_S: Final = 90
 
 _ANSWERS: Final = 4  # of each client, before a fault and after it
 _POLL_S: Final = 0.02
-_RACE: Final = "ConcurrentModificationException"  # TorchServe's, now and then, while it still saves the last snapshot
+_RACE: Final = "ConcurrentModificationException"  # now and then, while TorchServe still saves the last snapshot
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -33,19 +33,19 @@ class Run(msgspec.Struct, kw_only=True):
     fault: str
     answers: list[Answer] = []
     begin: float = 0  # time.monotonic() of the fault
-    lasted_s: float = 0  # how long it went on, if it is one that has an end
-    healthy_s: float = 0  # from its end until the server was well again: `Stand.healthy`
-    pings: set[str] = set()  # what /ping said in between
+    lasted_s: float = 0  # how long the fault lasted, if it has an end
+    healthy_s: float = 0  # from the end of the fault until `Stand.healthy`
+    pings: set[str] = set()  # the answers of /ping in between
     note: str = ""
 
     @property
     def failed(self) -> list[Answer]:
-        """All that were not answered as they had to be."""
+        """All requests without the answer that they must get."""
         return [answer for answer in self.answers if not answer.kept]
 
     @property
     def refused(self) -> Counter[str]:
-        """Those that were told so, by what they were told."""
+        """The number of failures with an error answer, by status and reason."""
         return Counter(f"{answer.status} {short(answer.label)}" for answer in self.failed if answer.status > 200)
 
     @property
@@ -55,20 +55,20 @@ class Run(msgspec.Struct, kw_only=True):
         return (min(moments), max(moments)) if moments else None
 
     def number(self, status: int) -> int:
-        """How many failed like this: 0 without an answer, -1 without a connection."""
+        """The number of failures with this status: 0 without an answer, -1 without a connection."""
         return sum(answer.status == status for answer in self.failed)
 
 
 def short(text: str) -> str:
-    """The front end's words without the model's name and advice: its first clause."""
+    """The first clause of a message of the front end, without the model's name and the advice."""
     return text.partition("has no worker")[1] or text.partition(". ")[0].rstrip(".")
 
 
 class Stand:
-    """A server to harm: an archive in a store of its own, ports that are free, everything in one folder."""
+    """A server to inject faults into, with an archive in a store of its own, free ports, and one folder for all."""
 
     def __init__(self, archive: Archive, folder: Path) -> None:
-        """Nothing runs yet."""
+        """Prepare the folder and the configuration; nothing runs yet."""
         self.state = folder / "state"
         store = folder / "store"
         store.mkdir(parents=True)
@@ -77,10 +77,10 @@ class Stand:
         self.config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(store.resolve())}
 
     def start(self) -> None:
-        """Start it and wait until it is ready.
+        """Start the server and wait until it is ready.
 
         Raises:
-            UserError: it does not come up.
+            UserError: the server does not become ready.
         """
         self.server: Server = start(self.config, [self.archive], self.state)
         wait_ready(self.server, self.state)
@@ -88,12 +88,12 @@ class Stand:
         self.url = f"{self.server.addresses.inference}/predictions/{self.model}"
 
     def stop(self) -> None:
-        """Stop it, if it runs."""
+        """Stop the server, if it runs."""
         stop(self.state)
 
     @contextmanager
     def running(self) -> Iterator["Stand"]:
-        """Started, and stopped in the end, whatever happens to it."""
+        """Start the server, and stop it at the end, whatever happens to it."""
         try:
             self.start()
             self.questions = alone(self.client, self.model, good())  # once: a restart's time is measured
@@ -102,7 +102,7 @@ class Stand:
             self.stop()
 
     def scale(self, number: int) -> None:
-        """Have that many workers, all READY."""
+        """Set the number of workers, and wait until all of them are READY."""
 
         def scaled() -> bool:
             try:
@@ -116,7 +116,7 @@ class Stand:
         until(scaled, "scaled model")
 
     def healthy(self, harmed: set[int]) -> bool:
-        """Every worker is READY, none of these processes is among them, and a picture is classified."""
+        """Whether every worker is READY, none of the harmed processes is among them, and a picture is classified."""
         try:
             (version,) = self.client.versions(self.model)
             if not version.ready or harmed & set(version.pids):
@@ -127,7 +127,7 @@ class Stand:
             return False
 
     def ping(self) -> str:
-        """What /ping says."""
+        """The status that /ping returns."""
         try:
             return str(self.client.ping()["status"])
         except RequestFailedError:
@@ -136,7 +136,7 @@ class Stand:
 
 @contextmanager
 def load(stand: Stand, fault: str) -> Iterator[tuple[Run, ClosedLoop]]:
-    """Clients before, while and after something happens; then the run is complete."""
+    """Run clients before, during and after a fault; then the run is complete."""
     run = Run(fault=fault)
     with clients(stand.url, stand.questions, CLIENTS, PAUSE_S) as loop:
         more_answers(loop)
@@ -146,16 +146,16 @@ def load(stand: Stand, fault: str) -> Iterator[tuple[Run, ClosedLoop]]:
 
 
 def more_answers(loop: ClosedLoop) -> None:
-    """Wait until every client, on average, has some more classifications."""
+    """Wait until there are a few more classifications for each client, on average."""
     now = time.monotonic()
     until(lambda: sum(answer.status == 200 for answer in loop.answers(since=now)) >= _ANSWERS * CLIENTS, "answers")
 
 
 def until(reached: Callable[[], bool], what: str) -> None:
-    """Wait for it.
+    """Wait until a condition holds.
 
     Raises:
-        UserError: it was not reached in time; `what` names it.
+        UserError: the condition does not hold in time; `what` names it in the message.
     """
     deadline = time.monotonic() + DEADLINE_S
     while not reached():
@@ -165,7 +165,7 @@ def until(reached: Callable[[], bool], what: str) -> None:
 
 
 def recover(stand: Stand, run: Run, harmed: set[int]) -> None:
-    """Wait until all is well again, and note how long after the end of the fault it is."""
+    """Wait until the server is healthy again, and record how long after the end of the fault that is."""
 
     def well() -> bool:
         run.pings.add(stand.ping())

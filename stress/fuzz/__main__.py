@@ -1,6 +1,6 @@
-"""Fuzz the decoder or the request parser for some time: `make fuzz TARGET=decode SECONDS=60`.
+"""Fuzzes the decoder or the request parser for some time: `make fuzz TARGET=decode SECONDS=60`.
 
-libFuzzer's log, the inputs that it found interesting and those that failed stay in .fuzz/<target>/.
+libFuzzer's log, its corpus of inputs and the inputs that failed stay in .fuzz/<target>/.
 """
 
 import base64
@@ -18,7 +18,7 @@ from stress.hostile.files import png
 
 FOLDER: Final = Path(".fuzz")
 _LARGEST: Final = 1 << 16  # bytes of an input
-_SLOWEST_S: Final = 20  # one input; it is no longer than 64 KB
+_SLOWEST_S: Final = 20  # the longest time for one input, which has at most 64 KB
 _MOST_MEMORY_MB: Final = 3000
 _COVERED: Final = re.compile(r"^#\d+\s+\S+\s+cov: (\d+)", re.MULTILINE)
 _EXECUTED: Final = re.compile(r"stat::number_of_executed_units: (\d+)")
@@ -26,7 +26,7 @@ _GRACE_S: Final = 120  # for starting, reading the seeds and ending
 
 
 class Target(NamedTuple):
-    """What is fuzzed."""
+    """A program to fuzz."""
 
     name: str
     program: list[str]  # arguments of Python
@@ -34,10 +34,10 @@ class Target(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run of libFuzzer came to."""
+    """The result of a run of libFuzzer."""
 
     executions: int
-    covered_first: int  # branches of Python code, by the seeds
+    covered_first: int  # branches of Python code that the seeds reach
     covered: int
 
 
@@ -45,7 +45,7 @@ def fuzz(target: Target, seconds: int, folder: Path, replay: Path | None = None)
     """Run a target for some time, or once on one input.
 
     Raises:
-        UserError: an input failed. The message names the file that has it.
+        UserError: an input failed; the message names its file.
     """
     inputs, log = folder / "corpus", folder / "log.txt"
     inputs.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def _finding(target: str, text: str, log: Path, replayed: Path | None) -> str:
 
 
 def decode_seeds() -> dict[str, bytes]:
-    """The corpus' small files."""
+    """The small files of the hostile corpus."""
     small = [body for body in corpus() if 0 < len(body.content) <= _LARGEST and not body.content_type]
     return {body.name.replace("/", "-"): body.content for body in small}
 
@@ -120,9 +120,9 @@ def main(
 
     Args:
         target: the decoder, or the request parser.
-        seconds: how long.
-        input_: run this one input instead, such as one that failed before.
-        folder: for inputs and the log.
+        seconds: how long to fuzz.
+        input_: one input to run instead, for example one that failed before.
+        folder: folder for inputs and the log.
     """
     step(f"fuzzing {target}" + ("" if input_ else f" for {seconds} s"))
     outcome = fuzz(TARGETS[target], seconds, folder / target, input_)

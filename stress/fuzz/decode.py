@@ -1,4 +1,4 @@
-"""Fuzz target: any bytes are a picture or a problem of the client's, whatever size is asked for."""
+"""Fuzz target: any bytes must give a picture or a problem of the client's."""
 
 import sys
 
@@ -12,7 +12,7 @@ with atheris.instrument_imports(include=["PIL", "classifier.decode", "classifier
     Image.init()  # imports every format
 
 MAX_PIXELS = 1_000_000
-SHORT_SIDE = 32  # small, so that JPEGs of all sizes take the way of scaled decoding
+SHORT_SIDE = 32  # small, so that JPEGs of all sizes are decoded at a reduced size
 
 
 def decode_once(data: bytes) -> None:
@@ -28,7 +28,7 @@ def decode_once(data: bytes) -> None:
 
 
 def decoded(data: bytes) -> tuple[Image.Image, Extent] | Problem:
-    """What becomes of a file."""
+    """Decode a file to a picture and its extent, or return its problem."""
     try:
         return decode_scaled(data, MAX_PIXELS, SHORT_SIDE)
     except Problem as problem:

@@ -1,7 +1,7 @@
-"""Fuzz target: any request is answered by the contract, and the good one beside it in the batch as if it were alone.
+"""Fuzz target: any request must be answered by the contract, and a good request in the same batch as if it were alone.
 
-An input is two lines, the content type and `top_k`, and the body behind them. With the content type `decoded` the body
-is JSON that the server has decoded already, as TorchServe can.
+An input is two lines, the content type and `top_k`, and then the body. With the content type `decoded` the body is JSON
+that the server has already decoded, as TorchServe can.
 """
 
 import json
@@ -31,7 +31,7 @@ DECODED = "decoded"
 
 
 def classifier() -> Classifier:
-    """The tiny model's contract without its network: the logits are the mean colours of a picture."""
+    """A classifier with the tiny model's contract but no network: the logits are the mean colours of a picture."""
 
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         means = pixels.mean(axis=(1, 2), dtype=np.float32)
@@ -54,7 +54,7 @@ ALONE = answer(CLASSIFIER, [GOOD])
 
 
 def answer_once(data: bytes) -> None:
-    """Answer a request; anything but what the contract has is a finding."""
+    """Answer a request; anything that breaks the contract is a finding."""
     asked, neighbour = answer(CLASSIFIER, [read(data), GOOD])
     assert [neighbour] == ALONE
     content = msgspec.json.decode(asked.body, type=dict)
@@ -71,7 +71,7 @@ def answer_once(data: bytes) -> None:
 
 
 def check_problem(content: dict[str, object], response: Response | None = None) -> None:
-    """A problem has the fields of RFC 9457 and is the client's."""
+    """Check that a problem has the fields of RFC 9457 and a status for an error of the client."""
     assert content.keys() == {"type", "title", "status", "code", "detail"}
     status = content["status"]
     assert isinstance(status, int)
@@ -80,14 +80,14 @@ def check_problem(content: dict[str, object], response: Response | None = None) 
 
 
 def read(data: bytes) -> Request:
-    """An input as a request."""
+    """Read an input as a request."""
     content_type, _, rest = data.partition(b"\n")
     top_k, _, text = rest.partition(b"\n")
     body: object = text
     if content_type.decode("latin-1") == DECODED:
         try:
             body = json.loads(text)
-        except (ValueError, RecursionError):  # this one did not come decoded
+        except (ValueError, RecursionError):  # a server cannot have decoded this one
             body = text
     return Request(
         body=body,

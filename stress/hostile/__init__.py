@@ -1,1 +1,1 @@
-"""Hostile pictures, each with the one answer that it deserves."""
+"""Hostile pictures, each with the one answer that it must get."""

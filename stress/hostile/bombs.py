@@ -1,4 +1,4 @@
-"""Small files that promise much: to be refused before they take the memory or the time."""
+"""Small files that would take much memory or time, and must be refused before they do."""
 
 import struct
 import zlib
@@ -14,9 +14,9 @@ _ZEROS: Final = 100_000_000  # bytes that a text or a profile unpacks to
 
 
 def too_large() -> Iterator[tuple[str, bytes]]:
-    """Headers of more pixels than any recipe allows, by name, with hardly a pixel behind them."""
+    """Headers with more pixels than any recipe allows, by name, and hardly any pixel data behind them."""
     yield "png-50000x50000", png(_MANY, _MANY)
-    yield "png-9500x9500", png(9_500, 9_500)  # Pillow only remarks on that one
+    yield "png-9500x9500", png(9_500, 9_500)  # Pillow only warns about this size
     yield "png-one-row", png(2**31 - 1, 1)
     yield "png-one-column", png(1, 2**31 - 1)
     yield "png-one-more-than-64-million", png(64_000_001, 1)
@@ -38,7 +38,7 @@ def largest() -> Iterator[tuple[str, bytes]]:
 
 
 def sized_jpeg(width: int, height: int) -> bytes:
-    """A JPEG whose header promises that size, and which has eight by eight pixels."""
+    """A JPEG whose header declares that size, but which has eight by eight pixels."""
     small = encode(Image.new("L", (8, 8)), "JPEG")
     at = small.index(b"\xff\xc0") + 5  # behind marker, length and precision
     return small[:at] + struct.pack(">HH", height, width) + small[at + 4 :]
@@ -63,7 +63,7 @@ def webp(width: int, height: int) -> bytes:
 
 
 def much_metadata(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
-    """Good pictures with more metadata than any camera writes, all of it to be overlooked."""
+    """Good pictures with more metadata than any camera writes, all of which must be ignored."""
     jpeg, good = encode(picture, "JPEG"), encode(picture, "PNG")
     yield "png-10000-chunks", after_header(good, chunk(b"prVt", b"") * 10_000)
     yield "png-exif-of-60000-tags", after_header(good, chunk(b"eXIf", _large_tags(60_000)))
@@ -76,13 +76,13 @@ def much_metadata(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
 
 
 def broken_metadata(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
-    """Good pictures with metadata that unpack to much, or with more pieces than a decoder can look at in good time."""
+    """Good pictures with metadata that unpack to much data, or have more pieces than a decoder can read quickly."""
     good, jpeg, few = encode(picture, "PNG"), encode(picture, "JPEG"), encode(picture.quantize(256), "GIF")
     packed = zlib.compress(bytes(_ZEROS), 9)
     yield "png-ztxt", after_header(good, chunk(b"zTXt", b"Comment\0\0" + packed))
     yield "png-itxt", after_header(good, chunk(b"iTXt", b"Comment\0\1\0\0\0" + packed))
     yield "png-iccp", after_header(good, chunk(b"iCCP", b"profile\0\0" + packed))
-    # as strings four times as large, because one letter is no ASCII
+    # as strings four times as large, because one character is not ASCII
     wide = zlib.compress(b"a" * 1_000_000 + "\N{GRINNING FACE}".encode(), 9)
     texts = b"".join(chunk(b"iTXt", b"%d\0\1\0\0\0" % index + wide) for index in range(60))
     yield "png-60-texts", after_header(good, texts)
@@ -96,7 +96,7 @@ def broken_metadata(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
 
 
 def many_strips() -> Iterator[tuple[str, bytes]]:
-    """TIFFs with a piece of their own for each few pixels, by name."""
+    """TIFFs with a separate piece for every few pixels, by name."""
     numbers = b"\1\0\0\0" * 1_000_000
     strips = [(273, 4, 1_000_000, None), (278, 4, 1, 1), (279, 4, 1, 1)]
     tiles = [(322, 4, 1, 1), (323, 4, 1, 1), (324, 4, 1_000_000, None), (325, 4, 1, 1)]
@@ -108,17 +108,17 @@ def many_strips() -> Iterator[tuple[str, bytes]]:
 
 
 def scanned(side: int, scans: int) -> bytes:
-    """A progressive JPEG, square and grey, that goes through its pixels so often; few bytes for each time."""
+    """A square, grey, progressive JPEG with that many scans of its pixels, each of few bytes."""
     jpeg = encode(Image.new("L", (side, side)), "JPEG", progressive=True)
     last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
     return jpeg[:-2] + last * (scans - jpeg.count(b"\xff\xda")) + jpeg[-2:]
 
 
-Tag = tuple[int, int, int, int | None]  # number, type, count, value; none for what lies behind the directory
+Tag = tuple[int, int, int, int | None]  # number, type, count, value; None if the value lies behind the directory
 
 
 def ifd(tags: list[Tag], behind: bytes = b"") -> bytes:
-    """A TIFF, or what is in EXIF, of one directory."""
+    """A TIFF, or the content of EXIF, with one directory."""
     end = 8 + 2 + 12 * len(tags) + 4
     entries = (
         struct.pack("<HHII", tag, kind, count, end if value is None else value) for tag, kind, count, value in tags
@@ -133,7 +133,7 @@ def grey(width: int, height: int) -> list[Tag]:
 
 
 def _large_tags(number: int, tags: list[Tag] | None = None) -> bytes:
-    """Tags of 300 bytes each, which are the same for all: more in sum than the file has."""
+    """Tags of 300 bytes each, all of which share the same bytes: together larger than the file."""
     return ifd([*(tags or []), *((1000 + index, 1, 300, 8) for index in range(number))], bytes(300))
 
 

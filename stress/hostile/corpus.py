@@ -1,6 +1,6 @@
-"""Hostile pictures: the corpus that a server must withstand, each item with the one answer that it deserves.
+"""Hostile pictures: the corpus that a server must withstand, each item with the one answer that it must get.
 
-Names are `<group>/<what>`. Everything is made here, and the same each time.
+Names are `<group>/<what>`. Everything is made here, with the same bytes each time.
 """
 
 import base64
@@ -58,14 +58,14 @@ def corpus() -> list[Body]:
         _bombs(small),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on formats of the past, and on what is damaged on purpose
+        warnings.simplefilter("ignore")  # Pillow's warnings about old formats and about deliberate damage
         return [body for group in groups for body in group]
 
 
 def _modes(small: Image.Image) -> Iterator[Body]:
     for image_format, mode, data in every_mode_and_format(small):
         name = f"mode/{image_format}-{mode}"
-        known = image_format in (*ACCEPTED, "MPO")  # MPO is JPEGs behind each other
+        known = image_format in (*ACCEPTED, "MPO")  # MPO is several JPEGs, one after the other
         yield Body(name, data, 200) if known else Body(name, data, *_NO_IMAGE)
 
 
@@ -119,7 +119,7 @@ def _flipped(small: Image.Image) -> Iterator[Body]:
 
 
 def strangers() -> Iterator[Body]:
-    """What is no picture of an accepted format."""
+    """Files that are not pictures of an accepted format."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr(zipfile.ZipInfo("picture.jpg"), b"\xff\xd8\xff")

@@ -1,4 +1,4 @@
-"""Files of pictures, whole and damaged: what the corpus of `hostile.py` and the decoder's tests are made of."""
+"""Makes files of pictures, whole and damaged, for the hostile corpus and the decoder's tests."""
 
 import io
 import random
@@ -24,20 +24,20 @@ PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 
 def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
-    """A picture in a file format, as bytes."""
+    """Encode a picture in a file format."""
     stream = io.BytesIO()
     image.save(stream, image_format, **options)
     return stream.getvalue()
 
 
 def in_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """An RGB picture in another mode; with an alpha channel, it fades from left to right."""
+    """Convert an RGB picture to another mode; an alpha channel fades from left to right."""
     if mode == "LAB":
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
         converted = ImageCms.applyTransform(picture, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
         if converted is None:
             raise RuntimeError("littleCMS returned no picture")
-        del converted.info["icc_profile"]  # it has the time of day
+        del converted.info["icc_profile"]  # it contains the time of day
         return converted
     if mode.startswith("I;16"):
         grey = np.asarray(picture.convert("L"), dtype=np.uint16) * 257
@@ -53,12 +53,12 @@ def in_mode(picture: Image.Image, mode: str) -> Image.Image:
 def every_mode_and_format(picture: Image.Image) -> Iterator[tuple[str, str, bytes]]:
     """Format, mode and file of every pair that Pillow can write."""
     Image.init()
-    dates = {"creationDate": time.gmtime(0), "modDate": time.gmtime(0)}  # of a PDF, or it has the time of day
+    dates = {"creationDate": time.gmtime(0), "modDate": time.gmtime(0)}  # of a PDF, instead of the time of day
     for image_format in sorted(Image.SAVE):
         for mode in MODES:
             try:
                 yield image_format, mode, encode(in_mode(picture, mode), image_format, **dates)
-            except (OSError, ValueError):  # Pillow's two ways to say that this format has no such mode, or no writer
+            except (OSError, ValueError):  # Pillow raises either if the format has no such mode, or no writer
                 continue
 
 
@@ -69,7 +69,7 @@ def srgb_profile() -> bytes:
 
 
 def without_times(avif: bytes) -> bytes:
-    """A sequence of AVIF without the times of day, 16 bytes in each of three boxes."""
+    """Remove the times of day from an AVIF sequence: 16 bytes in each of three boxes."""
     for box in (b"mvhd", b"tkhd", b"mdhd"):
         at = avif.index(box) + 8  # behind its name, version and flags
         avif = avif[:at] + bytes(16) + avif[at + 16 :]
@@ -92,7 +92,7 @@ def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def lying(picture: Image.Image, orientation: int, image_format: str, **options: object) -> bytes:
-    """A picture stored as a camera does that was held so, with the EXIF tag that stands it up again."""
+    """Store a picture as a camera does that was held at an angle, with the EXIF tag that makes it upright."""
     exif = Image.Exif()
     exif[274] = orientation
     pixels = np.ascontiguousarray(stored(np.asarray(picture), orientation))
@@ -113,12 +113,12 @@ def png(
     colour_type: int = 0,
     extra: tuple[tuple[bytes, bytes], ...] = (),
 ) -> bytes:
-    """A PNG, grey with one bit a pixel unless said otherwise, whose header may promise more than `rows` has.
+    """A PNG, by default grey with one bit a pixel, whose header may declare more pixels than `rows` has.
 
     Args:
-        width: that the header promises.
-        height: likewise.
-        rows: each with its filter byte, before compression.
+        width: width in the header, in pixels.
+        height: height in the header, in pixels.
+        rows: the rows, each with its filter byte, before compression.
         depth: bits a channel.
         colour_type: as PNG numbers them.
         extra: kind and content of the chunks between header and pixels.
@@ -134,15 +134,15 @@ def segment(marker: int, content: bytes) -> bytes:
 
 
 def tenths(data: bytes) -> list[bytes]:
-    """The file cut off after each tenth of its length, but for nothing and all of it."""
+    """The file truncated after one to nine tenths of its length."""
     return [data[: len(data) * share // 10] for share in range(1, 10)]
 
 
 def flipped(data: bytes, chance: random.Random) -> bytes:
-    """The file with one to eight of its bits turned over."""
+    """The file with one to eight of its bits flipped."""
     damaged = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 8))):
-        end = chance.choice((64, len(data)))  # headers are the more interesting half
+        end = chance.choice((64, len(data)))  # half of the flips are in the header, where they have more effect
         damaged[chance.randrange(end)] ^= 1 << chance.randrange(8)
     return bytes(damaged)
 
@@ -188,9 +188,9 @@ def begins_like_a_picture(data: bytes) -> bool:
 
 
 def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> tuple[int, str]:
-    """Status and code that bytes deserve of which nobody knows what they are: what plain Pillow makes of them.
+    """The status and code for arbitrary bytes, as plain Pillow finds them.
 
-    It shares no code with the decoder: Pillow opens the file and decodes all of it.
+    This shares no code with the decoder: Pillow opens the file and decodes all of it.
     """
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -199,6 +199,6 @@ def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> t
             image.load()
     except Image.DecompressionBombError:
         return 413, "image_too_large"
-    except Exception:  # decoders raise nearly anything on damaged bytes
+    except Exception:  # decoders raise nearly any exception on damaged bytes
         return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
     return 200, ""

@@ -1,4 +1,4 @@
-"""Replicas behind a load balancer, tried on one machine: the cost of routing, and what happens when one fails."""
+"""Tries replicas behind a load balancer on one machine: the cost of routing, and the effects of failures."""
 
 import tempfile
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ from stress.scale_out.scenarios import (
 )
 
 MODEL: Final = "efficientnet_lite0"
-# OpenVINO's idle threads sleep. Those of other runtimes wait busily, and replicas that share cores would take them from
-# each other, which on machines of their own they do not.
+# OpenVINO's idle threads sleep. Those of other runtimes wait busily, so replicas that share cores would slow each
+# other, as they would not on machines of their own.
 OLD, NEW = f"{MODEL}-openvino", f"{MODEL}-openvino-int8"
 
 _ROUTING_REPLICAS: Final = (1, 2, 4)
@@ -42,7 +42,7 @@ _SECONDS: Final = 3
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to the model that computes nothing, in rounds."""
+    """One route to the model that computes nothing, measured in rounds."""
 
     way: str
     replicas: int
@@ -51,14 +51,14 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Way(NamedTuple):
-    """Where to send pictures."""
+    """An address to send pictures to."""
 
     name: str
     url: str
 
 
 def cost_of_routing(folder: Path) -> Iterator[Routing]:
-    """Measure the model that computes nothing, asked directly and through the gateway.
+    """Measure the model that computes nothing, directly and through the gateway.
 
     Raises:
         UserError: a request failed, or wrk is missing.
@@ -111,7 +111,7 @@ def _recipe() -> Recipe:
 
 
 def routing_cells(rows: list[Routing]) -> list[list[str]]:
-    """What people read of the cost of routing: a head, and a line for each way."""
+    """The table of the cost of routing: a head, and a line for each route."""
     head = ["model without compute", "replicas", "p50 ms, 1 client", "p99 ms, 1 client", f"requests/s, {_MANY} clients"]
     return [head] + [
         [
@@ -126,7 +126,7 @@ def routing_cells(rows: list[Routing]) -> list[list[str]]:
 
 
 def outcome_cells(outcomes: list[Outcome]) -> list[list[str]]:
-    """What people read of the scenarios: a head, and a line for each."""
+    """The table of the scenarios: a head, and a line for each."""
     head = ["scenario", "replicas", "requests", "lost", "retries", "requests/s", "p50 ms", "slowest ms", "notes"]
     return [head] + [
         [

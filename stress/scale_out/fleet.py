@@ -1,4 +1,4 @@
-"""TorchServe replicas, each on a machine of its own and run there as by a person: `make serve` and its sisters."""
+"""TorchServe replicas, each on a machine of its own, controlled by the same commands as by hand: `make serve` etc."""
 
 import os
 import signal
@@ -26,10 +26,10 @@ _STOP_DEADLINE_S: Final = 20
 
 
 class TorchServe:
-    """One replica. Only its inference port leaves the machine; it is managed from inside, as everywhere."""
+    """One replica. Other machines reach only its inference port; it is managed from its own machine."""
 
     def __init__(self, machine: Machine, store: Path, folder: Path) -> None:
-        """Args: store: of archives. folder: for all that it writes."""
+        """Args: store: folder of the archives. folder: for all that the replica writes."""
         self.machine = machine
         self.state = folder / machine.name
         self._store = store.resolve()
@@ -41,20 +41,20 @@ class TorchServe:
         write_config(config | {"inference_address": f"http://{self.replica}"}, self._config)
 
     def start(self, archive: Archive) -> None:
-        """Start it with an archive and wait until every worker is READY.
+        """Start the replica with an archive and wait until every worker is READY.
 
         Raises:
-            UserError: it does not start; the message has its reason.
+            UserError: the replica does not start; the message has the reason.
         """
         folders = (f"--config={self._config}", f"--store={self._store}")
         self.run("serve", *folders, f"--models={archive.path.name}")
 
     def stop(self) -> None:
-        """Stop it, if it runs, and remove its temporary files."""
+        """Stop the replica, if it runs, and remove its temporary files."""
         stop(self.state)
 
     def kill(self) -> float:
-        """SIGKILL to its launcher, its front end and its workers, all at once; says when, by the monotonic clock."""
+        """Send SIGKILL to launcher, front end and workers, all at once; returns the time by the monotonic clock."""
         group = running(self.state).pid
         members = [process for process in psutil.process_iter() if _group(process) == group]
         os.killpg(group, signal.SIGKILL)
@@ -67,17 +67,17 @@ class TorchServe:
         """Replace a version by another: register, make it the default, unregister.
 
         Raises:
-            UserError: a step failed; the message has its reason.
+            UserError: a step failed; the message has the reason.
         """
         self.run("register", f"--archive={self._store / new.path.name}")
         self.run("default", f"--model={new.identity.model.name}", f"--version={new.identity.model.version}")
         self.run("unregister", f"--model={old.identity.model.name}", f"--version={old.identity.model.version}")
 
     def run(self, verb: str, *options: str) -> None:
-        """Run one of the program's verbs on its machine, for its state folder.
+        """Run one of the program's verbs on the replica's machine, for the replica's state folder.
 
         Raises:
-            UserError: it failed; the message has its reason.
+            UserError: the verb failed; the message has the reason.
         """
         command = [sys.executable, "-m", "scripts.command_line", verb, f"--state={self.state}", *options]
         result = subprocess.run(self.machine.command(*command), capture_output=True, text=True, check=False)
@@ -95,16 +95,16 @@ class Fleet(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where users ask."""
+        """The address for users."""
         return f"{self.gateway.address}/predictions/{self.model}"
 
 
 @contextmanager
 def fleet(number: int, archive: Archive, recipe: Recipe, folder: Path) -> Iterator[Fleet]:
-    """Replicas of an archive of that recipe behind a gateway, all ready; nothing of them is left in the end.
+    """Run replicas of an archive of that recipe behind a gateway, all ready; all of it is removed at the end.
 
     Raises:
-        UserError: not root, or a part does not start.
+        UserError: this is not root, or a part does not start.
     """
     with network(number) as machines, ExitStack() as stack, ThreadPoolExecutor() as pool:
         servers = [TorchServe(machine, archive.path.parent, folder) for machine in machines]

@@ -1,4 +1,4 @@
-"""Machines on one machine: network namespaces with addresses of their own, on a bridge. Linux, root, iproute2."""
+"""Simulates machines: network namespaces with addresses of their own, on a bridge. Needs Linux, root and iproute2."""
 
 import ipaddress
 import json
@@ -24,11 +24,11 @@ class Machine(NamedTuple):
     bridge: str
 
     def command(self, *arguments: str) -> list[str]:
-        """A command to be run there."""
+        """The command that runs these arguments on the machine."""
         return ["ip", "netns", "exec", self.name, *arguments]
 
     def unplug(self) -> None:
-        """Pull the cable out of the bridge: what is sent, either way, is lost without a word to anybody."""
+        """Pull the cable out of the bridge: packets in both directions are lost, and no sender gets an error."""
         _ip("link", "set", self.plug, "nomaster")
 
     def plug_in(self) -> None:
@@ -37,7 +37,7 @@ class Machine(NamedTuple):
 
     @contextmanager
     def behind_a_slow_line(self, rate: str) -> Iterator[None]:
-        """Let bytes reach it no faster than `rate`, such as `8mbit`.
+        """Limit the rate of bytes to the machine, for example to `8mbit`.
 
         Raises:
             UserError: this kernel has no token bucket filter.
@@ -62,10 +62,10 @@ def require_namespaces() -> None:
 
 @contextmanager
 def network(machines: int) -> Iterator[list[Machine]]:
-    """Machines that this one reaches by a bridge; removed in the end, with all that still runs in them.
+    """Make machines that this one reaches over a bridge; they and their processes are removed at the end.
 
     Raises:
-        UserError: not root, no iproute2, or no subnet is free.
+        UserError: this is not root, iproute2 is missing, or no subnet is free.
     """
     require_namespaces()
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def network(machines: int) -> Iterator[list[Machine]]:
 
 
 def _bridge(stack: ExitStack) -> tuple[str, ipaddress.IPv4Network]:
-    """A bridge with a subnet that no route leads to. Its name says which, so two runs at once never take the same."""
+    """Make a bridge with an unused subnet. Its name contains the subnet, so two runs at once never take the same."""
     taken = [
         ipaddress.IPv4Network(route["dst"]) for route in _read("route", "show", "table", "all") if "." in route["dst"]
     ]
@@ -94,7 +94,7 @@ def _bridge(stack: ExitStack) -> tuple[str, ipaddress.IPv4Network]:
             continue
         stack.callback(_ip, "link", "delete", name)
         return name, subnet
-    raise UserError("no subnet of 10.213.0.0/16 is free; `ip route` shows who has them")
+    raise UserError("no subnet of 10.213.0.0/16 is free; `ip route` shows their routes")
 
 
 def _machine(stack: ExitStack, machine: Machine, subnet: ipaddress.IPv4Network) -> Machine:
@@ -113,7 +113,7 @@ def _remove(machine: Machine) -> None:
     for pid in _call("ip", "netns", "pids", machine.name).split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-    with suppress(UserError):  # it was not made yet
+    with suppress(UserError):  # the cable was not made yet
         _ip("link", "delete", machine.plug)
     _ip("netns", "delete", machine.name)
 

@@ -1,4 +1,4 @@
-"""A model that computes nothing: what remains of an answer's time is the way to it and back."""
+"""A model that computes nothing, so that the time of an answer is only that of the route to the model and back."""
 
 import tempfile
 from pathlib import Path
@@ -32,7 +32,7 @@ def handle(data, context):
 
 
 def build(store: Path) -> Archive:
-    """Build its archive, with digests and an identity like every other, into a store."""
+    """Build the model's archive, with digests and an identity like every other archive, in a store."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         extra = work / "extra"

@@ -1,4 +1,4 @@
-"""What may happen to replicas behind a gateway, each under load from clients that write down every outcome."""
+"""The events that may happen to replicas behind a gateway, each under load from clients that record every outcome."""
 
 import threading
 import time
@@ -18,8 +18,8 @@ from stress.scale_out.fleet import Fleet, TorchServe
 CLIENTS: Final = 8
 SLOW_LINE: Final = "4mbit"
 
-_PICTURE: Final = "chelsea.png"  # 241 kB; every model here sees the same in it
-_BEFORE_S, _AFTER_S = 2.0, 2.0  # of load around what happens
+_PICTURE: Final = "chelsea.png"  # 241 kB; all models here give it the same class
+_BEFORE_S, _AFTER_S = 2.0, 2.0  # of load before and after the event
 _BALANCE_S: Final = 8.0
 _WATCH_S: Final = 8.0  # outlasts the gateway's health checks and its connections to a lost machine
 _POLL_S: Final = 0.02
@@ -28,7 +28,7 @@ Change = Callable[[TorchServe], None]
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What clients saw while something happened."""
+    """What clients saw of an event."""
 
     scenario: str
     replicas: int
@@ -37,7 +37,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     seconds: float = 0
     note: str = ""
     before: set[str] = set()  # versions that answered before a rolling update
-    after: set[str] = set()  # and those that did after it
+    after: set[str] = set()  # versions that answered after it
 
     @property
     def lost(self) -> list[Answer]:
@@ -51,13 +51,13 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     @property
     def labels(self) -> set[str]:
-        """What they saw in the picture."""
+        """The classes that the versions gave the picture."""
         return {answer.label for answer in self.answers if answer.status == 200}
 
 
 @contextmanager
 def _load(fleet: Fleet, outcome: Outcome) -> Iterator[ClosedLoop]:
-    """Clients before, while and after something happens; then the outcome is complete."""
+    """Run clients before, during and after an event; then the outcome is complete."""
     before, begin = fleet.gateway.retries(), time.monotonic()
     picture = Body(_PICTURE, photograph(_PICTURE).read_bytes(), 200)
     with clients(fleet.url, [picture], CLIENTS) as loop:
@@ -120,13 +120,13 @@ def one_cut_off(fleet: Fleet) -> Outcome:
 
 
 def rolling_update(fleet: Fleet, old: Archive, new: Archive) -> Outcome:
-    """Every replica in turn is drained, gets a version instead of another, and is put back."""
+    """Every replica in turn is drained, gets a new version instead of the old one, and is restored."""
     outcome = _begin("rolling update", fleet)
     return _rolling(fleet, outcome, lambda server: server.update(old, new))
 
 
 def rolling_restart(fleet: Fleet, archive: Archive) -> Outcome:
-    """Every replica in turn is drained, stopped, started and put back: what a new TorchServe or system would need."""
+    """Every replica in turn is drained, stopped, started and restored, as for an update of TorchServe or the system."""
 
     def restart(server: TorchServe) -> None:
         server.stop()
@@ -160,7 +160,7 @@ def _shares(before: dict[Replica, int], after: dict[Replica, int]) -> str:
 
 @contextmanager
 def _watched(fleet: Fleet, victim: Replica, outcome: Outcome) -> Iterator[Callable[[float], None]]:
-    """Note when the gateway last tried a replica, after the moment that what is yielded is called with."""
+    """Record when the gateway last tried a replica. Call the yielded function with the moment to count from."""
     begin: list[float] = []
     tried: list[float] = []
     end = threading.Event()

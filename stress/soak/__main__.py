@@ -1,4 +1,4 @@
-"""A server under 80 % of the load that it can bear, with good and bad pictures, for a long time: does anything grow?"""
+"""Loads a server at 80 % of its capacity for a long time, with good and bad pictures, and checks that nothing grows."""
 
 import random
 import tempfile
@@ -35,11 +35,11 @@ DEFAULT: Final = "efficientnet_lite0-openvino-int8"
 
 _SHARE: Final = 0.8  # of the capacity
 _CAPACITY_S: Final = 15.0
-_SETTLE_S: Final = 5.0  # before: new connections, cold caches
+_SETTLE_S: Final = 5.0  # before that, for new connections and cold caches
 _CAPACITY_CLIENTS: Final = 32
 _CLIENTS: Final = 64  # of the paced load; enough that one is free whenever a request is due
-_LARGEST: Final = 1_000_000  # bytes of a body; some of the corpus' are ten times that, and would decide the capacity
-_SLOW: Final = ("bomb/", "largest/", "metadata/", "shape/")  # likewise the slow ones
+_LARGEST: Final = 1_000_000  # bytes of a body; some in the corpus have ten times that, and would determine the capacity
+_SLOW: Final = ("bomb/", "largest/", "metadata/", "shape/")  # slow bodies, which would determine it too
 _LINES: Final = 12  # of the table over time
 
 
@@ -52,10 +52,10 @@ def mixture(photographs: Sequence[Body]) -> list[Body]:
 
 
 def soak(server: Server, state: Path, model: str, minutes: float) -> Soak:
-    """Measure the capacity, then send most of it.
+    """Measure the capacity, then load the server at most of it.
 
     Raises:
-        UserError: nothing is answered as the contract says.
+        UserError: no request is answered as the contract says.
     """
     url = f"{server.addresses.inference}/predictions/{model}"
     questions = mixture(alone(server.client(), model, good()))
@@ -74,7 +74,7 @@ def soak(server: Server, state: Path, model: str, minutes: float) -> Soak:
 
 
 def _capacity(url: str, questions: Sequence[Body]) -> float:
-    """Requests a second of clients that never wait."""
+    """Measure the requests a second of clients that never pause."""
     step(f"measuring the capacity for {_SETTLE_S + _CAPACITY_S:.0f} s")
     with clients(url, questions, _CAPACITY_CLIENTS) as loop:
         time.sleep(_SETTLE_S)
@@ -88,7 +88,7 @@ def _capacity(url: str, questions: Sequence[Body]) -> float:
 
 
 def soak_archive(archive: Archive, minutes: float) -> Soak:
-    """Serve an archive as in production, on free ports, and soak it."""
+    """Serve an archive as in production, on free ports, and soak the server."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         state = Path(folder) / "state"
         config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
@@ -98,7 +98,7 @@ def soak_archive(archive: Archive, minutes: float) -> Soak:
 
 
 def report(measured: Soak, archive: Archive) -> list[str]:
-    """What it was, in a sentence or two."""
+    """The conditions and results, in a few sentences."""
     machine, worker, java = this_machine(), memory_trend(measured), front_end_trend(measured)
     logged = measured.samples[-1].log_bytes - measured.samples[0].log_bytes
     good_answers = sum(answer.status == 200 for answer in measured.answers)
@@ -113,14 +113,14 @@ def report(measured: Soak, archive: Archive) -> list[str]:
 
 
 def verdict_cells(found: Sequence[Verdict]) -> list[list[str]]:
-    """What people read of the verdicts: a head, and a line for each."""
+    """The table of the verdicts: a head, and a line for each."""
     return [["requirement", "measured", "met"]] + [
         [verdict.what, verdict.measured, "yes" if verdict.good else "**no**"] for verdict in found
     ]
 
 
 def time_cells(measured: Soak) -> list[list[str]]:
-    """How it went over time, in a dozen lines at most."""
+    """The table of the course over time, with at most a dozen lines."""
     rows = windows(measured.answers, measured.begin)
     step_s = WINDOW_S * -(-len(rows) // _LINES)
     head = ["minute", "requests/s", "p50 ms", "p99 ms", "workers MB", "front end MB", "descriptors", "temporary files"]
@@ -179,8 +179,8 @@ def main(*, minutes: float = 30, archive: str | None = None, page: Path | None =
     """Load a server at 80 % of its capacity for a long time, and see if anything grows.
 
     Args:
-        minutes: how long.
-        archive: what to serve; EfficientNet-Lite0 in int8 without it.
+        minutes: how long to load the server.
+        archive: archive to serve; EfficientNet-Lite0 in int8 without it.
         page: page of the documentation to write the tables into; the plot lies beside it.
         store: folder of the archives.
     """
@@ -200,4 +200,4 @@ def main(*, minutes: float = 30, archive: str | None = None, page: Path | None =
         replace_block(page, "soak", "\n" + "\n\n".join([*sentences, *map(markdown, tables)]) + "\n")
     if bad := [verdict for verdict in found if not verdict.good]:
         raise UserError("; ".join(f"{verdict.what}: {verdict.measured}" for verdict in bad))
-    done(f"held all of it; see {plotted}")
+    done(f"met every requirement; see {plotted}")

@@ -1,4 +1,4 @@
-"""What a server holds, taken every few seconds: memory, descriptors, files."""
+"""Samples of what a server holds, taken every few seconds: memory, descriptors, files."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ EVERY_S: Final = 2.0
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One moment. Memory in bytes: the proportional share of a worker (PSS), what the front end has in RAM (RSS)."""
+    """One sample. Memory is in bytes: a worker's proportional set size (PSS), the front end's resident size (RSS)."""
 
     at_s: float  # since the load began
     workers: dict[int, int]  # memory by pid
@@ -28,12 +28,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory(self) -> int:
-        """Of all workers together."""
+        """The memory of all workers together."""
         return sum(self.workers.values())
 
 
 def take(server: Server, state: Path, at_s: float) -> Sample:
-    """Look at a server now."""
+    """Take a sample of a server now."""
     java, processes = front_end(server), workers(server)
     logs = [path.stat().st_size for path in (state / "logs").iterdir() if path.is_file()]
     return Sample(
@@ -48,20 +48,20 @@ def take(server: Server, state: Path, at_s: float) -> Sample:
 
 
 def _connections(java: psutil.Process) -> int:
-    """Sockets of HTTP and gRPC that somebody is connected to, or was just now."""
+    """The number of HTTP and gRPC sockets with a client, or with one that has just left."""
     return sum(connection.status != psutil.CONN_LISTEN for connection in java.net_connections("tcp"))
 
 
 @contextmanager
 def sampling(server: Server, state: Path) -> Iterator[list[Sample]]:
-    """Samples that grow until the end, one every few seconds. A worker that dies in between is missing in some."""
+    """Take samples until the end, one every few seconds. While a worker is dead it is missing in them."""
     samples: list[Sample] = []
     end = threading.Event()
     begin = time.monotonic()
 
     def sample() -> None:
         while not end.wait(EVERY_S):
-            with suppress(psutil.NoSuchProcess):  # a worker died while it was looked at: the next sample shows that
+            with suppress(psutil.NoSuchProcess):  # a worker died during the sample; the next one shows that
                 samples.append(take(server, state, time.monotonic() - begin))
 
     thread = threading.Thread(target=sample)

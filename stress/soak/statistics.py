@@ -1,4 +1,4 @@
-"""What hours of load say in a few figures: a slope with its error, percentiles by windows, and the verdicts on them."""
+"""Summarises hours of load: a slope with its error, percentiles by windows, and the verdicts on them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ WINDOW_S: Final = 10.0
 WARM_UP_SHARE: Final = 1 / 3  # of the time, and at most that long:
 WARM_UP_S: Final = 300.0
 
-# The bounds, with their reasons in docs/soak.md
+# The bounds; docs/soak.md gives their reasons
 SLOPE_MB_PER_HOUR: Final = 20.0  # of all workers together
-SHORT_MINUTES: Final = 15.0  # a shorter soak cannot tell such a slope from the last of the warm-up, so it has instead:
+SHORT_MINUTES: Final = 15.0  # a shorter soak cannot tell such a slope from the rest of the warm-up, so its bound is:
 SHORT_SHARE: Final = 0.15  # of the memory, in the whole time after the warm-up
 MORE_DESCRIPTORS: Final = 4
 P99_RATIO: Final = 1.5
@@ -31,7 +31,7 @@ class Trend(NamedTuple):
 
     @property
     def surely_above(self) -> float:
-        """What the slope is not below, with 97.7 % confidence."""
+        """A lower bound of the slope, with 97.7 % confidence."""
         return self.slope - _SIGMAS * self.error
 
 
@@ -45,40 +45,40 @@ class Window(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """One thing that a soak is held to."""
+    """Whether a soak meets one requirement."""
 
     what: str
     measured: str
     good: bool
-    timed: bool = False  # it depends on how fast the machine is just then
+    timed: bool = False  # it depends on the momentary speed of the machine
 
 
 class Soak(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was measured."""
+    """All measurements of a soak."""
 
     minutes: float
     capacity: float  # requests a second of a closed loop
-    rate: float  # and those that were sent
+    rate: float  # requests a second that were sent
     begin: float  # time.monotonic()
     answers: list[Answer]
     samples: list[Sample]
 
     @property
     def warm_up_s(self) -> float:
-        """What is left out of trends and comparisons: memory grows until every shape of request was there."""
+        """The time that trends and comparisons leave out: memory grows until every kind of request has occurred."""
         return min(WARM_UP_S, WARM_UP_SHARE * self.minutes * 60)
 
     @property
     def steady(self) -> list[Sample]:
-        """The samples after it."""
+        """The samples after the warm-up."""
         return [sample for sample in self.samples if sample.at_s >= self.warm_up_s]
 
 
 def trend(seconds: Sequence[float], values: Sequence[float]) -> Trend:
-    """The least-squares line, its standard error widened for samples that follow each other.
+    """Fit a least-squares line; its standard error is widened for samples that depend on each other.
 
-    Neighbouring samples of a memory are alike, so fewer of them are independent than it seems: (1 - r) / (1 + r), where
-    r is the autocorrelation of the residuals at lag one (Santer et al. 2000, J. Geophys. Res. 105, 7337).
+    Neighbouring samples of memory are alike, so only a share of them counts as independent: (1 - r) / (1 + r), where r
+    is the autocorrelation of the residuals at lag one (Santer et al. 2000, J. Geophys. Res. 105, 7337).
     """
     hours, series = np.asarray(seconds) / 3600, np.asarray(values, float)
     centred = hours - hours.mean()
@@ -94,7 +94,7 @@ def trend(seconds: Sequence[float], values: Sequence[float]) -> Trend:
 
 
 def windows(answers: Sequence[Answer], begin: float) -> list[Window]:
-    """Percentiles of each ten seconds, from when requests were due to when they were answered."""
+    """Latency percentiles for each ten seconds, from when requests were due to when they were answered."""
     groups: dict[int, list[float]] = {}
     for answer in answers:
         groups.setdefault(int((answer.sent - begin) / WINDOW_S), []).append(answer.seconds * 1e3)
@@ -105,12 +105,12 @@ def windows(answers: Sequence[Answer], begin: float) -> list[Window]:
 
 
 def memory_trend(soak: Soak) -> Trend:
-    """How all workers' memory grows, in MB an hour."""
+    """The growth of all workers' memory, in MB an hour."""
     return trend([sample.at_s for sample in soak.steady], [sample.memory / 1e6 for sample in soak.steady])
 
 
 def memory_bound(soak: Soak) -> float:
-    """How much it may grow, in MB an hour."""
+    """The growth that is allowed, in MB an hour."""
     if soak.minutes >= SHORT_MINUTES:
         return SLOPE_MB_PER_HOUR
     hours = (soak.minutes * 60 - soak.warm_up_s) / 3600
@@ -118,12 +118,12 @@ def memory_bound(soak: Soak) -> float:
 
 
 def front_end_trend(soak: Soak) -> Trend:
-    """The same of the front end."""
+    """The growth of the front end's memory, in MB an hour."""
     return trend([sample.at_s for sample in soak.steady], [sample.front_end / 1e6 for sample in soak.steady])
 
 
 def _thirds_p99_ms(soak: Soak) -> tuple[float, float]:
-    """The first third after the warm-up, and the last."""
+    """The p99 in ms of the first third of the time after the warm-up, and of the last third."""
     begin, end = soak.begin + soak.warm_up_s, soak.begin + soak.minutes * 60
     third = (end - begin) / 3
     first = [answer.seconds for answer in soak.answers if begin <= answer.sent < begin + third]
@@ -132,13 +132,13 @@ def _thirds_p99_ms(soak: Soak) -> tuple[float, float]:
 
 
 def _growth(values: Sequence[int]) -> int:
-    """The last third's lowest, less the first third's: connections come and go, and what leaks raises the floor."""
+    """The minimum of the last third less that of the first: connections come and go, but a leak raises the minimum."""
     third = max(1, len(values) // 3)
     return min(values[-third:]) - min(values[:third])
 
 
 def verdicts(soak: Soak) -> list[Verdict]:
-    """What the soak is held to."""
+    """The verdicts on a soak, one for each requirement."""
     failures = Counter(answer.status for answer in soak.answers if answer.status >= 500 or answer.status <= 0)
     unexpected = [answer for answer in soak.answers if not answer.kept]
     workers, bound, steady = memory_trend(soak), memory_bound(soak), soak.steady

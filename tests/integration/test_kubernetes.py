@@ -149,7 +149,7 @@ def test_the_policy_catches_what_only_this_project_knows(rendered: Rendered) -> 
         Mistake("overlays/cpu", "NetworkPolicy", ("spec", "egress"), [{}], "call others"),
         Mistake("overlays/cpu", "PodDisruptionBudget", ("spec", "selector"), {}, "or all pods"),
         Mistake("overlays/cpu", "PodDisruptionBudget", ("kind",), "Other", "no PodDisruptionBudget"),
-        Mistake("overlays/cpu", "ServiceMonitor", ("spec", "endpoints", 0, "port"), "8082", "none of the Service"),
+        Mistake("overlays/cpu", "ServiceMonitor", ("spec", "endpoints", 0, "port"), "8082", "not one of the Service's"),
         Mistake(
             "overlays/cpu",
             "HorizontalPodAutoscaler",

@@ -20,7 +20,7 @@ class TritonPythonModel:
     """Decodes all pictures of a batch of requests at once, on a pool of threads."""
 
     def initialize(self, _: dict[str, str]) -> None:
-        """Read the recipe beside this file, when all files are as they were built."""
+        """Verify the files beside this one, and read the recipe."""
         folder = Path(__file__).parent
         verify(folder)
         recipe = read_recipe(folder / RECIPE_FILE)
@@ -28,7 +28,7 @@ class TritonPythonModel:
         self._decoders = ThreadPoolExecutor(threads_per_worker(recipe.serving), thread_name_prefix="decode")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """IMAGE, uint8 [N,bytes], to pixels, uint8 [N,crop,crop,3]. A bad picture fails its own request, no other."""
+        """Decode IMAGE, uint8 [N,bytes], to pixels, uint8 [N,crop,crop,3]. A bad picture fails only its own request."""
         files = [pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy() for request in requests]
         pixels = self._decoders.map(self._load, (row for rows in files for row in rows))
         return [_respond(request, [next(pixels) for _ in rows]) for request, rows in zip(requests, files, strict=True)]

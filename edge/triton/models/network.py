@@ -16,7 +16,7 @@ class TritonPythonModel:
     """Runs the archive that lies beside this file."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model, when all files are as they were built. `model_warmup` in the configuration warms it up."""
+        """Verify the files beside this one, and load the model. The configuration's `model_warmup` warms it up."""
         keep_memory()  # before the libraries allocate
         folder = Path(__file__).parent
         verify(folder)
@@ -24,7 +24,7 @@ class TritonPythonModel:
         self._classifier = Classifier.load(folder, f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One forward pass for a batch of requests: pixels, uint8 [N,crop,crop,3], to logits, float32 [N,classes]."""
+        """Run a forward pass for a batch of requests: pixels, uint8 [N,crop,crop,3], to logits, float32 [N,classes]."""
         pixels = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
         try:
             logits = self._classifier.logits(np.concatenate(pixels))

@@ -21,14 +21,14 @@ class TritonPythonModel:
     """Ranks the classes, with the labels that lie beside this file."""
 
     def initialize(self, _: dict[str, str]) -> None:
-        """Read the labels and who the model is, when all files are as they were built."""
+        """Verify the files beside this one, and read the labels and the model's identity."""
         folder = Path(__file__).parent
         verify(folder)
         self._labels = read_labels(folder / LABELS_FILE)
         self._model = read_identity(folder).model
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Logits, float32 [N,classes], to PREDICTIONS [N,1], the JSON of an answer for each picture."""
+        """Turn logits, float32 [N,classes], into PREDICTIONS [N,1], the JSON of an answer for each picture."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request: Any) -> Any:
@@ -37,7 +37,7 @@ class TritonPythonModel:
             answers = self._answers(logits, parse_top_k(_parameters(request), len(self._labels)))
         except Problem as problem:
             return error_response(problem, request.request_id())
-        except Exception as error:  # whatever it is, it is the trouble of this request alone
+        except Exception as error:  # any other error must fail this request alone
             return error_response(internal_problem(error), request.request_id())
         return pb_utils.InferenceResponse([pb_utils.Tensor("PREDICTIONS", np.array(answers, np.object_)[:, None])])
 
@@ -49,6 +49,6 @@ class TritonPythonModel:
 
 
 def _parameters(request: Any) -> dict[str, str]:
-    """A request's parameters by the contract's names: its own, and headers that Triton was told to pass on."""
+    """A request's parameters by the contract's names: its own, and the headers that Triton passes on."""
     given = {name.lower(): str(value) for name, value in json.loads(request.parameters() or "{}").items()}
     return {PARAMETER_HEADERS.get(name, name): value for name, value in given.items()}

@@ -15,7 +15,7 @@ _CODES: Final = {Internal: "INTERNAL", NotSupported: "UNSUPPORTED"}
 
 
 def error_response(problem: Problem, request_id: str) -> Any:
-    """The response of one request alone: an error whose message is the problem's JSON (RFC 9457)."""
+    """The response for one request: an error whose message is the problem's JSON (RFC 9457)."""
     if isinstance(problem, Internal):
         logger.error("request %s: the classifier failed", request_id, exc_info=problem.__cause__)
     code = getattr(pb_utils.TritonError, _CODES.get(type(problem), "INVALID_ARG"))

@@ -65,12 +65,12 @@ def test_replicas_are_hosts_and_ports() -> None:
 
 @pytest.mark.parametrize("word", ["10.0.0.1", ":8080", "10.0.0.1:http", "http://10.0.0.1"])
 def test_what_is_no_replica_is_said_with_the_form(word: str) -> None:
-    with pytest.raises(UserError, match=r"is not a replica: say REPLICAS='<host>:<port> …'"):
+    with pytest.raises(UserError, match=r"is not a replica: pass REPLICAS='<host>:<port> …'"):
         parse_replicas(word)
 
 
 def test_an_unknown_host_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"nobody knows where the replica nowhere\.invalid is"):
+    with pytest.raises(UserError, match=r"the replica's host nowhere\.invalid cannot be resolved"):
         parse_replicas("nowhere.invalid:8080")
 
 

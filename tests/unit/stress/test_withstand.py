@@ -41,7 +41,7 @@ def test_every_other_answer_is_a_difference(answer: Answer, said: str) -> None:
 @pytest.mark.parametrize("pids", [([1, 2], [1, 3]), ([1, 2], [1]), ([], [])])
 def test_workers_that_did_not_live_on_are_a_difference(pids: tuple[list[int], list[int]]) -> None:
     (found,) = Report(RIGHT, pids, STEADY).differences()
-    assert "must live on" in found
+    assert "must stay the same" in found
 
 
 def test_memory_that_grows_after_the_first_round_is_a_difference_and_what_the_first_took_is_not() -> None:

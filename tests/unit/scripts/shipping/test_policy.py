@@ -112,7 +112,7 @@ def test_a_pod_that_reaches_into_its_host_is_named() -> None:
     for changed in ({"hostPID": True}, {"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}):
         documents = copy.deepcopy(DOCUMENTS)
         documents[0]["spec"]["template"]["spec"] |= changed
-        assert violations(documents, FACTS) == ["x: it reaches into its host"]
+        assert violations(documents, FACTS) == ["x: it uses namespaces or files of its host"]
 
 
 def test_what_an_inference_service_says_comes_before_what_its_runtime_says() -> None:
