@@ -36,7 +36,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb(
                 "setup-system",
                 "scripts.setup.system_packages:main",
-                "install the system programs that tests and benchmarks need (Debian, as root)",
+                "install the system programs that tests and benchmarks need (as root)",
             ),
         ),
     ),
