@@ -82,7 +82,8 @@ def check_custom_types(rendered: Rendered) -> list[Fault]:
     """Check custom kinds against the types of KServe's SDK and models of the Prometheus operator."""
     with tempfile.TemporaryDirectory() as name:
         paths = _write(rendered, Path(name))
-        result = _run(tool("python"), "-W", "ignore", str(_CUSTOM_TYPES), *map(str, paths))
+        # -P: a script's folder comes first on Python's path, and would hide the library's `types` behind this one
+        result = _run(tool("python"), "-P", "-W", "ignore", str(_CUSTOM_TYPES), *map(str, paths))
         if result.returncode != 0:
             raise UserError(f"{_CUSTOM_TYPES.name} failed: {result.stderr[-2000:]}")
         return [_fault("custom types", line, paths) for line in result.stdout.splitlines()]
