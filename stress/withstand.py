@@ -69,7 +69,7 @@ class Report(NamedTuple):
             found.append(f"the workers' processes were {before} and are {after}: they must stay the same")
         growth = self.memory_mb[-1] - self.memory_mb[1]
         if growth > _MOST_GROWTH_MB:
-            found.append(f"after the first round the workers grew by another {growth:.0f} MB")
+            found.append(f"after the first round the workers grew by {growth:.0f} MB more")
         return found
 
 
