@@ -109,9 +109,9 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
     sent = _sent(headers)
     body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
-    for header, name in PARAMETER_HEADERS.items():
-        if header in sent:
-            parameters.setdefault(name, sent[header])
+    for header, value in headers.items():
+        if name := PARAMETER_HEADERS.get(header.lower()):  # a form's field of that name has no text, and is refused
+            parameters.setdefault(name, str(value))
     return Request(
         body=body,
         wants=_wish(headers),

@@ -251,7 +251,13 @@ def test_only_torchserves_own_mark_asks_for_an_explanation(ask: Ask, cat: bytes,
     assert {answer.status for answer in answers} == {200}
 
 
-@pytest.mark.parametrize("name", ["explain", "describe", "X-Top-K", "Accept"])
+def test_a_field_with_the_name_of_a_parameters_header_is_refused(ask: Ask, cat: bytes) -> None:
+    """TorchServe puts it among the headers as well; the answer is the one that the contract's tests have always had."""
+    (answer,) = ask(message({"data": cat, "X-Top-K": bytearray(b"2")}, {"Content-Length": "5"}))
+    assert (answer.status, answer.content["code"]) == (400, "bad_parameter")
+
+
+@pytest.mark.parametrize("name", ["explain", "describe", "Accept"])
 def test_a_field_of_a_form_is_no_header(ask: Ask, cat: bytes, name: str) -> None:
     (answer,) = ask(message({"data": cat, name: b"True"}, {"Content-Length": "5"}))
     assert len(answer.content["predictions"]) == 5
