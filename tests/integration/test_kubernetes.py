@@ -101,7 +101,7 @@ def test_the_types_catch_what_the_controllers_would_ignore_or_refuse(rendered: R
     predictor = ("spec", "predictor")
     mistakes = [
         Mistake("kserve", "InferenceService", (*predictor, "minReplica"), 1, "has no field minReplica"),
-        Mistake("kserve", "InferenceService", (*predictor, "minReplicas"), "1", "'1' is no int"),
+        Mistake("kserve", "InferenceService", (*predictor, "minReplicas"), "1", "'1' is not of type int"),
         Mistake("kserve", "InferenceService", (*predictor, "model", "modelFormat"), NOTHING, "must not be `None`"),
         Mistake(
             "kserve", "ServingRuntime", ("spec", "containers", 0, "image"), 1, "image: Input should be a valid string"
