@@ -177,8 +177,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
     (
         "Developing",
         (
-            MakeTarget("test", "the tests of every mechanism: at most 15 minutes"),
-            MakeTarget("test-unit", "the quick unit tests: at most a minute"),
+            MakeTarget("test", "a test of every mechanism, as CI runs it"),
+            MakeTarget("test-unit", "the quick unit tests, offline"),
             MakeTarget("test-all", "every test there is"),
             MakeTarget("test-integration", "every test against real servers"),
             MakeTarget("lint", "check format, style, types and imports"),
