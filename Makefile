@@ -45,8 +45,8 @@ triton-serve everywhere: $(TRITON)/.complete
 ship-validate: $(SHIP)/.complete
 
 # An archive as a file, `make model_store/vgg16-openvino-int8.mar`; whether it is up to date is a matter of content.
-$(STORE)/%.mar $(STORE)/%.tar.gz: always $(READY)
-	@$(PROGRAM) make archive FILE='$@' $(given)
+%.mar %.tar.gz: always $(READY)
+	@$(PROGRAM) make archive $(call quoted,FILE=$@) $(given)
 
 .PHONY: always
 always:
@@ -124,7 +124,8 @@ format: $(DEV)
 clean:
 	@if [ -d $(call quoted,$(STATE)) ] && [ -e $(READY) ]; then $(PROGRAM) make stop $(given); fi
 	rm -rf $(VENV) $(TRITON) $(SHIP) $(call quoted,$(STORE)) $(call quoted,$(STATE)) weights tuned onnx bundles pruned triton_repository \
-	  edge/cpp/build explanation.png soak.png .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache .import_linter_cache
+	  edge/cpp/build explanation.png soak.png .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache \
+	  .import_linter_cache .coverage .coverage.*
 
 .PHONY: help
 help:

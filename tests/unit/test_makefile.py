@@ -88,6 +88,11 @@ def test_a_value_arrives_as_it_was_typed(value: str, make: Make) -> None:
     assert passed_on(make("predict", f"IMAGE={value}")) == ["make", "predict", f"IMAGE={value}"]
 
 
+def test_a_store_with_spaces_and_quotes_is_one_folder(make: Make) -> None:
+    given = ["STORE=my friend's store", "STATE=my state"]
+    assert sorted(passed_on(make("status", *given))) == sorted(["make", "status", *given])
+
+
 def test_a_variable_of_the_environment_does_not_count(make: Make) -> None:
     assert passed_on(make("predict", "IMAGE=x.png", VERSION="9.9", STATE="elsewhere")) == [
         "make",
