@@ -60,8 +60,7 @@ def main() -> None:
 
 def _run(words: list[str]) -> None:
     app = application()
-    from_make = words[:1] == [_FROM_MAKE]
-    if from_make:
+    if words[:1] == [_FROM_MAKE] and words[1:2] and words[1] in VERBS:
         name, *variables = words[1:]
         words = [name, *options(name, variables)]
     function, arguments, _ = app.parse_args(words)

@@ -54,6 +54,14 @@ def test_a_verb_that_there_is_not_is_refused_with_what_was_probably_meant() -> N
     assert 'Did you mean "predict"?' in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("words", [("make",), ("make", "predct", "IMAGE=x")])
+def test_the_makefiles_own_entrance_is_no_verb_of_a_person(words: tuple[str, ...]) -> None:
+    result = program(*words)
+    assert result.returncode != 0
+    assert "Unknown command" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
 @pytest.mark.slow
 def test_what_make_help_prints_is_up_to_date_and_fits_its_width() -> None:
     assert (ROOT / TARGETS).read_text() == targets(), "run `make reference`"
