@@ -20,16 +20,17 @@ from classifier.recipe import Precision, Recipe, RuntimeName, read_recipe
 from msgspec.structs import replace
 
 from scripts.archives.format import Format, archive_name
+from scripts.archives.runtimes import packages
 from scripts.archives.store import STORE, model_in
 from scripts.building.options import Options, TorchScriptMethod
 from scripts.console import UserError, warn
 from scripts.packages import require
 
 RECIPES: Final = Path("recipes")
-# The extras and dependency groups that the export to each runtime, and its check, need besides the base.
-_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
-    "onnxruntime": ("onnxruntime", "export-onnx"),
-    "openvino": ("openvino", "export-onnx", "export-openvino"),
+# The extras of pyproject.toml that the export to a runtime needs, besides those of the runtime itself.
+_EXPORTERS: Final[dict[str, tuple[str, ...]]] = {
+    "onnxruntime": ("export-onnx",),
+    "openvino": ("export-onnx", "export-openvino"),
 }
 _HANDLERS: Final = Path(__file__).parents[2] / "handlers"
 _SOURCES: Final = (_HANDLERS / "classifier", Path(__file__).parents[1] / "archives", Path(__file__).parent)
@@ -168,7 +169,8 @@ def make(options: Options) -> Path:
     inputs = digest(options.json(), _inputs(options, recipe))
     if target.exists() and record.exists() and record.read_text() == f"{inputs} {content_digest(target)}\n":
         return target
-    require(*_PACKAGES.get(options.runtime, ()), why=f"{options.runtime}'s archive")
+    wanted = (*packages(options.runtime), *_EXPORTERS.get(options.runtime, ()))
+    require(*wanted, why=f"building an archive for {options.runtime}")
     if _build(options) != 0:
         raise UserError(f"{target.name} is not built; see above")
     record.write_text(f"{inputs} {content_digest(target)}\n")

@@ -1,16 +1,13 @@
 """Draws which parts of a picture speak for a class: `make explain IMAGE=…`."""
 
 from pathlib import Path
-from typing import Literal
 
-from classifier.explain import explain, overlay
+from classifier.explain import Method, explain, overlay
 from classifier.problems import Problem
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, chosen_archive
 from scripts.console import UserError, done
-
-Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
 
 
 def main(
