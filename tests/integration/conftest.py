@@ -56,6 +56,12 @@ def make(*arguments: str, environment: dict[str, str] | None = None) -> subproce
     )
 
 
+def serve_in_front(state: Path) -> list[str]:
+    """The command of `make serve FOREGROUND=1`, on free ports, with EfficientNet-Lite0."""
+    verb = [sys.executable, "-m", "scripts.command_line", "serve"]
+    return [*verb, f"--state={state}", "--ports=free", "--foreground", f"--models={LITE0}"]
+
+
 @contextmanager
 def serving(
     state: Path, *archives: str, store: Path = STORE, log_config: Path | None = LOG_CONFIG, **settings: str

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from stress.faults.injection import kill, memory_group, memory_groups
 from stress.faults.stand import CLIENTS, Run, Stand, until
 from stress.hostile.bombs import largest
 from stress.questions import Body
-from tests.integration.conftest import CHECKOUT, STORE, make
+from tests.integration.conftest import CHECKOUT, STORE, make, serve_in_front
 from tests.integration.contract import LITE0
 from tests.integration.test_lost_worker_7070 import lose_the_worker
 
@@ -147,20 +146,11 @@ def test_a_full_queue_refuses_at_once_and_only_what_is_too_much(stand: Stand) ->
 @contextmanager
 def in_front(state: Path) -> Iterator[tuple[subprocess.Popen[str], Server]]:
     """`make serve FOREGROUND=1`, ready."""
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.command_line",
-        "serve",
-        f"--state={state}",
-        "--ports=free",
-        "--foreground",
-    ]
     log = state.with_suffix(".err")
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [*command, "--models", LITE0], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=errors, text=True
+            serve_in_front(state), cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
         assert process.stdout is not None

@@ -15,7 +15,7 @@ import pytest
 from scripts.torchserve.client import Client
 from scripts.torchserve.java import bundled_java_home
 from scripts.torchserve.server import Server, find, stop
-from tests.integration.conftest import CHECKOUT, STORE, make, serving
+from tests.integration.conftest import CHECKOUT, STORE, make, serve_in_front, serving
 from tests.integration.test_management_8081 import tampered
 
 LITE0 = "efficientnet_lite0"
@@ -165,16 +165,7 @@ def test_the_java_of_pypi_starts_the_server(state: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signal.Signals) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.command_line",
-        "serve",
-        f"--state={state}",
-        "--ports=free",
-        "--foreground",
-    ]
-    with subprocess.Popen([*command, "--models", LITE0], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(serve_in_front(state), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "try " in line:  # the last line of what is said when all is ready

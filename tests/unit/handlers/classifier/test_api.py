@@ -46,6 +46,7 @@ def test_many_pictures_come_back_in_order_and_a_broken_one_keeps_its_problem(
     model: ImageClassifier, cat: bytes, coffee: bytes
 ) -> None:
     found = model([cat, b"no picture", Image.open(io.BytesIO(coffee))], top_k=2)
+    assert [found[0], found[2]] == model([cat, coffee], top_k=2)  # a batch of as many good ones: not a bit differs
     assert_alike(found[0], model(cat, top_k=2))
     assert_alike(found[2], model(coffee, top_k=2))
     assert isinstance(found[1], Problem)
@@ -63,6 +64,7 @@ def test_a_model_of_few_classes_returns_all_of_them(model: ImageClassifier, cat:
 
 def test_an_array_of_pictures_is_a_batch(model: ImageClassifier, cat: bytes) -> None:
     pixels = np.asarray(Image.open(io.BytesIO(cat)))
+    assert model(np.stack([pixels, pixels[:, ::-1]])) == model([pixels, pixels[:, ::-1]])
     for found, alone in zip(model(np.stack([pixels, pixels[:, ::-1]])), (pixels, pixels[:, ::-1]), strict=True):
         assert_alike(found, model(alone))
 
