@@ -1,21 +1,30 @@
-"""Fixtures of all tests: pictures, and a third classifier of a recipe and a module."""
+"""Fixtures of all tests: pictures, and a third classifier of a recipe and a module.
+
+What imports torch is imported in the fixtures: the process that hands out the tests to others needs none of it.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
+import msgspec
 import pytest
-import torch
 from classifier.cpu import computes
-from classifier.pipeline import Classifier
+from filelock import FileLock
 
-from scripts.archives.format import Format
-from scripts.building.build import build
-from scripts.building.golden import photograph
+from scripts.archives.format import Format, archive_name
 from scripts.building.options import Options
 from stress.hostile.files import encode as encode
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Classifier
+
+    from stress.questions import Body
 
 # The same examples every time; `HYPOTHESIS=search` looks for others, as many as `HYPOTHESIS_EXAMPLES` says.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150, database=None)
@@ -45,32 +54,60 @@ def interrupts_arrive() -> None:
 @pytest.fixture(scope="session")
 def cat() -> bytes:
     """A photograph of an Egyptian cat, 451 x 300 RGB PNG."""
+    from scripts.building.golden import photograph
+
     return photograph("chelsea.png").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def coffee() -> bytes:
     """A photograph of an espresso, 600 x 400 RGB PNG."""
+    from scripts.building.golden import photograph
+
     return photograph("coffee.png").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run have in common: what is costly to build, one of them builds for all."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile(shared: Path) -> list[Body]:
+    """The hostile corpus, which takes a quarter of a minute to make."""
+    from stress.hostile.corpus import corpus
+    from stress.questions import Body
+
+    path = shared / "corpus"
+    with FileLock(shared / ".corpus.lock"):
+        if not path.exists():
+            path.write_bytes(msgspec.msgpack.encode(corpus()))
+    return msgspec.msgpack.decode(path.read_bytes(), type=list[Body])
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(shared: Path) -> Path:
     """A state_dict for tiny, with logits that differ clearly from picture to picture."""
+    import torch
     from tiny_net import TinyNet
 
-    path = tmp_path_factory.mktemp("weights") / "tiny-trained.pth"
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        torch.save(TinyNet().state_dict(), path)
+    path = shared / "tiny-trained.pth"
+    with FileLock(shared / ".weights.lock"):
+        if not path.exists():
+            with torch.random.fork_rng():
+                torch.manual_seed(7)
+                torch.save(TinyNet().state_dict(), path)
     return path
 
 
 @pytest.fixture(scope="session")
-def tiny_archive(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Callable[..., Path]:
-    """Build an archive of tiny for a runtime in a format and a precision; each one once."""
+def tiny_archive(shared: Path, tiny_weights: Path) -> Callable[..., Path]:
+    """Build an archive of tiny for a runtime in a format and a precision; each one once a run. Do not change it."""
     built: dict[tuple[str, Format, str], Path] = {}
-    folder = tmp_path_factory.mktemp("store")
 
     def archive(runtime: str = "eager", archive_format: Format = "zip-store", precision: str = "float32") -> Path:
         wanted = runtime, archive_format, precision
@@ -81,13 +118,26 @@ def tiny_archive(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -
                 precision=precision,
                 weights=str(tiny_weights),
                 archive_format=archive_format,
-                store=folder / archive_format,
-                cache=folder / "cache",
+                store=shared / archive_format,
+                cache=shared / "cache",
             )
-            built[wanted], _ = build(options)
+            built[wanted] = _built_once(options)
         return built[wanted]
 
     return archive
+
+
+def _built_once(options: Options) -> Path:
+    """The archive, which the first process that needs it builds while the others wait."""
+    from scripts.building.build import build
+
+    path = options.store / archive_name("tiny", options.runtime, options.precision, options.archive_format)
+    finished = path.parent.parent / f".{path.name}.finished"
+    with FileLock(finished.with_suffix(".lock")):
+        if not finished.exists():
+            assert build(options)[0] == path
+            finished.touch()
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +149,20 @@ def tiny_folder(tiny_archive: Callable[[str, Format], Path]) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> Classifier:
     """The tiny classifier, loaded."""
+    from classifier.pipeline import Classifier
+
     return Classifier.load(tiny_folder)
+
+
+_COMPILERS = ("aotinductor", "onnxruntime", "openvino")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test of an archive that a compiler makes is slow, whether it or one before it is what builds the archive."""
+    if isinstance(item, pytest.Function) and "tiny_archive" in item.fixturenames:
+        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(getattr(value, "runtime", value) in _COMPILERS for value in given):
+            item.add_marker("slow")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

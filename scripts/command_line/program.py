@@ -1,5 +1,6 @@
 """The program itself: `image-classifier <verb> [options]`."""
 
+import difflib
 import importlib.metadata
 import importlib.util
 import sys
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from scripts.command_line.variables import options
 from scripts.command_line.verbs import SECTIONS, VERBS, Verb
-from scripts.console import run
+from scripts.console import UserError, run
 from scripts.packages import require
 
 _WIDTH: Final = 100  # columns of the help
@@ -45,6 +46,13 @@ def is_installed(verb: Verb) -> bool:
         return False
 
 
+def _unknown(word: str, app: App) -> str:
+    """What to say of it; Cyclopts would import the module of every verb to say the same."""
+    near = difflib.get_close_matches(word, [name for name in app if not name.startswith("-")], n=1)
+    meant = f' Did you mean "{near[0]}"?' if near else ""
+    return f'Unknown command "{word}".{meant} See `image-classifier --help`.'
+
+
 def _worth_showing(value: Any) -> Any:
     return None if value in (None, False, ()) else value
 
@@ -63,6 +71,8 @@ def _run(words: list[str]) -> None:
     if words[:1] == [_FROM_MAKE] and words[1:2] and words[1] in VERBS:
         name, *variables = words[1:]
         words = [name, *options(name, variables)]
+    if words and not words[0].startswith("-") and words[0] not in app:
+        raise UserError(_unknown(words[0], app))
     function, arguments, _ = app.parse_args(words)
     verb = VERBS.get(words[0]) if words else None
     if verb is not None and verb.function.endswith(f":{function.__name__}"):  # not its help, which installs nothing

@@ -43,9 +43,9 @@ _SLOW: Final = ("bomb/", "largest/", "metadata/", "shape/")  # slow bodies, whic
 _LINES: Final = 12  # of the table over time
 
 
-def mixture(photographs: Sequence[Body]) -> list[Body]:
+def mixture(photographs: Sequence[Body], hostile: Sequence[Body]) -> list[Body]:
     """As many good photographs as hostile bodies, in random order; without the large and slow ones."""
-    hostile = [body for body in corpus() if len(body.content) <= _LARGEST and not body.name.startswith(_SLOW)]
+    hostile = [body for body in hostile if len(body.content) <= _LARGEST and not body.name.startswith(_SLOW)]
     mixed = hostile + [photographs[index % len(photographs)] for index in range(len(hostile))]
     random.Random(0).shuffle(mixed)  # noqa: S311 - reproducible
     return mixed
@@ -58,7 +58,7 @@ def soak(server: Server, state: Path, model: str, minutes: float) -> Soak:
         UserError: no request is answered as the contract says.
     """
     url = f"{server.addresses.inference}/predictions/{model}"
-    questions = mixture(alone(server.client(), model, good()))
+    questions = mixture(alone(server.client(), model, good()), corpus())
     capacity = _capacity(url, questions)
     rate = _SHARE * capacity
     step(f"capacity {capacity:.0f} requests a second; {rate:.0f} for {minutes:g} minutes")

@@ -1,5 +1,7 @@
 """Real servers with real archives, each on free ports, in a process group and temp folder of its own."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import socket
@@ -10,10 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import pytest
 import requests
+from filelock import FileLock
+from msgspec.structs import replace
 
 from scripts.archives.store import find_archive
 from scripts.shipping.image import NAME, version, write_context
@@ -24,6 +29,9 @@ from scripts.torchserve.server import serving as start_and_stop
 from tests.integration.container import ARCHIVE, Podman
 from tests.integration.contract import LITE0
 from tests.integration.engine import Engine, lacking
+
+if TYPE_CHECKING:
+    from scripts.building.overlay import Tuned
 
 CHECKOUT = Path(__file__).parents[2]
 STORE = CHECKOUT / "model_store"
@@ -73,17 +81,30 @@ def serving(
         yield server
 
 
+def store_with(settings: Tuned, folder: Path) -> Path:
+    """A model store in that folder with EfficientNet-Lite0's eager archive in other settings; nothing is exported."""
+    from scripts.building.overlay import repack  # imports torch
+
+    archive = find_archive(f"{LITE0}-eager", STORE)
+    store = folder / "store"
+    store.mkdir()
+    repack(replace(archive, path=Path(shutil.copy(archive.path, store))), settings)
+    return store
+
+
 @pytest.fixture(scope="session", autouse=True)
-def archives() -> None:
+def archives(shared: Path) -> None:
     """EfficientNet-Lite0's eager and TorchScript archives, which nearly all tests serve; built if they changed."""
-    result = make("archive", f"MODEL={LITE0}")
+    with FileLock(shared / ".archives.lock"):
+        result = make("archive", f"MODEL={LITE0}")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="session")
-def vgg16_archives() -> None:
+def vgg16_archives(shared: Path) -> None:
     """VGG16's eager and TorchScript archives, half a gigabyte each, for the tests that are about them."""
-    result = make("archive", "MODEL=vgg16")
+    with FileLock(shared / ".archives.lock"):
+        result = make("archive", "MODEL=vgg16")
     assert result.returncode == 0, result.stderr
 
 
@@ -168,28 +189,61 @@ def image(engine: Engine) -> str:
     return name
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
+class Present(NamedTuple):
+    """What servers leave behind when nobody stops them."""
+
+    processes: set[str]
+    ports: set[str]
+    folders: set[str]
+
+
+_BEFORE = pytest.StashKey[Present]()
+_LEFT = pytest.StashKey[str]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remember what is there before the tests, in the process that starts those that run them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        session.config.stash[_BEFORE] = _present()
+
+
+@pytest.hookimpl(trylast=True)  # after the processes that ran the tests have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """After all tests: no process, listening port, temporary folder or shared memory that was not there before."""
-    processes, ports, folders = _processes(), _listening(), _temporary()
-    yield
-    assert _processes() - processes == set()
-    assert _listening() - ports == set()
-    assert _temporary() - folders == set()
+    before = session.config.stash.get(_BEFORE, None)
+    if before is None:
+        return
+    left = [sorted(now - then) for then, now in zip(before, _present(), strict=True)]
+    if any(left):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.stash[_LEFT] = "; ".join(
+            f"{what}: {items}" for what, items in zip(Present._fields, left, strict=True) if items
+        )
 
 
-def _processes() -> set[int]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left behind, which no single test is to blame for."""
+    if left := config.stash.get(_LEFT, None):
+        terminalreporter.section("left behind by the tests", red=True)
+        terminalreporter.line(left)
+
+
+def _present() -> Present:
+    return Present(_processes(), _listening(), _temporary())
+
+
+def _processes() -> set[str]:
     found = set()
     for process in psutil.process_iter(["pid", "cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
         if any(name in command for name in _OURS):
-            found.add(process.info["pid"])
+            found.add(f"{process.info['pid']} {command[:200]}")
     return found
 
 
-def _listening() -> set[int]:
+def _listening() -> set[str]:
     return {
-        connection.laddr.port
+        str(connection.laddr.port)
         for connection in psutil.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr
     }

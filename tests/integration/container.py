@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from scripts.building.golden import photograph
 from tests.integration.contract import LITE0
 
 ARCHIVE = f"{LITE0}-openvino-int8"
@@ -21,6 +20,8 @@ class Container:
     def __init__(self, podman: Podman, image: str, *options: str, command: tuple[str, ...] = ()) -> None:
         hardened = ["--read-only", "--tmpfs=/var/lib/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
         hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
+        from scripts.building.golden import photograph  # imports torch
+
         hardened += [f"--volume={photograph('chelsea.png').parent}:/pictures:ro"]
         started = podman("run", "--detach", *hardened, *options, image, *command)
         assert started.returncode == 0, started.stderr

@@ -7,16 +7,15 @@ from typing import NamedTuple
 
 import pytest
 import requests
-import yaml
 
-from scripts.building.build import build
 from scripts.building.golden import photograph
-from scripts.building.options import Options
+from scripts.building.overlay import Tuned
 from scripts.torchserve.server import CONSOLE_LOG
-from tests.integration.conftest import CHECKOUT, serving
+from tests.integration.conftest import serving, store_with
 from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve
 
 CAT, ESPRESSO = "n02124075 Egyptian cat", "n07920052 espresso"
+TOGETHER = Tuned(workers=1, threads="all", batch_size=8, max_batch_delay_ms=5000)  # wait for eight, then start at once
 
 
 class Batching(NamedTuple):
@@ -33,11 +32,7 @@ class Batching(NamedTuple):
 @pytest.fixture(scope="module")
 def batching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Batching]:
     folder = tmp_path_factory.mktemp("batching")
-    recipe = yaml.safe_load((CHECKOUT / f"recipes/{LITE0}.yaml").read_text())
-    recipe["serving"] |= {"batch_size": 8, "max_batch_delay_ms": 5000}  # wait for all eight, then start at once
-    (folder / "batching.yaml").write_text(yaml.safe_dump(recipe))
-    build(Options(recipe=folder / "batching.yaml", store=folder / "store", cache=folder / "cache"))
-    with serving(folder / "state", LITE0, store=folder / "store", log_config=None) as server:
+    with serving(folder / "state", LITE0, store=store_with(TOGETHER, folder), log_config=None) as server:
         yield Batching(torchserve(server), folder / "state")
 
 

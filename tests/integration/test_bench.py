@@ -23,8 +23,8 @@ def where(server: Server) -> str:
 
 def test_a_closed_loop_counts_answers_and_their_latencies(server: Server, bodies: list[Path]) -> None:
     before = cpu_seconds(server)
-    load = closed_loop(where(server), bodies, clients=4, seconds=2)
-    assert load.answers > 4
+    load = closed_loop(where(server), bodies, clients=4, seconds=4)
+    assert load.answers > 1
     assert load.failed == 0
     assert 0 < load.p50_ms <= load.p90_ms <= load.p99_ms < load.seconds * 1000
     assert cpu_seconds(server) > before
@@ -32,7 +32,7 @@ def test_a_closed_loop_counts_answers_and_their_latencies(server: Server, bodies
 
 def test_a_closed_loop_counts_refusals_apart(server: Server, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a picture")
-    load = closed_loop(where(server), [tmp_path / "text"], clients=2, seconds=1)
+    load = closed_loop(where(server), [tmp_path / "text"], clients=2, seconds=3)
     assert load.answers == 0
     assert load.failed > 0
 

@@ -84,6 +84,7 @@ def picture(folder: Path, content: bytes) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("vgg16_archives")
 def test_several_models_at_once_and_untrained_ones_say_so(state: Path) -> None:
     result = make("serve", f"MODELS=vgg16 {LITE0}", f"STATE={state}", "PORTS=free")
@@ -163,7 +164,7 @@ def test_the_java_of_pypi_starts_the_server(state: Path, monkeypatch: pytest.Mon
         assert Client(server.addresses).predict(cat, LITE0)["class"] == "n02124075 Egyptian cat"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signal.Signals) -> None:
     with subprocess.Popen(serve_in_front(state), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -216,6 +217,7 @@ def assert_one_error(result: subprocess.CompletedProcess[str], text: str) -> Non
     assert "Traceback (most recent call last)" not in result.stderr
 
 
+@pytest.mark.thorough
 def test_a_start_that_fails_forgets_nothing(state: Path, store: Path) -> None:
     """What the last good server had is what the next one gets, whatever was tried in between."""
     arguments = ("--store", str(store))

@@ -13,7 +13,10 @@ from tests.integration.conftest import make, serving
 FOLDER = Path("tests/third_model")
 
 
-@pytest.mark.parametrize("archive_format", ["zip-store", "tgz", "no-archive"])
+@pytest.mark.parametrize(
+    "archive_format",
+    ["zip-store", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("tgz", "no-archive"))],
+)
 def test_one_recipe_and_one_module_make_a_served_model(
     tmp_path: Path, tiny_weights: Path, cat: bytes, archive_format: Format
 ) -> None:

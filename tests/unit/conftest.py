@@ -1,5 +1,7 @@
 """Fixtures of the unit tests: small web servers on this machine, a golden set of two pictures, a build of tiny."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -12,18 +14,19 @@ from contextlib import ExitStack
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from classifier.digests import members
-from classifier.service import Response
 
-from scripts.building.golden import photograph
 from scripts.building.options import Options
 from scripts.torchserve.config import Addresses
 from scripts.torchserve.server import Server
 from stress.hostile.files import stored as stored
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
+
+if TYPE_CHECKING:
+    from classifier.service import Response
 
 StartServer = Callable[[type[BaseHTTPRequestHandler]], str]
 
@@ -59,6 +62,8 @@ def refusing_address() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two photographs: enough to compare exports on."""
+    from scripts.building.golden import photograph
+
     folder = tmp_path_factory.mktemp("golden")
     for name in ("chelsea.png", "coffee.png"):
         shutil.copy(photograph(name), folder)

@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 
 import torch
-from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from scripts.building.exports.program import Export, quiet, trace
 from scripts.console import UserError
@@ -41,5 +40,7 @@ def export_aotinductor(what: Export, path: Path) -> None:
 def _compiler_that_hides_paths() -> str:
     """The C++ compiler's command, with options that keep folders of this machine out of the library's messages."""
     compiler = os.environ.get("CXX", "g++")
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # the compiler takes 2 s to import
+
     hidden = {Path(torch.__file__).parent: "torch", Path(cache_dir()): "generated"}
     return " ".join([compiler, *(shlex.quote(f"-ffile-prefix-map={path}={name}") for path, name in hidden.items())])

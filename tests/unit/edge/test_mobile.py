@@ -91,6 +91,7 @@ def test_what_is_refused_and_what_to_do() -> None:
         refuse_unlike("a.pte", replace(good, max_abs_logit=float("nan")), "float32")
 
 
+@pytest.mark.thorough
 def test_what_the_recipe_names_stays_in_float32(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     path, differences = tmp_path / "tiny-xnnpack-int8.pte", []

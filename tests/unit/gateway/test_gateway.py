@@ -101,6 +101,7 @@ def test_a_running_envoy_shows_its_replicas_and_drains_one(tmp_path: Path, nobod
             gateway.drain(nobody)
 
 
+@pytest.mark.slow
 def test_envoy_runs_only_when_it_accepts_requests(tmp_path: Path) -> None:
     """It checks each replica once before it listens, and a slow one holds it up for the whole timeout of a check."""
     with socket.socket() as silent:

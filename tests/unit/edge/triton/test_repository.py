@@ -46,6 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("backend", ["python", "onnxruntime"])
+@pytest.mark.slow
 def test_the_configurations_say_what_the_recipe_says(find: Find, tmp_path: Path, backend: Backend) -> None:
     configs = written(tmp_path, find("onnxruntime"), backend=backend)
     recipe = read_recipe(TINY_RECIPE)
@@ -116,6 +117,7 @@ def test_a_version_without_a_number_is_refused(version: str) -> None:
         version_number(version)
 
 
+@pytest.mark.slow
 def test_two_builds_give_the_same_bytes(find: Find, tmp_path: Path) -> None:
     for folder in ("first", "second"):
         write_repository([find("eager"), find("onnxruntime")], "python", tmp_path / folder)
@@ -149,6 +151,7 @@ def test_the_core_travels_with_every_step_and_the_weights_with_the_network_alone
         verify(changed.parent)
 
 
+@pytest.mark.slow
 def test_the_onnx_file_has_the_tensors_of_its_configuration(find: Find, tmp_path: Path) -> None:
     network = written(tmp_path, find("onnxruntime"), backend="onnxruntime")["tiny_network"]
     assert [path.name for path in (tmp_path / "tiny_network" / "400").iterdir()] == ["model.onnx"]
@@ -162,6 +165,7 @@ def test_the_onnx_file_has_the_tensors_of_its_configuration(find: Find, tmp_path
     assert data_types(network.output[0].data_type) == "TYPE_FP32"
 
 
+@pytest.mark.slow
 def test_tritons_onnx_runtime_is_given_no_other_archive(find: Find, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tiny-eager\.mar is for eager; BACKEND=python runs it"):
         write_repository([find("onnxruntime"), find("eager")], "onnxruntime", tmp_path / "repository")

@@ -17,8 +17,6 @@ from scripts.console import UserError
 from scripts.predicting.explain import main
 from tests.conftest import encode
 
-pytestmark = pytest.mark.slow
-
 CAT, ESPRESSO = "n02124075", "n07920052"
 
 
@@ -37,6 +35,7 @@ def cat_beside_coffee() -> bytes:
     return encode(picture, "PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("target", "half"), [(CAT, "left"), (ESPRESSO, "right")])
 def test_the_evidence_for_each_of_two_things_is_where_that_thing_is(
@@ -53,28 +52,28 @@ def test_the_evidence_for_each_of_two_things_is_where_that_thing_is(
     assert found.heatmap.size <= 14 * 14
 
 
-def test_the_likeliest_class_is_explained_unless_told(lite0: ImageClassifier, cat: bytes) -> None:
-    found = explain(lite0.core, cat)
-    assert found.prediction == lite0(cat)[0]
+def test_the_likeliest_class_is_explained_unless_told(tiny_model: ImageClassifier, cat: bytes) -> None:
+    found = explain(tiny_model.core, cat)
+    assert found.prediction == tiny_model(cat)[0]
     assert found.method == "grad_cam"
 
 
-def test_a_class_is_named_by_its_id_or_its_index(lite0: ImageClassifier, cat: bytes) -> None:
-    by_id, by_index = (explain(lite0.core, cat, target) for target in (CAT, "285"))
+def test_a_class_is_named_by_its_id_or_its_index(tiny_model: ImageClassifier, cat: bytes) -> None:
+    by_id, by_index = (explain(tiny_model.core, cat, target) for target in ("t03", "3"))
     assert by_id.prediction == by_index.prediction
     assert np.array_equal(by_id.heatmap, by_index.heatmap)
 
 
-def test_the_region_is_what_the_model_saw_of_the_upright_picture(lite0: ImageClassifier, cat: bytes) -> None:
-    left, top, right, bottom = explain(lite0.core, cat).region
-    assert right - left == pytest.approx(300 * 224 / 256, abs=1)
-    assert bottom - top == pytest.approx(300 * 224 / 256, abs=1)
+def test_the_region_is_what_the_model_saw_of_the_upright_picture(tiny_model: ImageClassifier, cat: bytes) -> None:
+    left, top, right, bottom = explain(tiny_model.core, cat).region
+    assert right - left == pytest.approx(300 * 32 / 36, abs=1)
+    assert bottom - top == pytest.approx(300 * 32 / 36, abs=1)
     assert left + right == pytest.approx(451, abs=2)
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(io.BytesIO(cat)) as picture:
         lying = encode(picture.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
-    assert explain(lite0.core, lying).region == (left, top, right, bottom)
+    assert explain(tiny_model.core, lying).region == (left, top, right, bottom)
 
 
 @pytest.mark.parametrize("target", ["1000", "-1", "cat", "", "9" * 50, "²"])
@@ -87,11 +86,14 @@ def test_an_unknown_method_and_a_broken_picture_are_refused(tiny_model: ImageCla
     assert code(tiny_model, cat[:500]) == "image_broken"
 
 
-def test_a_runtime_without_gradients_occludes(tiny_archives: list[ImageClassifier], cat: bytes) -> None:
-    eager, openvino = tiny_archives
+@pytest.mark.slow
+def test_a_runtime_without_gradients_occludes(
+    tiny_model: ImageClassifier, tiny_archive: Callable[..., Path], cat: bytes
+) -> None:
+    openvino = load(tiny_archive("openvino"))
     found = explain(openvino.core, cat)
     assert found.method == "occlusion"
-    assert found.heatmap == pytest.approx(explain(eager.core, cat, method="occlusion").heatmap, abs=1e-3)
+    assert found.heatmap == pytest.approx(explain(tiny_model.core, cat, method="occlusion").heatmap, abs=1e-3)
     assert code(openvino, cat, method="grad_cam") == "not_supported"
 
 
@@ -104,6 +106,7 @@ def test_without_captum_it_says_what_to_install(
     assert caught.value.code == "not_supported"
 
 
+@pytest.mark.slow
 def test_the_overlay_is_bright_where_the_evidence_is(lite0: ImageClassifier, cat_beside_coffee: bytes) -> None:
     found = explain(lite0.core, cat_beside_coffee, CAT)
     pixels = np.asarray(overlay(found), np.int16)
@@ -146,10 +149,5 @@ def code(model: ImageClassifier, image: bytes, target: str | None = None, method
 
 
 @pytest.fixture(scope="module")
-def tiny_archives(tiny_archive: Callable[..., Path]) -> list[ImageClassifier]:
-    return [load(tiny_archive("eager")), load(tiny_archive("openvino"))]
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tiny_archives: list[ImageClassifier]) -> ImageClassifier:
-    return tiny_archives[0]
+def tiny_model(tiny_archive: Callable[..., Path]) -> ImageClassifier:
+    return load(tiny_archive("eager"))

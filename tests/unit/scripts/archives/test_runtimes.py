@@ -41,6 +41,7 @@ def test_two_runtimes_have_packages_of_their_own(runtime: RuntimeName, monkeypat
     assert asked == ([((runtime,), f"an archive for {runtime}")] if own else [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_installed")
 def test_loading_asks_for_it_before_it_imports(tiny_archive: Callable[..., Path]) -> None:
     with loaded(tiny_archive("eager")):
@@ -49,6 +50,7 @@ def test_loading_asks_for_it_before_it_imports(tiny_archive: Callable[..., Path]
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_server_is_not_started_without_it(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
     path = tiny_archive("openvino")
@@ -58,6 +60,7 @@ def test_a_server_is_not_started_without_it(tiny_archive: Callable[..., Path], t
     assert find(tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_running_server_is_not_asked_to_load_it(
     tiny_archive: Callable[..., Path], tmp_path: Path, torchserve: FakeTorchServe

@@ -40,7 +40,8 @@ def test_two_builds_of_the_same_are_the_same_and_tell_nothing_of_this_machine(
 # torch numbers the classes that it traces in one process, so here each build has a process of its own, as with make
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "archive_format", "hash_seeds"), [("trace", "tgz", ("0", "0")), ("script", "zip-store", ("1", "2"))]
+    ("method", "archive_format", "hash_seeds"),
+    [("trace", "tgz", ("0", "0")), pytest.param("script", "zip-store", ("1", "2"), marks=pytest.mark.thorough)],
 )
 def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
     method: str, archive_format: Format, hash_seeds: tuple[str, str], options: Options, tmp_path: Path
@@ -59,7 +60,12 @@ def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "precision"),
-    [("eager", "float16"), ("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "int8")],
+    [
+        pytest.param("eager", "float16", marks=pytest.mark.thorough),
+        ("onnxruntime", "float32"),
+        pytest.param("openvino", "float32", marks=pytest.mark.thorough),
+        pytest.param("openvino", "int8", marks=pytest.mark.thorough),
+    ],
 )
 def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_machine(
     runtime: str, precision: str, options: Options, tmp_path: Path
@@ -76,6 +82,7 @@ def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_mach
     assert_no_trace(one, tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_two_builds_of_aotinductor_are_the_same_and_tell_nothing_of_this_machine(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

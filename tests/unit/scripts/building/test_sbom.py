@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from msgspec.structs import replace
 
 from scripts.archives.store import archives_in, archives_of, find_archive, sbom_of, signature_of
@@ -18,6 +17,8 @@ from scripts.building.options import Options
 from scripts.building.overlay import Tuned, repack
 from scripts.building.sbom import write_sbom
 from tests.unit.conftest import contents
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,8 @@ def sha256(item: dict[str, Any]) -> str:
     [("eager", "zip-store"), ("eager", "tgz"), ("eager", "no-archive"), ("openvino", "zip-store")],
 )
 def test_it_is_cyclonedx(runtime: str, archive_format: str, tiny_archive: Callable[..., Path]) -> None:
+    from cyclonedx.validation.json import JsonStrictValidator  # takes seconds to import
+
     text = sbom_of(tiny_archive(runtime, archive_format)).read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert json.loads(text)["specVersion"] == "1.6"
@@ -103,7 +106,6 @@ def test_another_runtime_has_other_packages(tiny_archive: Callable[..., Path]) -
     assert not {"openvino", "onnxruntime"} & packages.keys()
 
 
-@pytest.mark.slow
 def test_the_same_archive_has_the_same_bill_and_another_one_another(archive: Path, options: Options) -> None:
     before = sbom_of(archive).read_bytes()
     write_sbom(archive)
@@ -115,7 +117,6 @@ def test_the_same_archive_has_the_same_bill_and_another_one_another(archive: Pat
     assert b"timestamp" not in before
 
 
-@pytest.mark.slow
 def test_what_lies_beside_archives_is_taken_for_none(options: Options) -> None:
     path, _ = build(options)
     signature_of(path).write_text("{}")
@@ -128,7 +129,6 @@ def test_what_lies_beside_archives_is_taken_for_none(options: Options) -> None:
             find_archive(beside.name, options.store)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", ["build", "tune"])
 def test_a_changed_archive_has_a_new_bill_and_no_signature(change: str, options: Options) -> None:
     path, _ = build(options)

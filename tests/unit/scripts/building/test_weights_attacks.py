@@ -115,6 +115,7 @@ def test_a_pickle_in_torchscript_is_read_by_a_reader_that_knows_no_python(
     assert not trace.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absolute", [True, False])
 def test_an_onnx_file_takes_its_weights_from_nowhere_else(
     absolute: bool, tiny_archive: Callable[..., Path], tmp_path: Path

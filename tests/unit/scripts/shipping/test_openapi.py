@@ -5,7 +5,6 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 import pytest
-import schemathesis
 from classifier.pipeline import Classifier
 from classifier.problems import Internal, Problem
 from classifier.recipe import read_recipe
@@ -40,6 +39,8 @@ def test_the_page_is_what_the_types_say_now(described: Any) -> None:
 
 @pytest.mark.slow
 def test_it_is_valid_openapi(described: Any) -> None:
+    import schemathesis  # takes seconds
+
     loaded = schemathesis.openapi.from_dict(json.loads(json.dumps(described)))
     loaded.validate()
     assert {f"{method.upper()} {path}" for path, methods in described["paths"].items() for method in methods} >= {

@@ -6,11 +6,17 @@ import pytest
 
 from scripts.console import UserError
 from stress.fuzz.__main__ import TARGETS, Target, fuzz
+from stress.questions import Body
 
 pytestmark = pytest.mark.slow
 
 SECONDS = 30  # of each target: a minute in all
 QUICK_S = 5
+
+
+@pytest.fixture(autouse=True)
+def corpus_of_this_run(hostile: list[Body], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stress.fuzz.__main__.corpus", lambda: hostile)
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from stress.clients import Answer
-from stress.questions import good
+from stress.questions import Body, good
 from stress.soak.__main__ import mixture, time_cells, verdict_cells
 from stress.soak.samples import Sample
 from stress.soak.statistics import Soak, Verdict, Window, trend, verdicts, windows
@@ -147,8 +147,8 @@ def test_tables_have_a_line_for_every_verdict_and_at_most_a_dozen_over_time() ->
 
 
 @pytest.mark.slow
-def test_half_of_the_mixture_is_good_and_the_other_half_mostly_refused() -> None:
-    mixed = mixture(good())
+def test_half_of_the_mixture_is_good_and_the_other_half_mostly_refused(hostile: list[Body]) -> None:
+    mixed = mixture(good(), hostile)
     assert sum(body.name.startswith("good/") for body in mixed) == len(mixed) // 2
     assert {body.status for body in mixed} >= {200, 400, 415, 422}
     assert max(len(body.content) for body in mixed if not body.name.startswith("good/")) <= 1_000_000

@@ -14,8 +14,6 @@ from classifier.runtimes import Source, aotinductor, load_runtime
 
 from tests.conftest import TINY_RECIPE
 
-pytestmark = pytest.mark.slow
-
 METADATA = "wrapper_metadata.json"
 
 
@@ -51,6 +49,7 @@ def source(package: Path) -> Source:
     )
 
 
+@pytest.mark.slow
 def test_a_package_names_instruction_sets_that_this_processor_has(package: Path) -> None:
     (content,) = (content for name, content in contents(package).items() if name.endswith(METADATA))
     names = json.loads(content)["AOTI_CPU_ISA"].lower().split()
@@ -58,6 +57,7 @@ def test_a_package_names_instruction_sets_that_this_processor_has(package: Path)
     assert {{"avx512": "avx512f", "neon": "asimd"}.get(name, name) for name in names} <= cpu_flags()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "missing"),
     [
@@ -74,6 +74,7 @@ def test_a_package_for_another_processor_is_refused_with_what_it_needs(
         load_runtime(source(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "flags", "missing"),
     [
@@ -101,12 +102,14 @@ def test_what_a_package_needs_is_held_to_what_the_processor_has(
             load_runtime(source(path))
 
 
+@pytest.mark.slow
 def test_a_package_has_no_sources_in_it(package: Path) -> None:
     names = list(contents(package))
     assert [name for name in names if Path(name).suffix in (".cpp", ".h", ".py", ".txt")] == []
     assert len([name for name in names if name.endswith(".so")]) == 1
 
 
+@pytest.mark.slow
 def test_the_metadata_of_a_package_tells_nothing_of_this_machine(package: Path) -> None:
     told = {name: content for name, content in contents(package).items() if not name.endswith(".so")}
     assert any(name.endswith(METADATA) for name in told)
@@ -124,6 +127,7 @@ def test_a_zip_without_metadata_is_no_package(tmp_path: Path) -> None:
         load_runtime(source(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["no json", "[]", "3", '{"AOTI_CPU_ISA": 3}'])
 def test_metadata_that_cannot_be_read_is_no_packages(package: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "tiny.pt2"
@@ -134,6 +138,7 @@ def test_metadata_that_cannot_be_read_is_no_packages(package: Path, tmp_path: Pa
         load_runtime(source(path))
 
 
+@pytest.mark.slow
 def test_a_package_whose_library_is_damaged_is_refused_by_name(package: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt2"
     with zipfile.ZipFile(path, "w") as packed:

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from tests.conftest import TINY_RECIPE
 
-pytestmark = pytest.mark.slow
-
 Archive = Callable[..., Path]
 
 # How far a logit of tiny may be from eager float32. Measured: 2e-7, 3e-4, 5e-3, 0.2.

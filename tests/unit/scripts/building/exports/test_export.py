@@ -137,6 +137,7 @@ def onnx_file(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder / "tiny.onnx"
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_valid_and_takes_any_number_of_pictures(onnx_file: Path) -> None:
     model = onnx.load(onnx_file)
     onnx.checker.check_model(model, full_check=True)
@@ -148,6 +149,7 @@ def test_an_onnx_file_is_valid_and_takes_any_number_of_pictures(onnx_file: Path)
     assert logits.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
+@pytest.mark.slow
 def test_an_onnx_file_has_no_stack_traces_and_no_path_of_this_machine(
     onnx_file: Path, module: nn.Module, recipe: Recipe
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_module_that_cannot_be_traced_is_said_with_its_model(
         export(of(Unexportable(), recipe, runtime), tmp_path / "tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("works", [True, False])
 def test_exporting_leaves_warnings_and_logging_as_they_were(
     works: bool, module: nn.Module, recipe: Recipe, tmp_path: Path
