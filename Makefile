@@ -89,23 +89,22 @@ $(SHIP)/.complete: pyproject.toml | $(READY)
 # --- tests
 
 .PHONY: test test-unit test-all test-integration
-unit        := $(RUN) pytest tests/unit --numprocesses=auto
-integration := $(RUN) pytest tests/integration
-servers     := setup-system $(DEV) $(TRITON)/.complete $(SHIP)/.complete
+pytest  := $(RUN) pytest --numprocesses=auto
+# A file's tests share servers and archives. Three processes, because tests of servers often wait.
+by_file := $(RUN) pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+servers := setup-system $(DEV) $(TRITON)/.complete $(SHIP)/.complete
 
 test-unit: $(DEV)
-	@$(unit) -m 'not slow and not thorough'
+	@$(pytest) tests/unit -m 'not slow and not thorough'
 
 test: $(servers)
-	@$(unit) -m 'not thorough'
-	@$(integration) -m 'not thorough'
+	@$(by_file) -m 'not thorough'
 
 test-all: $(servers)
-	@$(unit) --cov --cov-report=
-	@$(integration) --cov --cov-append
+	@$(by_file) --cov
 
 test-integration: $(servers)
-	@$(integration)
+	@$(by_file) tests/integration
 
 # --- code
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +26,7 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config, with_free_ports
 from scripts.torchserve.server import LOG_CONFIG, Server
 from scripts.torchserve.server import serving as start_and_stop
+from tests.conftest import TEMPORARY
 from tests.integration.container import ARCHIVE, Podman
 from tests.integration.contract import LITE0
 from tests.integration.engine import Engine, lacking
@@ -51,12 +52,17 @@ _OURS = (
 
 
 def make(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run make in the checkout, as a user does."""
+    """Run make in the checkout, as a user does. Two tests that want the same archive build it once."""
+    with FileLock(TEMPORARY / ".archives.lock") if arguments[0] == "archive" else nullcontext():
+        return _make(arguments, environment or {})
+
+
+def _make(arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     variables = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
     return subprocess.run(
         ["make", *arguments],  # noqa: S607 - the user's own make
         cwd=CHECKOUT,
-        env=variables | (environment or {}),
+        env=variables | environment,
         capture_output=True,
         text=True,
         timeout=BUILD_DEADLINE_S,
@@ -93,18 +99,16 @@ def store_with(settings: Tuned, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def archives(shared: Path) -> None:
+def archives() -> None:
     """EfficientNet-Lite0's eager and TorchScript archives, which nearly all tests serve; built if they changed."""
-    with FileLock(shared / ".archives.lock"):
-        result = make("archive", f"MODEL={LITE0}")
+    result = make("archive", f"MODEL={LITE0}")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="session")
-def vgg16_archives(shared: Path) -> None:
+def vgg16_archives() -> None:
     """VGG16's eager and TorchScript archives, half a gigabyte each, for the tests that are about them."""
-    with FileLock(shared / ".archives.lock"):
-        result = make("archive", "MODEL=vgg16")
+    result = make("archive", "MODEL=vgg16")
     assert result.returncode == 0, result.stderr
 
 
@@ -199,6 +203,11 @@ class Present(NamedTuple):
 
 _BEFORE = pytest.StashKey[Present]()
 _LEFT = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load Schemathesis, whose import takes seconds that the unit tests need not spend."""
+    config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

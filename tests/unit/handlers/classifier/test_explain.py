@@ -37,7 +37,9 @@ def cat_beside_coffee() -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("target", "half"), [(CAT, "left"), (ESPRESSO, "right")])
+@pytest.mark.parametrize(
+    ("target", "half"), [(CAT, "left"), pytest.param(ESPRESSO, "right", marks=pytest.mark.thorough)]
+)
 def test_the_evidence_for_each_of_two_things_is_where_that_thing_is(
     lite0: ImageClassifier, cat_beside_coffee: bytes, method: Method, target: str, half: str
 ) -> None:

@@ -57,12 +57,11 @@ def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
     assert_no_trace(one, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "precision"),
     [
         pytest.param("eager", "float16", marks=pytest.mark.thorough),
-        ("onnxruntime", "float32"),
+        pytest.param("onnxruntime", "float32", marks=pytest.mark.thorough),
         pytest.param("openvino", "float32", marks=pytest.mark.thorough),
         pytest.param("openvino", "int8", marks=pytest.mark.thorough),
     ],

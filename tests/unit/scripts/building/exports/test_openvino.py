@@ -111,9 +111,9 @@ def test_a_graph_takes_bytes_of_any_number_of_pictures(precision: Precision, wri
     ("layers", "lowered"),
     [
         (["features.0"], ["MatMul"]),
-        (["classifier"], ["Convolution"]),
-        (["features"], ["MatMul"]),  # all in it
-        (["features.0", "classifier"], []),
+        pytest.param(["classifier"], ["Convolution"], marks=pytest.mark.thorough),
+        pytest.param(["features"], ["MatMul"], marks=pytest.mark.thorough),  # all in it
+        pytest.param(["features.0", "classifier"], [], marks=pytest.mark.thorough),
     ],
 )
 def test_in_bfloat16_all_but_the_other_layers_with_weights_stay_in_float32(
@@ -160,8 +160,8 @@ def weights_of(source: Source) -> dict[str, str]:
     [
         ([], {"Convolution": "i8", "MatMul": "i8"}),
         (["features.0"], {"Convolution": "f32", "MatMul": "i8"}),
-        (["classifier"], {"Convolution": "i8", "MatMul": "f32"}),
-        (["features.0", "classifier"], {"Convolution": "f32", "MatMul": "f32"}),
+        pytest.param(["classifier"], {"Convolution": "i8", "MatMul": "f32"}, marks=pytest.mark.thorough),
+        pytest.param(["features.0", "classifier"], {"Convolution": "f32", "MatMul": "f32"}, marks=pytest.mark.thorough),
     ],
 )
 def test_in_int8_the_layers_that_stay_are_not_quantised(
