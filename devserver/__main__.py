@@ -24,6 +24,8 @@ def main(
         port: the port to listen on.
         store: folder of the archives.
     """
+    if not 0 < port < 1 << 16:
+        raise UserError(f"PORT={port}: a port is a number from 1 to 65535")
     from devserver.app import create_app  # Flask is an optional package
 
     found = chosen_archive(archive, model, store)

@@ -20,6 +20,7 @@ from classifier.service import (
 )
 from werkzeug.exceptions import HTTPException
 
+_UPLOAD: Final = ("POST", "PUT")  # as on TorchServe; `curl -T` sends PUT
 MAX_BODY: Final = 20 * 1024 * 1024  # bytes; as max_request_size in config.properties
 
 # The page loads nothing from other servers, and no content that it shows can run code.
@@ -93,14 +94,14 @@ def _add_answers(app: flask.Flask, served: Served) -> None:
     def predict() -> flask.Response:
         return _flask(_flattened(served.answer(_request())))
 
-    @app.post("/predictions/<name>", defaults={"version": ""})
-    @app.post("/predictions/<name>/<version>")
+    @app.route("/predictions/<name>", methods=_UPLOAD, defaults={"version": ""})
+    @app.route("/predictions/<name>/<version>", methods=_UPLOAD)
     def predictions(name: str, version: str) -> flask.Response:
         served.check(name, version)
         return _flask(served.answer(_request()))
 
-    @app.post("/explanations/<name>", defaults={"version": ""})
-    @app.post("/explanations/<name>/<version>")
+    @app.route("/explanations/<name>", methods=_UPLOAD, defaults={"version": ""})
+    @app.route("/explanations/<name>/<version>", methods=_UPLOAD)
     def explanations(name: str, version: str) -> flask.Response:
         served.check(name, version)
         return _flask(served.explain(_request()))

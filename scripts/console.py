@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+_WIDTH_OF_BANNERS = 100
 _WIDTH_OF_FILES = 120  # columns, if the output is not a terminal
 
 out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
@@ -75,7 +76,10 @@ def show_table(lines: list[list[str]]) -> None:
 def warn_untrained(model: str, why: str) -> None:
     """Print the banner of a model whose predictions mean nothing."""
     text = f"{model} has {UNTRAINED} weights: its predictions are noise, useful only for trying things out.\n{why}"
-    err.print(Panel(Text(text), title=f"{UNTRAINED.upper()} WEIGHTS", style="bold yellow"), soft_wrap=False)
+    err.print(
+        Panel(Text(text), title=f"{UNTRAINED.upper()} WEIGHTS", style="bold yellow", width=_WIDTH_OF_BANNERS),
+        soft_wrap=False,
+    )
 
 
 @contextmanager

@@ -138,7 +138,9 @@ def read_public_keys(path: Path) -> PublicKeys:
         except OSError as error:
             raise UserError(f"PUBLIC_KEY={file}: {error.strerror}") from error
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise UserError(f"PUBLIC_KEY={file}: not a public key in PEM: {error}") from error
+            raise UserError(
+                f"PUBLIC_KEY={file}: not a public key in PEM; a server needs only {_PUBLIC}, which `make key` writes"
+            ) from error
         if not isinstance(key, Ed25519PublicKey):
             raise UserError(f"PUBLIC_KEY={file}: not an Ed25519 key; `make key` writes one")
         keys[key_id(key)] = key
@@ -170,7 +172,9 @@ def read_private_key(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(content, passphrase.encode() if passphrase else None)
     except TypeError as error:  # encrypted without a passphrase, or the other way round
-        raise UserError(f"KEY={path}: {error}; the passphrase is taken from the variable {PASSPHRASE}") from error
+        raise UserError(
+            f"KEY={path}: {str(error).rstrip('.')}; the passphrase is taken from the variable {PASSPHRASE}"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UserError(f"KEY={path}: not a private key in PEM, or {PASSPHRASE} is not its passphrase") from error
     if not isinstance(key, Ed25519PrivateKey):

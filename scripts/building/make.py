@@ -39,7 +39,7 @@ _SOURCES: Final = (_HANDLERS / "classifier", Path(__file__).parents[1] / "archiv
 def archive(
     *,
     model: str | None = None,
-    runtime: tuple[RuntimeName, ...] = ("eager", "torchscript"),
+    runtime: tuple[RuntimeName, ...] = (),
     precision: Precision = "float32",
     weights: str = "auto",
     torchscript: TorchScriptMethod = "trace",
@@ -55,7 +55,7 @@ def archive(
 
     Args:
         model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
-        runtime: runtimes to build for, one archive for each.
+        runtime: runtimes to build for, one archive each; without it, those of eager and torchscript that it has.
         precision: the precision that the runtime computes in.
         weights: auto, pretrained (no archive without them), or the file of a state_dict.
         torchscript: whether the module is traced or scripted.
@@ -72,11 +72,17 @@ def archive(
         recipe, chosen = _named(file.name, recipes)
     else:
         recipe = recipe_file(model or model_in(store), recipes)
-        chosen = [(name, precision, format_) for name in runtime]
+        chosen = [(name, precision, format_) for name in runtime or _usual(_read(recipe))]
     shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
     shared = replace(shared, golden=golden, calibration=calibration)
     for name, precise, packed in chosen:
         make(replace(shared, runtime=name, precision=precise, archive_format=packed))
+
+
+def _usual(recipe: Recipe) -> list[RuntimeName]:
+    """The runtimes to build for when none is named: eager and torchscript, or all that the recipe has if neither."""
+    there = list(dict.fromkeys(variant.runtime for variant in recipe.archives))
+    return [name for name in ("eager", "torchscript") if name in there] or there
 
 
 def archives(

@@ -10,7 +10,7 @@ from cyclopts import App, Group, Parameter
 from rich.console import Console
 
 from scripts.command_line.variables import options
-from scripts.command_line.verbs import SECTIONS, VERBS, Verb
+from scripts.command_line.verbs import SECTIONS, VERBS, MakeTarget, Verb
 from scripts.console import UserError, run
 from scripts.packages import require
 
@@ -48,6 +48,8 @@ def is_installed(verb: Verb) -> bool:
 
 def _unknown(word: str, app: App) -> str:
     """What to say of it; Cyclopts would import the module of every verb to say the same."""
+    if any(isinstance(target, MakeTarget) and target.name == word for _, targets in SECTIONS for target in targets):
+        return f"`make {word}` is a target of the Makefile alone"
     near = difflib.get_close_matches(word, [name for name in app if not name.startswith("-")], n=1)
     meant = f' Did you mean "{near[0]}"?' if near else ""
     return f'Unknown command "{word}".{meant} See `image-classifier --help`.'

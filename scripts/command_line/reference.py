@@ -60,7 +60,8 @@ def in_help(variable: Variable) -> str:
     if variable.takes_many:
         (kind, _) = get_args(kind)
         default = () if variable.required else variable.default
-        text = " ".join(map(str, default)) or f"{_PLACEHOLDERS[kind]} …"
+        words = map(str, default) if default else (*(get_args(kind)[:2] or [_PLACEHOLDERS[kind]]), "…")
+        text = " ".join(words)
         return f'{variable.name}="{text}"'
     if choices := get_args(kind):
         return f"{variable.name}={'|'.join(choices)}"

@@ -23,6 +23,7 @@ MAKES_OWN: Final = ("PYTHON", "TORCH_INDEX", "CI")
 SECRETS: Final = ("KEY_PASSPHRASE", "INFERENCE_TOKEN", "MANAGEMENT_TOKEN")
 
 _NEVER_EMPTY: Final = ("PUBLIC_KEY",)  # an empty one is a mistake that must not mean "no check"
+_NEAR: Final = 0.7  # how similar a name must be to be suggested, of 1; below, PICTURE is like SECURE
 _YES: Final = ("1", "yes", "true", "on")
 _NO: Final = ("0", "no", "false", "off")
 
@@ -88,7 +89,7 @@ def options(verb: str, given: Sequence[str]) -> list[str]:
 def _refuse_unknown(name: str) -> None:
     known = {variable for verb in VERBS.values() for variable in _names(verb)}
     if name not in known:
-        near = get_close_matches(name, known, n=1)
+        near = get_close_matches(name, known, n=1, cutoff=_NEAR)
         raise UserError(f"no target has a variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
@@ -112,7 +113,7 @@ def _variable_name(parameter: str) -> str:
 def _words(variable: Variable, value: str) -> list[str]:
     if variable.kind is bool:
         if value.lower() not in _YES + _NO:
-            raise UserError(f"{variable.name}={value}: expected 1, or nothing")
+            raise UserError(f"{variable.name}={value}: expected 1 or 0")
         return [variable.option] if value.lower() in _YES else []
     # one path with spaces in it is one, if it is there
     many = value.split() if variable.takes_many and not Path(value).exists() else [value]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from classifier.explain import Method, explain, overlay
 from classifier.problems import Problem
+from PIL import Image
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, chosen_archive
@@ -31,6 +32,11 @@ def main(
         output: the picture to write.
         store: folder of the archives.
     """
+    if output.resolve() == image.resolve():
+        raise UserError(f"OUTPUT={output} is the picture itself; name another file")
+    if output.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"OUTPUT={output}: name a picture to write, for example explanation.png")
+    output.parent.mkdir(parents=True, exist_ok=True)
     with loaded(chosen_archive(archive, model, store).path) as classifier:
         try:
             found = explain(classifier, image.read_bytes(), target, method)

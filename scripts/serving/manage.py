@@ -154,4 +154,6 @@ def unregister(*, version: str, model: str | None = None, state: Path = STATE_FO
         state: state folder of the server.
         store: folder of the archives.
     """
-    done(running(state).client().unregister(chosen_model(model, state, store), version))
+    name = chosen_model(model, state, store)
+    running(state).client().unregister(name, version)
+    done(f"{name} {version} is unregistered")

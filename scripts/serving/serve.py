@@ -22,6 +22,7 @@ from scripts.torchserve.server import (
     Server,
     find,
     refuse_a_second,
+    remembered_key,
     running,
     start,
     stop,
@@ -45,9 +46,11 @@ def serve(
         state: the folder for all that the server writes.
         models: the archives to load, separated by spaces; if None, those of the last server, or the store's one model.
         foreground: stay until the server ends or the program is interrupted.
-        public_key: the key that signs archives, a file or a folder of several; if None, they need no signature.
+        public_key: the key that signs archives, a file or a folder of several; if None, that of the last server.
     """
     refuse_a_second(state)
+    if public_key is None and (public_key := remembered_key(state)) is not None:
+        step(f"archives must be signed by {public_key}, as for the last server; to end that, remove {state}/public_key")
     keys = None if public_key is None else read_public_keys(public_key)
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
     saved = saved_models(snapshots) if models is None else None
@@ -59,7 +62,7 @@ def serve(
     try:
         server = start(config, archives, state, public_key=public_key, console=foreground)
         with out.status("waiting until every worker is READY"):
-            wait_ready(server, state)
+            wait_ready(server, state, () if saved is None else _idle(saved))
         ready = True
         _remove(snapshots)
         done(f"ready after {time.monotonic() - started:.1f} s")
@@ -102,6 +105,12 @@ def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]
             found = archive.identity.model.version
             warn(f"{archive.path.name} is version {found}; the last server had its version {number}")
     return archives
+
+
+def _idle(saved: str) -> set[tuple[str, str]]:
+    """The model and version of those that the last server had scaled to no workers."""
+    models = json.loads(saved)["models"].items()
+    return {(name, number) for name, versions in models for number, one in versions.items() if one["minWorkers"] == 0}
 
 
 def _remove(paths: set[Path]) -> None:
@@ -207,7 +216,8 @@ def main(
         ports: the configuration's ports, or any that are free.
         foreground: stay in the foreground and show the log.
         secure: ask for tokens, whatever the configuration says.
-        public_key: the key that must have signed every archive; a PEM file, or a folder of several.
+        public_key: the key that must have signed every archive, a PEM file or a folder of several; the last server's
+            without it.
         config: TorchServe's configuration.
         store: folder of the archives.
         state: folder for all that the server writes.

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from scripts.archives.store import model_in
+from scripts.archives.store import DEFAULT_MODEL, model_in
+from scripts.console import UserError
 from scripts.torchserve.server import find
 
 
@@ -10,7 +11,7 @@ def chosen_model(model: str | None, state: Path, store: Path) -> str:
     """The model that was named, else the only one that is served, else the only one of the store, else vgg16.
 
     Raises:
-        UserError: a server runs, but does not list its models.
+        UserError: several models run and vgg16 is none of them, or a server runs but does not list its models.
     """
     if model:
         return model
@@ -18,4 +19,6 @@ def chosen_model(model: str | None, state: Path, store: Path) -> str:
         running = {version.name for version in server.client().versions()}
         if len(running) == 1:
             return running.pop()
+        if running and DEFAULT_MODEL not in running:
+            raise UserError(f"several models run ({', '.join(sorted(running))}); pass MODEL=<one of them>")
     return model_in(store)

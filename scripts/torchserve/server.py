@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
 CONSOLE_LOG: Final = Path("logs/console.log")
 _RECORD: Final = "server.json"
+_PUBLIC_KEY: Final = "public_key"  # a file with the path of the key whose signatures archives need
 _KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started in
 
 _READY_DEADLINE_S: Final = 300
@@ -132,8 +133,16 @@ def start(
             public_key=str(public_key.resolve()) if public_key else None,
         )
         record(server, state)
+    if server.public_key:
+        (state / _PUBLIC_KEY).write_text(server.public_key)
     _children[process.pid] = process
     return server
+
+
+def remembered_key(state: Path) -> Path | None:
+    """The public key of the last server of this state folder, which outlives it: a restart must not drop the check."""
+    path = state / _PUBLIC_KEY
+    return Path(path.read_text()) if path.exists() else None
 
 
 def _checked(
@@ -169,8 +178,8 @@ def _write_files(config: dict[str, str], state: Path) -> None:
     (state / _KEY_FILE).touch(0o600)  # TorchServe would create it readable by all, and correct that only afterwards
 
 
-def wait_ready(server: Server, state: Path) -> None:
-    """Wait until every worker of every model is READY.
+def wait_ready(server: Server, state: Path, idle: Collection[tuple[str, str]] = ()) -> None:
+    """Wait until every worker of every model is READY, but for the versions `idle`, which are to have no workers.
 
     Raises:
         UserError: the server ended, refuses the environment's token, or a model cannot be loaded; the message quotes
@@ -187,7 +196,7 @@ def wait_ready(server: Server, state: Path) -> None:
 
     client = server.client(connect_retries=0)
     try:
-        client.wait_ready(server.models, _READY_DEADLINE_S, check)
+        client.wait_ready([item for item in server.models if item not in idle], _READY_DEADLINE_S, check)
     except TimeoutError as error:
         raise UserError(f"{error}; see {log}") from error
     except RequestFailedError as error:

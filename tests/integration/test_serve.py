@@ -52,6 +52,7 @@ def test_what_was_registered_survives_stop_and_serve(tmp_path: Path, state: Path
             ("register", f"ARCHIVE=model_store/{LITE0}-torchscript.mar"),
             ("default", f"MODEL={LITE0}", "VERSION=2.0"),
             ("scale", f"MODEL={LITE0}", "WORKERS=2"),
+            ("scale", f"MODEL={LITE0}", "WORKERS=0", "VERSION=1.0"),
         ):
             result = make(*arguments, *here)
             assert result.returncode == 0, result.stderr
@@ -60,7 +61,8 @@ def test_what_was_registered_survives_stop_and_serve(tmp_path: Path, state: Path
         assert again.returncode == 0, again.stderr
         client = Client(running(state).addresses)
         workers = {version.version: version.workers for version in client.versions(LITE0)}
-        assert workers == {"1.0": ["READY"], "2.0": ["READY", "READY"]}
+        assert workers == {"1.0": [], "2.0": ["READY", "READY"]}
+        assert make("scale", f"MODEL={LITE0}", "WORKERS=1", "VERSION=1.0", *here).returncode == 0
         assert client.predict(cat, LITE0)["model"]["version"] == "2.0"
         status = make("status", *here).stdout
         assert "READY, READY" in status

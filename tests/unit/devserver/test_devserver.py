@@ -37,6 +37,7 @@ def test_the_picture_comes_as_a_body_or_either_form_field(client: FlaskClient, c
     body = client.post("/predictions/tiny/1.0", data=cat).data
     for field in ("data", "file"):
         assert client.post("/predictions/tiny", data={field: (io.BytesIO(cat), "cat.png")}).data == body
+    assert client.put("/predictions/tiny/1.0", data=cat).data == body  # what `curl -T` sends
     # what `curl --data-binary` calls the bytes of a picture
     assert client.post("/predictions/tiny", data=cat, content_type="application/x-www-form-urlencoded").data == body
 

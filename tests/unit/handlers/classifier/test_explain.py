@@ -144,6 +144,18 @@ def test_the_program_writes_a_picture_or_says_why_not(
         assert picture.size == (64, 64)
 
 
+@pytest.mark.parametrize(
+    ("output", "fault"), [("cat.png", "is the picture itself"), ("why", "name a picture to write"), (".", "name a")]
+)
+def test_what_cannot_be_drawn_into_is_refused_before_anything_is_loaded(
+    output: str, fault: str, cat: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "cat.png").write_bytes(cat)
+    with pytest.raises(UserError, match=fault):
+        main(tmp_path / "cat.png", output=tmp_path / output, store=tmp_path)
+    assert (tmp_path / "cat.png").read_bytes() == cat
+
+
 def code(model: ImageClassifier, image: bytes, target: str | None = None, method: str | None = None) -> str:
     with pytest.raises(Problem) as caught:
         explain(model.core, image, target, method)

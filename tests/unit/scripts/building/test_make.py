@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from classifier.digests import DIGESTS_FILE
 from classifier.recipe import read_recipe
 
@@ -52,6 +53,21 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipes: Path) -> Bui
 
     monkeypatch.setattr(make, "_build", pretend)
     return run
+
+
+def test_without_a_runtime_those_of_eager_and_torchscript_that_the_recipe_has_are_built(
+    build: Build, recipes: Path
+) -> None:
+    content = yaml.safe_load((recipes / "tiny.yaml").read_text())
+    assert build() == ["eager", "torchscript"]
+    for there, built in (
+        (["eager", "openvino"], ["eager"]),
+        (["openvino", "onnxruntime"], ["openvino", "onnxruntime"]),
+    ):
+        archives = [item for item in content["archives"] if item["runtime"] in there and "precision" not in item]
+        archives.sort(key=lambda item: there.index(item["runtime"]))
+        (recipes / "tiny.yaml").write_text(yaml.safe_dump(content | {"archives": archives}))
+        assert build() == built
 
 
 def write(archive: Path, digests: str) -> None:

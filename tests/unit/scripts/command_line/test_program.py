@@ -54,6 +54,12 @@ def test_a_verb_that_there_is_not_is_refused_with_what_was_probably_meant() -> N
     assert 'Did you mean "predict"?' in result.stdout + result.stderr
 
 
+def test_a_target_without_variables_is_the_makefiles() -> None:
+    result = program("setup")
+    assert result.returncode != 0
+    assert "`make setup` is a target of the Makefile alone" in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("words", [("make",), ("make", "predct", "IMAGE=x")])
 def test_the_makefiles_own_entrance_is_no_verb_of_a_person(words: tuple[str, ...]) -> None:
     result = program(*words)

@@ -146,7 +146,6 @@ def running(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> Fake
     ("command", "question"),
     [
         (partial(manage.default, version="2.0"), "PUT /models/tiny/2.0/set-default"),
-        (partial(manage.unregister, version="2.0"), "DELETE /models/tiny/2.0"),
         (partial(manage.scale, workers=2), "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true"),
         (
             partial(manage.scale, workers=1, version="2.0"),
@@ -164,6 +163,15 @@ def test_a_command_asks_the_server_and_shows_its_words(
     command(model="tiny")
     assert running.questions() == [question]
     assert "as you wish" in capsys.readouterr().out
+
+
+def test_the_unregister_command_says_which_version_is_gone(
+    running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TorchServe says that the model is unregistered, as if it were all of it."""
+    running.answers["DELETE /models/tiny/2.0"] = [Answer({"status": 'Model "tiny" unregistered'})]
+    manage.unregister(model="tiny", version="2.0")
+    assert "tiny 2.0 is unregistered" in capsys.readouterr().out
 
 
 @pytest.mark.slow
