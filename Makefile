@@ -46,7 +46,7 @@ ship-validate: $(SHIP)/.complete
 
 # An archive as a file, `make model_store/vgg16-openvino-int8.mar`; whether it is up to date is a matter of content.
 %.mar %.tar.gz: always $(READY)
-	@$(PROGRAM) make archive $(call quoted,FILE=$@) $(given)
+	@$(PROGRAM) make archive $(given) $(call quoted,FILE=$@)
 
 .PHONY: always
 always:

@@ -37,17 +37,31 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a program. A UserError becomes one line and exit code 1; an interrupt cleans up and becomes 130 or 143."""
+    """Run a program.
+
+    A UserError, or an OSError about a file, becomes one line and exit code 1; an interrupt cleans up and becomes 130 or
+    143.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except UserError as error:
-        err.print(Text.assemble(("error:", "bold red"), f" {error}"))
-        sys.exit(1)
+        _end(str(error))
+    except OSError as error:  # a path that somebody named: too long, below a file, not to be written
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
     sys.exit(0)
+
+
+def _end(text: str) -> NoReturn:
+    err.print(Text.assemble(("error:", "bold red"), f" {text}"))
+    sys.exit(1)
 
 
 def step(text: str) -> None:

@@ -1,6 +1,7 @@
 """The classifier for Python programs, without a server: load an archive or a recipe, then call it with pictures."""
 
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ class ImageClassifier:
 
     def __init__(self, core: Classifier) -> None:
         self.core = core
+        self._used_in: int | None = None  # the process of the first call
 
     def __repr__(self) -> str:
         model = self.core.identity.model
@@ -64,7 +66,15 @@ class ImageClassifier:
             Problem: the one picture cannot be classified, or `top_k` is out of range.
             OSError: a path cannot be read.
             TypeError, ValueError: an object or array is not a picture; the message says what is expected.
+            UnusableError: the model was used before this process was forked, so its threads are in the other one.
         """
+        if self._used_in is None:
+            self._used_in = os.getpid()
+        if self._used_in != os.getpid():
+            raise UnusableError(
+                "this model was used before the fork, and its threads stayed in the other process: fork before the "
+                "first call, load() in each process, or start processes with the method spawn"
+            )
         top_k = checked_top_k(top_k, len(self.core.labels))
         if many := _is_batch(pictures):
             given: Sequence[Any] = pictures  # type: ignore[assignment] # an array is a sequence of its rows
@@ -120,15 +130,22 @@ def _unpacked(archive: Path, device: str, threads: int) -> ImageClassifier:
     """Load an archive that is one file. Its content lies in a temporary folder for as long as the model is in use."""
     with archive.open("rb"):
         pass  # a missing file raises OSError here, not a reader's own exception later
-    folder = tempfile.TemporaryDirectory(prefix="archive-")
+    folder = Path(tempfile.mkdtemp(prefix="archive-"))
     try:
-        unpack(archive, Path(folder.name))
-        model = ImageClassifier(Classifier.load(Path(folder.name), device, threads))
+        unpack(archive, folder)
+        model = ImageClassifier(Classifier.load(folder, device, threads))
     except BaseException:
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(model, folder.cleanup)  # weights are mapped from it for as long as the model is used
+    # weights are mapped from it for as long as the model is used
+    weakref.finalize(model, _remove, folder, os.getpid())
     return model
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove a temporary folder, unless this is a fork of the process that made it, which still uses it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classifier:

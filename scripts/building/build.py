@@ -5,6 +5,7 @@ The steps: recipe -> weights -> export -> parity gate -> torch-model-archiver ->
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from classifier.digests import DIGESTS_FILE
 from classifier.errors import UnusableError
 from classifier.identity import RECIPE_FILE
 from classifier.labels import load_labels
@@ -34,9 +36,10 @@ from scripts.building.packing import pack
 from scripts.building.sbom import write_sbom
 from scripts.building.stage import Plan, stage
 from scripts.building.weights import resolve
-from scripts.console import UserError, done, run, step
+from scripts.console import UserError, done, step
 
 _WORKDIR_PREFIX: Final = ".building-"
+_OF_PROCESS: Final = re.compile(rf"{re.escape(_WORKDIR_PREFIX)}([0-9]{{1,9}})-")
 
 
 def build(options: Options) -> tuple[Path, Report]:
@@ -49,6 +52,8 @@ def build(options: Options) -> tuple[Path, Report]:
         recipe = read_recipe(options.recipe)
         variant = recipe.variant(options.runtime, options.precision)
         target = options.store / archive_name(recipe.name, variant.runtime, variant.precision, options.archive_format)
+        if target.is_dir() and not (target / DIGESTS_FILE).exists():
+            raise UserError(f"{target} is a folder, but not an archive; move it away")
         with _workdir(options.store) as workdir:
             recipe_file = _own_recipe(options, recipe, variant, workdir)
             content, report = stage(_plan(options, recipe_file, variant, workdir))
@@ -111,7 +116,8 @@ def _workdir(store: Path) -> Iterator[Path]:
     """A folder beside the finished archives, so that moving the result is one step. Removes those of killed builds."""
     store.mkdir(parents=True, exist_ok=True)
     for leftover in store.glob(f"{_WORKDIR_PREFIX}*"):
-        if not psutil.pid_exists(int(leftover.name.split("-")[1])):
+        named = _OF_PROCESS.match(leftover.name)
+        if named and not psutil.pid_exists(int(named[1])):
             shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{_WORKDIR_PREFIX}{os.getpid()}-", dir=store) as name:
         yield Path(name)
@@ -126,10 +132,3 @@ def main() -> None:
         f"top-1 {report.top1_agreement:.0%}, top-5 {report.top5_agreement:.0%}"
         + (f", calibrated on {report.calibration_pictures} pictures" if report.calibration_pictures else "")
     )
-
-
-if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        # torch.jit.script walks sets of names: with a random hash seed its output differs from build to build
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606
-    run(main)

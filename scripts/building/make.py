@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, get_args
 
 from classifier.cpu import computes
-from classifier.digests import DIGESTS_FILE, members
 from classifier.errors import UnusableError
 from classifier.recipe import Precision, Recipe, RuntimeName, read_recipe
 from msgspec.structs import replace
@@ -173,19 +172,30 @@ def make(options: Options) -> Path:
     target = options.store / archive_name(recipe.name, options.runtime, options.precision, options.archive_format)
     record = target.with_name(f".{target.name}.inputs")
     inputs = digest(options.json(), _inputs(options, recipe))
-    if target.exists() and record.exists() and record.read_text() == f"{inputs} {content_digest(target)}\n":
+    if target.exists() and _recorded(record) == f"{inputs} {content_digest(target)}\n":
         return target
     wanted = (*packages(options.runtime), *_EXPORTERS.get(options.runtime, ()))
     require(*wanted, why=f"building an archive for {options.runtime}")
     if _build(options) != 0:
         raise UserError(f"{target.name} is not built; see above")
-    record.write_text(f"{inputs} {content_digest(target)}\n")
+    try:
+        record.write_text(f"{inputs} {content_digest(target)}\n")
+    except OSError as error:
+        raise UserError(f"{record} cannot be written: {error.strerror}") from error
     return target
+
+
+def _recorded(record: Path) -> str | None:
+    """What was recorded of the last build; None if there is nothing that can be read."""
+    try:
+        return record.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _build(options: Options) -> int:
     """Build in a process of its own; returns its exit code."""
-    command = [sys.executable, "-m", "scripts.building.build", options.json().decode()]
+    command = [sys.executable, "-m", "scripts.building", options.json().decode()]
     # with this hash seed the build need not start itself again
     return subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode
 
@@ -213,7 +223,7 @@ def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
     yield from (path for path in (labels, tuned, Path(options.weights)) if path.is_file())
     yield from pictures(options.golden, options.calibration)
     spec = importlib.util.find_spec(recipe.architecture)
-    if spec is not None and spec.origin is not None:
+    if spec is not None and spec.origin is not None and spec.has_location:
         yield Path(spec.origin)
     yield _HANDLERS / "image_classifier_handler.py"
     for folder in _SOURCES:
@@ -228,8 +238,7 @@ def pictures(*folders: Path | None) -> Iterator[Path]:
 
 
 def content_digest(archive: Path) -> str:
-    """SHA-256 of an archive's own list of digests: it tells an archive from another one of the same name."""
-    for name, stream in members(archive):
-        if name == DIGESTS_FILE:
-            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
-    return "none"
+    """SHA-256 of an archive's bytes: it tells an archive from another one of the same name, and from a damaged one."""
+    return digest(
+        b"", [archive] if archive.is_file() else sorted(path for path in archive.rglob("*") if path.is_file())
+    )

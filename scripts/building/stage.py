@@ -146,7 +146,7 @@ def source_file(module: str) -> Path:
         UserError: there is no such module.
     """
     spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.has_location:
         raise UserError(f"there is no module {module} in handlers/")
     return Path(spec.origin)
 

@@ -73,6 +73,8 @@ def options(verb: str, given: Sequence[str]) -> list[str]:
         UserError: no verb has such a variable, one that this verb needs is missing, or a value is no switch.
     """
     own = variables_of(verb)
+    if other := [item for item in given if "=" not in item]:
+        raise UserError(f"{other[0]!r} is no variable: expected NAME=value")
     values = dict(item.split("=", 1) for item in given)
     for name in values.keys() - own.keys() - {*MAKES_OWN, *SECRETS}:
         _refuse_unknown(name)

@@ -1,6 +1,7 @@
 """Manage a running server's models: `make register | versions | describe | default | scale | unregister`."""
 
 from pathlib import Path
+from typing import Final
 
 from rich.table import Table
 
@@ -14,6 +15,8 @@ from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import read_config
 from scripts.torchserve.log import last_words
 from scripts.torchserve.server import CONSOLE_LOG, STATE_FOLDER, Server, running
+
+_MOST_WORKERS: Final = 1000  # far more than any machine has room for; TorchServe takes a number beyond Java's int for 1
 
 
 def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None = None) -> tuple[str, str]:
@@ -142,6 +145,8 @@ def scale(
         state: state folder of the server.
         store: folder of the archives.
     """
+    if not 0 <= workers <= _MOST_WORKERS:
+        raise UserError(f"WORKERS={workers}: expected a number from 0 to {_MOST_WORKERS}")
     done(running(state).client().scale(chosen_model(model, state, store), workers, version))
 
 

@@ -192,6 +192,8 @@ def logs(*, lines: int = 40, state: Path = STATE_FOLDER) -> None:
         lines: how many lines.
         state: state folder of the server.
     """
+    if lines < 1:
+        raise UserError(f"LINES={lines}: expected a number of lines from 1")
     path = state / CONSOLE_LOG
     if not path.exists():
         raise UserError("there is no log: no server was started yet")

@@ -43,6 +43,8 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
         return javaproperties.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text in UTF-8: {error.reason}") from error
 
 
 def write_config(config: dict[str, str], path: Path) -> None:

@@ -69,11 +69,19 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(state: Path) -> Server | None:
     """The server that runs from this state folder; None if there is none."""
+    server = _recorded(state)
+    return server if server is not None and _processes(server) else None
+
+
+def _recorded(state: Path) -> Server | None:
+    """The server that was last started from this state folder, unless it was stopped."""
+    path = state / _RECORD
     try:
-        server = msgspec.json.decode((state / _RECORD).read_bytes(), type=Server)
+        return msgspec.json.decode(path.read_bytes(), type=Server)
     except FileNotFoundError:
         return None
-    return server if _processes(server) else None
+    except msgspec.MsgspecError as error:
+        raise UserError(f"{path} is damaged ({error}); stop its server if it runs, and remove the file") from error
 
 
 def running(state: Path) -> Server:
@@ -250,13 +258,11 @@ def _processes(server: Server) -> list[psutil.Process]:
 
 def _clean(state: Path) -> None:
     """Remove the files of a server that has ended or was killed. Logs and snapshots stay."""
-    path = state / _RECORD
-    if path.exists():
-        server = msgspec.json.decode(path.read_bytes(), type=Server)
+    if (server := _recorded(state)) is not None:
         if child := _children.pop(server.pid, None):
             child.wait(_STOP_DEADLINE_S)
         shutil.rmtree(server.temporary, ignore_errors=True)
-        path.unlink()
+        (state / _RECORD).unlink()
 
 
 def workers(server: Server) -> list[psutil.Process]:

@@ -84,7 +84,7 @@ def options(tmp_path: Path, tiny_weights: Path, golden: Path) -> Options:
 
 def command(options: Options) -> list[str]:
     """The build as a command line."""
-    return [sys.executable, "-m", "scripts.building.build", options.json().decode()]
+    return [sys.executable, "-m", "scripts.building", options.json().decode()]
 
 
 def start(arguments: list[str], hash_seed: str) -> subprocess.Popen[str]:

@@ -1,5 +1,7 @@
 """The OpenVINO runtime: a graph that is optimised at loading for the processor, Intel's, AMD's or ARM's."""
 
+import threading
+
 import numpy as np
 import openvino
 from numpy.typing import NDArray
@@ -39,9 +41,12 @@ def load(source: Source) -> Forward:
     except RuntimeError as error:
         raise UnusableError(f"{path.name} is not an OpenVINO graph: {error}") from error
 
+    one_at_a_time = threading.Lock()  # a request has one buffer for logits, and refuses a second thread
+
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        request.infer([pixels], share_inputs=True)
-        # a copy, because the next batch reuses the buffer
-        return np.array(request.get_output_tensor(0).data, np.float32)
+        with one_at_a_time:
+            request.infer([pixels], share_inputs=True)
+            # a copy, because the next batch reuses the buffer
+            return np.array(request.get_output_tensor(0).data, np.float32)
 
     return forward

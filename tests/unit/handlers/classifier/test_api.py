@@ -1,9 +1,11 @@
 import gc
 import io
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from msgspec import structs
 from PIL import Image
 
 from tests.conftest import TINY_RECIPE, encode
+
+every_runtime = pytest.mark.parametrize("runtime", ["eager", "torchscript", "onnxruntime", "openvino"])
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,59 @@ def test_the_unpacked_files_go_when_the_model_does(
     del model
     gc.collect()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@every_runtime
+def test_each_thread_gets_the_answer_to_its_own_picture(runtime: str, tiny_archive: Callable[..., Path]) -> None:
+    model = load(tiny_archive(runtime), threads=1)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), np.uint8)
+    alone = [model(picture) for picture in pictures]
+
+    def ask(own: int) -> int:
+        return sum(model(pictures[own]) == alone[own] for _ in range(300))
+
+    with ThreadPoolExecutor(len(pictures)) as threads:
+        assert list(threads.map(ask, range(len(pictures)))) == [300] * len(pictures)
+
+
+FORKED = """
+import os, sys, tempfile
+from pathlib import Path
+from classifier import load
+from classifier.errors import UnusableError
+archive, picture, before = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), sys.argv[3] == "before"
+model = load(archive)
+alone = None if before else model([picture] * 8)
+child = os.fork()
+if child == 0:
+    try:
+        model([picture] * 8)
+    except UnusableError as error:
+        print(error, flush=True)
+    if sys.argv[4] == "openvino":
+        os._exit(0)  # as multiprocessing does; at a longer end OpenVINO waits for threads that it does not have
+    sys.exit()
+os.waitpid(child, 0)
+assert len(list(Path(tempfile.gettempdir()).glob("archive-*"))) == 1
+answers = model([picture] * 8)
+assert alone in (None, answers)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@every_runtime
+def test_a_fork_answers_if_it_is_made_before_the_first_call_and_says_so_otherwise(
+    runtime: str, when: str, tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes
+) -> None:
+    (tmp_path / "cat.png").write_bytes(cat)
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(TINY_RECIPE.parent)}
+    command = [sys.executable, "-c", FORKED, str(tiny_archive(runtime)), str(tmp_path / "cat.png"), when, runtime]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ("used before the fork" in ended.stdout) == (when == "after")
+    assert list(tmp_path.glob("archive-*")) == []
 
 
 def test_a_broken_archive_leaves_no_files(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

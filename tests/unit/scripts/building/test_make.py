@@ -147,6 +147,27 @@ def test_an_archive_that_was_replaced_is_built_again(build: Build, tmp_path: Pat
     assert build(runtime=("eager",)) == ["eager"]
 
 
+@pytest.mark.parametrize("damage", ["empty", "longer", "other byte"])
+def test_a_damaged_archive_is_built_again(damage: str, build: Build, tmp_path: Path) -> None:
+    build(runtime=("eager",))
+    path = tmp_path / "store" / "tiny-eager.mar"
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "longer": content + b"x", "other byte": b"Q" + content[1:]}[damage])
+    assert build(runtime=("eager",)) == ["eager"]
+    assert build(runtime=("eager",)) == []
+
+
+def test_a_record_that_cannot_be_read_builds_again(build: Build, tmp_path: Path) -> None:
+    build(runtime=("eager",))
+    record = tmp_path / "store" / ".tiny-eager.mar.inputs"
+    record.write_bytes(b"\xff\xfe")
+    assert build(runtime=("eager",)) == ["eager"]
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(UserError, match=r"\.tiny-eager\.mar\.inputs cannot be written"):
+        build(runtime=("eager",))
+
+
 def test_an_archive_can_be_named_by_its_file(build: Build, tmp_path: Path) -> None:
     assert build(file=tmp_path / "elsewhere" / "tiny-openvino-int8.mar") == ["openvino"]
     assert (tmp_path / "elsewhere" / "tiny-openvino-int8.mar").exists()

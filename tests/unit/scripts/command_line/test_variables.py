@@ -66,6 +66,11 @@ def test_a_switch_is_on_or_off() -> None:
         options("predict", ["IMAGE=x", "GRPC=maybe"])
 
 
+def test_a_word_that_is_no_variable_is_refused() -> None:
+    with pytest.raises(UserError, match="'nonsense' is no variable: expected NAME=value"):
+        options("status", ["nonsense"])
+
+
 def test_a_list_is_separated_by_spaces_unless_it_is_one_path(tmp_path: Path) -> None:
     assert options("serve", ["MODELS=vgg16  tiny"]) == ["--models=vgg16", "--models=tiny"]
     path = tmp_path / "my archive.mar"

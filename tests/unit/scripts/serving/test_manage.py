@@ -165,6 +165,13 @@ def test_a_command_asks_the_server_and_shows_its_words(
     assert "as you wish" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("workers", [-1, 1001, 9_999_999_999])
+def test_an_impossible_number_of_workers_is_refused(workers: int, running: FakeTorchServe) -> None:
+    with pytest.raises(UserError, match=f"WORKERS={workers}: expected a number from 0 to 1000"):
+        manage.scale(model="tiny", workers=workers)
+    assert running.questions() == []
+
+
 def test_the_unregister_command_says_which_version_is_gone(
     running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,6 +119,14 @@ def test_a_server_is_on_record_before_it_begins_and_stop_ends_it(
     assert find(state) is None
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"{"])
+def test_a_damaged_record_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "server.json").write_bytes(content)
+    for use in (find, stop):
+        with pytest.raises(UserError, match=r"server\.json is damaged .* remove the file"):
+            use(tmp_path)
+
+
 def test_a_record_is_replaced_in_one_step(tmp_path: Path, torchserve: FakeTorchServe) -> None:
     """Whoever reads the last one meanwhile reads it to its end."""
     record(torchserve.server, tmp_path)
