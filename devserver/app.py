@@ -30,7 +30,7 @@ _POLICY: Final = (
 
 
 class Served:
-    """One loaded model that answers one request at a time, because runtimes do not support more."""
+    """One loaded model that answers one request at a time, so that each has all threads."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier

@@ -167,6 +167,7 @@ def make(options: Options) -> Path:
 
     Raises:
         UserError: the archive cannot be built.
+        OSError: what it was built from cannot be recorded.
     """
     recipe = _read(options.recipe)
     target = options.store / archive_name(recipe.name, options.runtime, options.precision, options.archive_format)
@@ -178,10 +179,7 @@ def make(options: Options) -> Path:
     require(*wanted, why=f"building an archive for {options.runtime}")
     if _build(options) != 0:
         raise UserError(f"{target.name} is not built; see above")
-    try:
-        record.write_text(f"{inputs} {content_digest(target)}\n")
-    except OSError as error:
-        raise UserError(f"{record} cannot be written: {error.strerror}") from error
+    record.write_text(f"{inputs} {content_digest(target)}\n")
     return target
 
 

@@ -14,7 +14,7 @@ from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import read_config
 from scripts.torchserve.log import last_words
-from scripts.torchserve.server import CONSOLE_LOG, STATE_FOLDER, Server, running
+from scripts.torchserve.server import CONSOLE_LOG, STATE_FOLDER, remembered_key, running
 
 _MOST_WORKERS: Final = 1000  # far more than any machine has room for; TorchServe takes a number beyond Java's int for 1
 
@@ -51,9 +51,9 @@ def _in_store(name: str, state: Path) -> Path:
     return find_in_store(name, Path(read_config(state / "config.properties")["model_store"]))
 
 
-def _keys(path: Path | None, server: Server) -> PublicKeys | None:
+def _keys(path: Path | None, state: Path) -> PublicKeys | None:
     """The keys to trust: those that were named, or else those that the server was started with."""
-    chosen = path or (None if server.public_key is None else Path(server.public_key))
+    chosen = path or remembered_key(state)
     return None if chosen is None else read_public_keys(chosen)
 
 
@@ -91,7 +91,7 @@ def register_archive(archive: str, *, public_key: Path | None = None, state: Pat
     """
     server = running(state)
     found = _in_store(archive, state)
-    model, version = register(server.client(), found, state / CONSOLE_LOG, _keys(public_key, server))
+    model, version = register(server.client(), found, state / CONSOLE_LOG, _keys(public_key, state))
     done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
 
 

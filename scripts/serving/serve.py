@@ -17,6 +17,7 @@ from scripts.torchserve.config import CONFIG_FILE, SECURE, read_config, saved_mo
 from scripts.torchserve.log import Workers, read_workers
 from scripts.torchserve.server import (
     CONSOLE_LOG,
+    PUBLIC_KEY,
     SNAPSHOTS,
     STATE_FOLDER,
     Server,
@@ -50,7 +51,9 @@ def serve(
     """
     refuse_a_second(state)
     if public_key is None and (public_key := remembered_key(state)) is not None:
-        step(f"archives must be signed by {public_key}, as for the last server; to end that, remove {state}/public_key")
+        step(
+            f"archives must be signed by {public_key}, as for the last server; to end that, remove {state / PUBLIC_KEY}"
+        )
     keys = None if public_key is None else read_public_keys(public_key)
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
     saved = saved_models(snapshots) if models is None else None

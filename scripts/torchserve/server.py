@@ -35,7 +35,7 @@ LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
 CONSOLE_LOG: Final = Path("logs/console.log")
 _RECORD: Final = "server.json"
-_PUBLIC_KEY: Final = "public_key"  # a file with the path of the key whose signatures archives need
+PUBLIC_KEY: Final = "public_key"  # its content is the path of the key, or of the folder of keys, that sign archives
 _KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started in
 
 _READY_DEADLINE_S: Final = 300
@@ -55,7 +55,6 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     temporary: str  # folder
     models: list[tuple[str, str]]  # name and version of each model that it was started with
     key_file: str | None = None  # see `key_path`
-    public_key: str | None = None  # the file or folder of the keys whose signatures its archives need
 
     def client(self, **options: Any) -> Client:
         """A client of this server; the options are those of `Client`."""
@@ -118,7 +117,7 @@ def start(
         archives: the archives to load; those that `config` names in a `model_snapshot` must be among them.
         state: folder for all that the server writes.
         log_config: a log4j configuration; None for TorchServe's own, which logs more.
-        public_key: the key that signs archives; `make register` checks later archives with it.
+        public_key: the key that signs archives; `make register` and later servers of that folder check with it too.
         console: whether the caller reads the output and truncates its file; otherwise that file is rotated.
 
     Raises:
@@ -128,6 +127,8 @@ def start(
     command, java_home = _checked(config, archives, state, log_config)
     _clean(state)
     _write_files(config, state)
+    if public_key is not None:
+        (state / PUBLIC_KEY).write_text(str(public_key.resolve()))
     temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
     variables = launch.environment(os.environ, java_home, temporary, console=console)
     with launch.held(command, variables, state, state / CONSOLE_LOG) as process:
@@ -138,18 +139,15 @@ def start(
             temporary=str(temporary),
             models=[(archive.identity.model.name, archive.identity.model.version) for archive in archives],
             key_file=_key_file(config, state),
-            public_key=str(public_key.resolve()) if public_key else None,
         )
         record(server, state)
-    if server.public_key:
-        (state / _PUBLIC_KEY).write_text(server.public_key)
     _children[process.pid] = process
     return server
 
 
 def remembered_key(state: Path) -> Path | None:
-    """The public key of the last server of this state folder, which outlives it: a restart must not drop the check."""
-    path = state / _PUBLIC_KEY
+    """The key that signs this state folder's archives. It outlives the server: a restart must not drop the check."""
+    path = state / PUBLIC_KEY
     return Path(path.read_text()) if path.exists() else None
 
 

@@ -18,10 +18,10 @@ class Container:
     """A running container, as hardened as the README says."""
 
     def __init__(self, podman: Podman, image: str, *options: str, command: tuple[str, ...] = ()) -> None:
-        hardened = ["--read-only", "--tmpfs=/var/lib/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
-        hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
         from scripts.building.golden import photograph  # imports torch
 
+        hardened = ["--read-only", "--tmpfs=/var/lib/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
+        hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
         hardened += [f"--volume={photograph('chelsea.png').parent}:/pictures:ro"]
         started = podman("run", "--detach", *hardened, *options, image, *command)
         assert started.returncode == 0, started.stderr

@@ -77,13 +77,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         pass  # a missing file raises OSError, not UnusableError
     try:  # only the zip format of torch >= 1.6 can be mapped; torchvision's VGG16 is older
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:  # torch's own message recommends to run whatever the file carries
-        raise UnusableError(
-            f"{path.name} is not a file of weights that torch can read safely: it holds Python objects, or is damaged; "
-            "save model.state_dict()"
-        ) from error
     except Exception as error:  # torch.load raises the exceptions of several readers
-        raise UnusableError(f"{path.name} is not a file of weights that torch can read safely: {error}") from error
+        # its own message about pickles recommends to run whatever the file carries
+        pickled = isinstance(error, pickle.UnpicklingError)
+        why = "it holds Python objects, or is damaged; save model.state_dict()" if pickled else error
+        raise UnusableError(f"{path.name} is not a file of weights that torch can read safely: {why}") from error
     if not isinstance(weights, dict) or not all(isinstance(item, Tensor) for item in weights.values()):
         raise UnusableError(f"{path.name} is not a state_dict, a dictionary of tensors; save model.state_dict()")
     return weights

@@ -17,7 +17,10 @@ from PIL import Image
 
 from tests.conftest import TINY_RECIPE, encode
 
-every_runtime = pytest.mark.parametrize("runtime", ["eager", "torchscript", "onnxruntime", "openvino"])
+every_runtime = pytest.mark.parametrize(
+    "runtime",
+    ["eager", "torchscript", "onnxruntime", "openvino", pytest.param("aotinductor", marks=pytest.mark.thorough)],
+)
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +187,14 @@ alone = None if before else model([picture] * 8)
 child = os.fork()
 if child == 0:
     try:
-        model([picture] * 8)
+        print("answered", len(model([picture] * 8)), flush=True)
     except UnusableError as error:
         print(error, flush=True)
     if not before:
         os._exit(0)  # as multiprocessing does; at a longer end some runtimes wait for threads that are not there
     sys.exit()
-os.waitpid(child, 0)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
 assert len(list(Path(tempfile.gettempdir()).glob("archive-*"))) == 1
 answers = model([picture] * 8)
 assert alone in (None, answers)
@@ -209,6 +213,7 @@ def test_a_fork_answers_if_it_is_made_before_the_first_call_and_says_so_otherwis
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ("used before the fork" in ended.stdout) == (when == "after")
+    assert ("answered 8" in ended.stdout) == (when == "before")
     assert list(tmp_path.glob("archive-*")) == []
 
 

@@ -245,6 +245,39 @@ def test_an_interrupted_build_leaves_nothing_behind(by: signal.Signals, code: in
     assert list(options.store.iterdir()) == []
 
 
+def test_an_interrupt_while_the_libraries_are_imported_is_quiet(options: Options) -> None:
+    process = start(command(options), hash_seed="0")
+    time.sleep(0.5)  # torch alone takes two seconds
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in said + errors
+    assert not options.store.exists()
+
+
+def test_a_folder_that_is_no_archive_is_not_replaced(options: Options) -> None:
+    precious = options.store / "tiny-eager.mar" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.touch()
+    with pytest.raises(UserError, match=r"tiny-eager\.mar is a folder, but not an archive"):
+        build(options)
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("name", ["os", "sys", "nothing_there"])
+def test_an_architecture_without_a_file_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"there is no module {name} in handlers/"):
+        source_file(name)
+
+
+def test_folders_that_no_build_made_are_left_alone(options: Options) -> None:
+    names = {".building-x", ".building-", f".building-{10**30}-abc"}
+    for name in names:
+        (options.store / name).mkdir(parents=True)
+    path, _ = build(options)
+    assert {item.name for item in options.store.iterdir()} == {path.name, sbom_of(path).name, *names}
+
+
 def test_what_killed_builds_left_is_swept_but_not_what_a_running_one_has(options: Options) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -40,6 +40,24 @@ def test_the_help_of_a_verb_explains_every_option(verb: str, capsys: pytest.Capt
         assert f"    {parameter}: " in documented, parameter
 
 
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("status", "--state=README.md"), "README.md/server.json: Not a directory"),
+        (("status", f"--state={'x' * 300}"), "File name too long"),
+        (("logs", "--lines=0"), "LINES=0: expected a number of lines from 1"),
+        (("devserver", "--port=99999"), "PORT=99999: a port is a number from 1 to 65535"),
+    ],
+    ids=["below-a-file", "too-long", "no-lines", "no-port"],
+)
+def test_an_impossible_value_is_one_line_and_an_exit_code(words: tuple[str, ...], fault: str) -> None:
+    result = program(*words)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.removesuffix("\n").endswith(fault)
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_a_users_mistake_is_one_line_and_an_exit_code() -> None:
     result = program("predict", "no such picture.png")

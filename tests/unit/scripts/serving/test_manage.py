@@ -178,6 +178,7 @@ def test_the_unregister_command_says_which_version_is_gone(
     """TorchServe says that the model is unregistered, as if it were all of it."""
     running.answers["DELETE /models/tiny/2.0"] = [Answer({"status": 'Model "tiny" unregistered'})]
     manage.unregister(model="tiny", version="2.0")
+    assert running.questions() == ["DELETE /models/tiny/2.0"]
     assert "tiny 2.0 is unregistered" in capsys.readouterr().out
 
 

@@ -50,6 +50,12 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_config(tmp_path / "nope.properties")
 
 
+def test_a_configuration_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.properties").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"config\.properties: not a text in UTF-8"):
+        read_config(tmp_path / "config.properties")
+
+
 def test_the_five_addresses_and_their_ports() -> None:
     found = addresses(CONFIG)
     assert found == Addresses(

@@ -1,0 +1,35 @@
+"""What a server inherits from the last one of its state folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.console import UserError
+from scripts.serving import serve
+from scripts.torchserve import launch, server
+from scripts.torchserve.server import remembered_key, start
+
+
+def test_versions_without_workers_are_not_waited_for() -> None:
+    versions = {"1.0": {"minWorkers": 0, "marName": "a.mar"}, "2.0": {"minWorkers": 2, "marName": "b.mar"}}
+    assert serve._idle(json.dumps({"models": {"tiny": versions}})) == {("tiny", "1.0")}
+
+
+def test_the_key_of_the_last_server_is_that_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is on record before there is a process that could be killed."""
+
+    def no_process(*_: object, **__: object) -> None:
+        raise UserError("no process here")
+
+    monkeypatch.setattr(server, "_checked", lambda *_: ([], tmp_path))
+    monkeypatch.setattr(launch, "environment", no_process)
+    assert remembered_key(tmp_path) is None
+    with pytest.raises(UserError, match="no process here"):
+        start({}, [], tmp_path, public_key=Path("keys/public.pem"))
+    assert remembered_key(tmp_path) == Path("keys/public.pem").resolve()
+    with pytest.raises(UserError, match=r"PUBLIC_KEY=.*keys/public\.pem: No such file"):
+        serve.serve({}, tmp_path, None, foreground=False)
+    assert "as for the last server; to end that, remove" in capsys.readouterr().out
