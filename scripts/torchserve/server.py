@@ -129,9 +129,15 @@ def start(
     _write_files(config, state)
     if public_key is not None:
         (state / PUBLIC_KEY).write_text(str(public_key.resolve()))
-    temporary = Path(tempfile.mkdtemp(prefix="torchserve-"))
-    variables = launch.environment(os.environ, java_home, temporary, console=console)
-    with launch.held(command, variables, state, state / CONSOLE_LOG) as process:
+    with (
+        _temporary_folder() as temporary,
+        launch.held(
+            command,
+            launch.environment(os.environ, java_home, temporary, console=console),
+            state,
+            state / CONSOLE_LOG,
+        ) as process,
+    ):
         server = Server(
             pid=process.pid,
             created=psutil.Process(process.pid).create_time(),
@@ -143,6 +149,17 @@ def start(
         record(server, state)
     _children[process.pid] = process
     return server
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for a server's temporary files, which stays for it unless the block fails."""
+    folder = Path(tempfile.mkdtemp(prefix="torchserve-"))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def remembered_key(state: Path) -> Path | None:

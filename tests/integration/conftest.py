@@ -230,6 +230,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         )
 
 
+@pytest.hookimpl(trylast=True)  # at the end of the report, where it is looked for
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was left behind, which no single test is to blame for."""
     if left := config.stash.get(_LEFT, None):

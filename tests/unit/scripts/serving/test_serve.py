@@ -17,7 +17,10 @@ def test_versions_without_workers_are_not_waited_for() -> None:
 
 
 def test_the_key_of_the_last_server_is_that_of_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It is on record before there is a process that could be killed."""
 
@@ -26,9 +29,12 @@ def test_the_key_of_the_last_server_is_that_of_the_next(
 
     monkeypatch.setattr(server, "_checked", lambda *_: ([], tmp_path))
     monkeypatch.setattr(launch, "environment", no_process)
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     assert remembered_key(tmp_path) is None
     with pytest.raises(UserError, match="no process here"):
         start({}, [], tmp_path, public_key=Path("keys/public.pem"))
+    assert list(temporary.iterdir()) == []
     assert remembered_key(tmp_path) == Path("keys/public.pem").resolve()
     with pytest.raises(UserError, match=r"PUBLIC_KEY=.*keys/public\.pem: No such file"):
         serve.serve({}, tmp_path, None, foreground=False)
