@@ -1,8 +1,10 @@
 """Starts the process of a TorchServe: its command line, its environment, and a start that waits for a record of it."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,8 @@ _DROPPED_VARIABLES: Final = (
 )
 
 # A shell that becomes the command in its arguments as soon as a line arrives. If the pipe ends instead, the program
-# that was about to record the process has died or failed; then the shell removes its temporary folder and ends.
+# that was about to record the process has died or failed; then the shell removes its temporary folder, which a killed
+# program cannot do, and ends.
 _WAIT_FOR_A_LINE: Final = 'read -r go || { rmdir "$TMPDIR"; exit 1; }; exec "$@" < /dev/null'
 
 
@@ -63,6 +66,20 @@ def environment(inherited: Mapping[str, str], java_home: Path, temporary: Path, 
         "TEMP": str(temporary),
         "CONSOLE_LOG": "console" if console else "file",  # log4j2.xml reads it
     }
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for a server's temporary files. It stays for the server, unless the block fails.
+
+    If this process is killed within `held`, the new process removes it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="torchserve-"))
+    try:
+        yield folder
+    except BaseException:  # also of an interrupt
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -130,7 +129,7 @@ def start(
     if public_key is not None:
         (state / PUBLIC_KEY).write_text(str(public_key.resolve()))
     with (
-        _temporary_folder() as temporary,
+        launch.temporary_folder() as temporary,
         launch.held(
             command,
             launch.environment(os.environ, java_home, temporary, console=console),
@@ -149,17 +148,6 @@ def start(
         record(server, state)
     _children[process.pid] = process
     return server
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """A folder for a server's temporary files, which stays for it unless the block fails."""
-    folder = Path(tempfile.mkdtemp(prefix="torchserve-"))
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def remembered_key(state: Path) -> Path | None:

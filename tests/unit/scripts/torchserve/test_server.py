@@ -1,7 +1,6 @@
 """The start of a server up to the moment at which TorchServe begins: nothing here waits for a worker."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +11,8 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from scripts.archives.store import Archive, find_archive
-from scripts.building.build import build
-from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
-from scripts.torchserve.launch import command, environment, held
 from scripts.torchserve.server import Server, find, record, start, stop
 from tests.unit.conftest import FakeTorchServe
 
@@ -136,42 +131,3 @@ def test_a_record_is_replaced_in_one_step(tmp_path: Path, torchserve: FakeTorchS
         assert reading.read() == before
     assert b"another" in (tmp_path / "server.json").read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["server.json"]
-
-
-def test_a_held_process_becomes_the_command_with_its_pid_and_without_input(tmp_path: Path) -> None:
-    script = "import os, sys; print(os.getpid(), sys.argv[1:], repr(sys.stdin.read()), os.getcwd())"
-    log = tmp_path / "log"
-    with held([sys.executable, "-c", script, "a b", "$c"], dict(os.environ), tmp_path, log) as process:
-        assert log.read_bytes() == b""
-    assert process.wait(DEADLINE_S) == 0
-    assert log.read_text() == f"{process.pid} ['a b', '$c'] '' {tmp_path}\n"
-
-
-@pytest.fixture
-def archive(options: Options) -> Archive:
-    build(options)
-    return find_archive("tiny", options.store)
-
-
-def test_the_command_names_models_and_files_unless_a_snapshot_does(archive: Archive) -> None:
-    config = {"model_store": str(archive.path.parent)}
-    assert command(config, [archive], None)[-2:] == ["--models", "tiny=tiny-eager.mar"]
-    assert "--models" not in command(config | {"model_snapshot": "{}"}, [archive], None)
-    assert command(config, [], Path("log4j2.xml"))[-2:] == ["--log-config", "log4j2.xml"]
-
-
-def test_an_archive_outside_the_model_store_is_refused_instead_of_another_of_its_name(
-    archive: Archive, tmp_path: Path
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    copied = Archive(Path(shutil.copy(archive.path, elsewhere)), archive.identity)
-    with pytest.raises(UserError, match=f"{copied.path} does not lie in {archive.path.parent}"):
-        command({"model_store": str(archive.path.parent)}, [copied], None)
-
-
-def test_the_environment_is_the_inherited_one_without_what_would_change_the_server(tmp_path: Path) -> None:
-    inherited = {"PATH": "/bin", "PYTHONPATH": "x", "TS_CONFIG_FILE": "y", "TMPDIR": "z"}
-    expected = {"PATH": "/bin", "JAVA_HOME": "/java", "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
-    found = environment(inherited, Path("/java"), tmp_path, console=True)
-    assert found == expected | {"CONSOLE_LOG": "console"}

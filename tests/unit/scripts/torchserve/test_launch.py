@@ -1,0 +1,78 @@
+"""The process of a TorchServe: its command line, its environment, and what is left when it does not start."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.archives.store import Archive, find_archive
+from scripts.building.build import build
+from scripts.building.options import Options
+from scripts.console import UserError
+from scripts.torchserve.launch import command, environment, held, temporary_folder
+
+DEADLINE_S = 30
+
+
+@pytest.mark.parametrize("failure", [UserError("no Java"), OSError("no space"), KeyboardInterrupt()])
+def test_a_server_that_does_not_start_leaves_no_folder(
+    failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def start() -> None:
+        with temporary_folder() as folder:
+            (folder / "socket").touch()
+            raise failure
+
+    with pytest.raises(type(failure)):
+        start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_server_that_starts_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_held_process_becomes_the_command_with_its_pid_and_without_input(tmp_path: Path) -> None:
+    script = "import os, sys; print(os.getpid(), sys.argv[1:], repr(sys.stdin.read()), os.getcwd())"
+    log = tmp_path / "log"
+    with held([sys.executable, "-c", script, "a b", "$c"], dict(os.environ), tmp_path, log) as process:
+        assert log.read_bytes() == b""
+    assert process.wait(DEADLINE_S) == 0
+    assert log.read_text() == f"{process.pid} ['a b', '$c'] '' {tmp_path}\n"
+
+
+@pytest.fixture
+def archive(options: Options) -> Archive:
+    build(options)
+    return find_archive("tiny", options.store)
+
+
+def test_the_command_names_models_and_files_unless_a_snapshot_does(archive: Archive) -> None:
+    config = {"model_store": str(archive.path.parent)}
+    assert command(config, [archive], None)[-2:] == ["--models", "tiny=tiny-eager.mar"]
+    assert "--models" not in command(config | {"model_snapshot": "{}"}, [archive], None)
+    assert command(config, [], Path("log4j2.xml"))[-2:] == ["--log-config", "log4j2.xml"]
+
+
+def test_an_archive_outside_the_model_store_is_refused_instead_of_another_of_its_name(
+    archive: Archive, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    copied = Archive(Path(shutil.copy(archive.path, elsewhere)), archive.identity)
+    with pytest.raises(UserError, match=f"{copied.path} does not lie in {archive.path.parent}"):
+        command({"model_store": str(archive.path.parent)}, [copied], None)
+
+
+def test_the_environment_is_the_inherited_one_without_what_would_change_the_server(tmp_path: Path) -> None:
+    inherited = {"PATH": "/bin", "PYTHONPATH": "x", "TS_CONFIG_FILE": "y", "TMPDIR": "z"}
+    expected = {"PATH": "/bin", "JAVA_HOME": "/java", "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
+    found = environment(inherited, Path("/java"), tmp_path, console=True)
+    assert found == expected | {"CONSOLE_LOG": "console"}
