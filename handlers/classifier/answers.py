@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from classifier.identity import Model
+from classifier.input import Input
 from classifier.problems import Problem, ProblemAnswer
 from classifier.rank import Prediction
-from classifier.input import Input
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 

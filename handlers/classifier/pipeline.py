@@ -14,11 +14,11 @@ from PIL import Image
 from classifier.cpu import usable_cores
 from classifier.decode import decode_scaled, prepare
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
+from classifier.input import Input
 from classifier.labels import Label, read_labels
 from classifier.preprocess import resize_and_crop
 from classifier.problems import Internal, Problem
 from classifier.rank import Prediction, probabilities, top_k
-from classifier.input import Input
 from classifier.recipe import Recipe, Serving, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
 

@@ -20,8 +20,8 @@ _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
 }
 
 # Grey from RGB, in 65536ths: ITU-R 601, the numbers of Pillow's conversion to L.
-_GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)
-_GREY_SHIFT = 65536.0
+GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)
+GREY_SHIFT = 65536.0
 
 
 def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = None) -> NDArray[np.uint8]:
@@ -108,8 +108,8 @@ def _in_channels(pixels: Tensor, spec: Input) -> Tensor:
     if spec.channels == "bgr":
         return floats.flip(-1)
     if spec.channels == "grey":  # every number here is whole and below 2^24, so float32 is exact
-        weighted = floats.mul(torch.tensor(_GREY_WEIGHTS, device=pixels.device)).sum(-1, keepdim=True)
-        return weighted.add(_GREY_SHIFT / 2).div(_GREY_SHIFT).floor()
+        weighted = floats.mul(torch.tensor(GREY_WEIGHTS, device=pixels.device)).sum(-1, keepdim=True)
+        return weighted.add(GREY_SHIFT / 2).div(GREY_SHIFT).floor()
     return floats
 
 

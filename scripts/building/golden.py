@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 import numpy as np
 from classifier.decode import decode
+from classifier.input import PILLOW_LIMIT, Input
 from classifier.pipeline import load_pixels
 from classifier.preprocess import resize_and_crop
 from classifier.problems import Problem
-from classifier.input import PILLOW_LIMIT, Input
 from classifier.recipe import Recipe
 from numpy.typing import NDArray
 from PIL import Image

@@ -7,7 +7,7 @@ import torch
 from classifier.errors import UnusableError
 from classifier.preprocess import laid_out, normalize
 from classifier.runtimes import Forward, Source
-from classifier.runtimes.tensors import forward_of
+from classifier.runtimes.tensors import forward_of, logits_of
 
 
 def load(source: Source) -> Forward:
@@ -28,4 +28,4 @@ def load(source: Source) -> Forward:
             raise UnusableError(f"{path.name} is not a TorchScript file: {error}") from error
         frozen = torch.jit.freeze(module) if hasattr(module, "training") else module  # else it was frozen before
     spec = source.recipe.input
-    return forward_of(lambda pixels: frozen(laid_out(normalize(pixels, spec), spec.layout)), source.device)
+    return forward_of(lambda pixels: logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout))), source.device)
