@@ -154,7 +154,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     answers: Answers = "full"
     requirements: list[_Requirement] = []
     serving: Serving = Serving()
-    archives: list[Variant] = []
+    archives: Annotated[list[Variant], Meta(min_length=1)] = []
     mobile: Mobile = Mobile()
 
     def __post_init__(self) -> None:

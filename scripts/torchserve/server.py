@@ -164,7 +164,7 @@ def _checked(
     check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
     command, java_home = launch.command(config, archives, log_config), find_java_home()
     for archive in archives:
-        require_runtime(archive.identity.model.runtime)
+        require_runtime(archive.identity)
     return command, java_home
 
 

@@ -51,8 +51,7 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
     [
         pytest.param(lambda recipe: recipe.pop("name"), "name", id="missing"),
         pytest.param(lambda recipe: recipe["input"].pop("crop"), "crop", id="missing-in-input"),
-        pytest.param(lambda recipe: recipe["serving"].pop("batch_size"), "batch_size", id="missing-in-serving"),
-        pytest.param(lambda recipe: recipe["archives"][1].pop("tolerance"), "tolerance", id="missing-in-archive"),
+        pytest.param(lambda recipe: recipe["archives"][1].pop("runtime"), "runtime", id="missing-in-archive"),
         pytest.param(lambda recipe: recipe.update(colour=1), "colour", id="unknown"),
         pytest.param(lambda recipe: recipe["input"].update(colour=1), "colour", id="unknown-in-input"),
         pytest.param(lambda recipe: recipe["serving"].update(batchSize=8), "batchSize", id="unknown-in-serving"),
@@ -62,7 +61,7 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
         pytest.param(lambda recipe: recipe["input"].update(resize=36.5), "resize", id="half-a-pixel"),
         pytest.param(lambda recipe: recipe["input"].update(crop=37), "crop", id="crop-beyond-resize"),
         pytest.param(lambda recipe: recipe["input"].update(crop=0), "crop", id="no-crop"),
-        pytest.param(lambda recipe: recipe["input"].update(interpolation="nearest"), "interpolation", id="nearest"),
+        pytest.param(lambda recipe: recipe["input"].update(interpolation="box"), "interpolation", id="box"),
         pytest.param(lambda recipe: recipe["input"].update(normalization="z"), "normalization", id="normalization"),
         pytest.param(lambda recipe: recipe["input"].update(max_pixels=178_956_971), "max_pixels", id="beyond-pillow"),
         pytest.param(lambda recipe: recipe["serving"].update(max_batch_delay_ms=0), "max_batch_delay_ms", id="delay-0"),
