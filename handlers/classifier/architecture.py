@@ -74,8 +74,7 @@ def _own(module: str, name: str) -> Callable[..., Any]:
         names = sorted(item.__name__ for item in classes)
         say = f"{', '.join(names)}; name one, as {module}:{names[0]}" if names else "none"
         raise UnusableError(f"architecture {module} must define exactly one nn.Module class; found: {say}")
-    (only,) = classes
-    chosen = only
+    chosen = classes.pop()
     return chosen
 
 

@@ -19,8 +19,8 @@ def packages(runtime: str) -> tuple[str, ...]:
 def require_runtime(identity: Identity) -> None:
     """Have what a worker imports for an archive, in the environment that workers share with this process.
 
-    The packages of its runtime are the project's, and are installed. What the archive asks for itself is not: an archive
-    may be a stranger's, who would then choose what is installed here.
+    The packages of its runtime are the project's, and are installed. What the archive asks for itself is not: it may be
+    a stranger's, who would then choose what is installed here.
 
     Raises:
         UserError: something is missing, and is not installed here.
