@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from classifier.document import decode
 from classifier.errors import DECODE_ERRORS, UnusableError
 
 RuntimeName = Literal["eager", "torchscript", "aotinductor", "onnxruntime", "openvino"]
@@ -137,10 +138,13 @@ def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        UnusableError: a field is missing, unknown or out of range; the message names the file and the field.
+        UnusableError: the file is no recipe; the message has a line for each mistake, `<file>:<line>: <field>: …`.
         OSError: the file cannot be read.
     """
+    content = path.read_bytes()
     try:
-        return msgspec.yaml.decode(path.read_bytes(), type=Recipe)
+        return decode(content, Recipe)
     except DECODE_ERRORS as error:
-        raise UnusableError(f"{path}: {error}") from error
+        from classifier.mistakes import mistakes  # which a worker, whose recipe was read before, has no use for
+
+        raise UnusableError("\n".join(f"{path}:{mistake}" for mistake in mistakes(content, Recipe))) from error
