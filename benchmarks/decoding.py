@@ -29,14 +29,14 @@ def measure_decoding(store: Path, pictures: list[Path]) -> Decode:
 
 def _measure(classifier: Classifier, pictures: list[Path]) -> Decode:
     spec = classifier.recipe.input
-    resize = transforms.Compose([transforms.Resize(spec.resize), transforms.CenterCrop(spec.crop)])
+    resize = transforms.Compose([transforms.Resize(spec.scaled[0]), transforms.CenterCrop(spec.size)])
 
     def ours(path: Path) -> torch.Tensor:
-        return normalize(torch.from_numpy(np.asarray(load_pixels(path.read_bytes(), spec))[None]), spec.normalization)
+        return normalize(torch.from_numpy(np.asarray(load_pixels(path.read_bytes(), spec))[None]), spec)
 
     def reference(path: Path) -> torch.Tensor:
         pixels = np.asarray(resize(Image.open(path).convert("RGB")))
-        return normalize(torch.from_numpy(pixels.copy()[None]), spec.normalization)
+        return normalize(torch.from_numpy(pixels.copy()[None]), spec)
 
     def top5(pixels: NDArray[np.uint8]) -> set[int]:
         return set(np.argsort(-classifier.logits(pixels[None])[0])[:5].tolist())

@@ -109,8 +109,7 @@ def _best_batch(classifier: Classifier) -> int:
 
 
 def _noise(classifier: Classifier, pictures: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    side = classifier.recipe.input.crop
-    return np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (pictures, *classifier.recipe.input.size, 3), np.uint8)
 
 
 def _answer(content: object) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from classifier.decode import decode
-from classifier.recipe import PILLOW_LIMIT
+from classifier.input import PILLOW_LIMIT
 from PIL import Image
 
 from scripts.building.golden import photograph

@@ -11,10 +11,12 @@ from typing import Final
 import msgspec
 import numpy as np
 import torch
+from classifier.input import Input
 from classifier.pipeline import Classifier, load_pixels
-from classifier.preprocess import NORMALIZATIONS, normalize
+from classifier.preprocess import normalize
 from classifier.problems import Problem
 from classifier.rank import top_k
+from classifier.recipe import Recipe
 from classifier.service import checked_top_k
 
 from scripts.archives.loaded import loaded
@@ -46,13 +48,45 @@ def write_facts(classifier: Classifier, folder: Path) -> None:
 
 def constants(classifier: Classifier) -> dict[str, object]:
     """The constants of a model, which programs read instead of having copies."""
-    mean, std = NORMALIZATIONS[classifier.recipe.input.normalization]
+    spec = _plain_input(classifier.recipe)
+    to_unit = 255 * spec.statistics.scale  # the programs first scale levels to 0…1
     return {
         "model": classifier.identity.model,
         "weights_sha256": classifier.identity.weights_sha256,
-        "input": msgspec.to_builtins(classifier.recipe.input) | {"mean": mean, "std": std},
+        "input": {
+            "resize": spec.scaled[0],
+            "crop": spec.size[0],
+            "interpolation": spec.interpolation,
+            "mean": [value / to_unit for value in spec.mean],
+            "std": [value / to_unit for value in spec.std],
+            "max_pixels": spec.max_pixels,
+        },
         "labels": classifier.labels,
     }
+
+
+def _plain_input(recipe: Recipe) -> Input:
+    """The recipe's input, if the programs in other languages can make it: they were not written for every one.
+
+    Raises:
+        UserError: they cannot; the message names what they lack.
+    """
+    spec = recipe.input
+    lacking = [
+        name
+        for name, there in (
+            (f"fit: {spec.fit}", spec.fit == "crop"),
+            ("a rectangular crop", spec.size[0] == spec.size[1]),
+            (f"channels: {spec.channels}", spec.channels == "rgb"),
+            (f"interpolation: {spec.interpolation}", spec.interpolation in ("bilinear", "bicubic")),
+            (f"layout: {spec.layout}", spec.layout == "nchw"),
+            (f"scores: {recipe.scores}", recipe.scores == "softmax"),
+        )
+        if not there
+    ]
+    if lacking:
+        raise UserError(f"{recipe.name}: the programs in other languages lack {', '.join(lacking)} of its recipe")
+    return spec
 
 
 def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
@@ -61,7 +95,7 @@ def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
     if isinstance(pixels, Problem):
         raise UserError(f"{path}: {pixels.detail}")
     shutil.copy(path, folder)
-    floats = normalize(torch.from_numpy(pixels[None]), classifier.recipe.input.normalization)
+    floats = normalize(torch.from_numpy(pixels[None]), classifier.recipe.input)
     np.save(folder / f"{path.stem}.npy", floats[0].contiguous().numpy())
     logits = classifier.logits(pixels[None])
     probabilities, labels = classifier.probabilities(pixels[None])[0], classifier.labels

@@ -64,11 +64,10 @@ class Makers:
             classifier: the loaded archive.
             calibration: returns the pictures, uint8 [N,H,W,3], from which int8 chooses its scales.
         """
-        side = classifier.recipe.input.crop
         self._recipe = classifier.recipe
         self._calibration = calibration
-        self._module = load_module(classifier.recipe.architecture, classifier.source.path)
-        self._example = (torch.zeros(1, 3, side, side),)
+        self._module = load_module(classifier.recipe, classifier.source.path)
+        self._example = (torch.zeros(1, classifier.recipe.input.depth, *classifier.recipe.input.size),)
 
     def all(self) -> dict[str, Callable[[], bytes]]:
         """Every program that can be made."""
@@ -130,7 +129,7 @@ class Makers:
 
 def tensor(pixels: NDArray[np.uint8], recipe: Recipe) -> Tensor:
     """Turn a picture uint8 [H,W,3] into a program's input: float32 [1,3,H,W], normalised, contiguous."""
-    return normalize(torch.from_numpy(pixels[None]), recipe.input.normalization).contiguous()
+    return normalize(torch.from_numpy(pixels[None]), recipe.input).contiguous()
 
 
 def load_program(path: Path, recipe: Recipe) -> Forward | None:

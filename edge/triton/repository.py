@@ -70,10 +70,10 @@ def write_repository(archives: Sequence[Archive], backend: Backend, repository: 
         for archive in archives:
             with unpacked(archive.path) as folder:
                 version = _version(archive, folder)
-                tensors.add((version.recipe.input.crop, version.classes))
+                tensors.add((version.recipe.input.size, version.classes))
                 _write_version(version, backend, written)
         if len(tensors) > 1:  # versions share a configuration
-            raise UserError("the archives differ in crop or in the number of labels; build all from the same recipe")
+            raise UserError("the archives differ in input or number of labels; build all from the same recipe")
         (written / model / str(version.number)).mkdir(parents=True)  # Triton requires the folder, though it stays empty
         values = settings(version, backend)
         for name, source in zip(names, ("ensemble", *STEPS), strict=True):
@@ -126,7 +126,8 @@ def settings(version: Version, backend: Backend) -> dict[str, str | int]:
         "delay_us": 1000 * serving.max_batch_delay_ms,
         "workers": serving.workers,
         "threads": serving.threads if isinstance(serving.threads, int) else 0,
-        "crop": version.recipe.input.crop,
+        "height": version.recipe.input.size[0],
+        "width": version.recipe.input.size[1],
         "classes": version.classes,
     }
 

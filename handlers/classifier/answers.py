@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from classifier.identity import Model
+from classifier.input import Input
 from classifier.problems import Problem, ProblemAnswer
 from classifier.rank import Prediction
-from classifier.recipe import Input
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -20,9 +20,9 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 class InstanceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What the model sees in one of several pictures."""
 
-    class_: str = msgspec.field(name="class")  # id and name of the likeliest class
-    probability: Share
-    predictions: Annotated[list[Prediction], Meta(min_length=1)]  # likeliest first
+    class_: str | None = msgspec.field(name="class")  # id and name of the likeliest class; null if none is answered
+    probability: Share | None
+    predictions: list[Prediction]  # likeliest first; empty if no class reaches the recipe's threshold
 
 
 class Answer(InstanceAnswer, frozen=True, kw_only=True):
@@ -74,8 +74,8 @@ class DescriptionAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 def answer_of(predictions: list[Prediction], model: Model) -> Answer:
     """The answer to one picture: its predictions, likeliest first, and the model that made them."""
-    best = predictions[0]
-    return Answer(class_=best.full_name, probability=best.probability, predictions=predictions, model=model)
+    class_, probability = _best(predictions)
+    return Answer(class_=class_, probability=probability, predictions=predictions, model=model)
 
 
 def instances_answer_of(results: Sequence[list[Prediction] | Problem], model: Model) -> InstancesAnswer:
@@ -86,5 +86,10 @@ def instances_answer_of(results: Sequence[list[Prediction] | Problem], model: Mo
 def _item(result: list[Prediction] | Problem) -> Item:
     if isinstance(result, Problem):
         return result.answer()
-    best = result[0]
-    return InstanceAnswer(class_=best.full_name, probability=best.probability, predictions=result)
+    class_, probability = _best(result)
+    return InstanceAnswer(class_=class_, probability=probability, predictions=result)
+
+
+def _best(predictions: list[Prediction]) -> tuple[str | None, float | None]:
+    """Name and probability of the likeliest class that is answered."""
+    return (predictions[0].full_name, predictions[0].probability) if predictions else (None, None)

@@ -20,10 +20,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from classifier.decode import decode
+from classifier.identity import RECIPE_FILE
 from classifier.pipeline import Classifier
-from classifier.preprocess import crop_region, normalize, resize_and_crop
+from classifier.preprocess import normalize, region, resize_and_crop
 from classifier.problems import BadParameter, NotSupported
 from classifier.rank import Prediction
+from classifier.recipe import read_recipe
 from classifier.runtimes.eager import load_module
 
 Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
@@ -48,7 +50,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     method: Method
     region: tuple[float, float, float, float]  # what the model saw: left, top, right, bottom in pixels, upright
     heatmap: NDArray[np.float32]  # [rows,columns] over that region, 0 … 1; 1 is the strongest evidence
-    pixels: NDArray[np.uint8]  # [crop,crop,3], what the model saw
+    pixels: NDArray[np.uint8]  # [H,W,3], what the model saw
 
 
 def explain(classifier: Classifier, image: bytes, target: str | None = None, method: str | None = None) -> Explanation:
@@ -66,7 +68,7 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
     chosen = _method(classifier, method)
     spec = classifier.recipe.input
     picture = decode(image, spec.max_pixels)
-    pixels = resize_and_crop(picture, spec.resize, spec.crop, spec.interpolation)
+    pixels = resize_and_crop(picture, spec)
     row = classifier.probabilities(pixels[None])[0]
     index = _target(classifier, target, row)
     label = classifier.labels[index]
@@ -76,7 +78,7 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
     return Explanation(
         prediction=Prediction(label.class_id, label.class_name, float(row[index])),
         method=chosen,
-        region=crop_region(*picture.size, spec.resize, spec.crop),
+        region=region(*picture.size, spec),
         heatmap=(positive / (positive.max() or 1)).astype(np.float32),
         pixels=pixels,
     )
@@ -84,8 +86,8 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
 
 def overlay(explanation: Explanation) -> Image.Image:
     """Draw what the model saw, in grey, with the evidence over it: from black through red and yellow to white."""
-    side = explanation.pixels.shape[0]
-    heat = Image.fromarray(explanation.heatmap).resize((side, side), Image.Resampling.BICUBIC)
+    height, width, _ = explanation.pixels.shape
+    heat = Image.fromarray(explanation.heatmap).resize((width, height), Image.Resampling.BICUBIC)
     values = np.clip(np.asarray(heat), 0, 1)
     colours = np.stack([np.interp(values, _STOPS, channel) for channel in _COLOURS], axis=-1)
     grey = np.asarray(Image.fromarray(explanation.pixels).convert("L"), np.float32)[..., None]
@@ -125,30 +127,30 @@ def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, met
     if method == "occlusion":
         return _occlusion(captum.attr, classifier, pixels, index)
     source = classifier.source
-    module = _module(source.recipe.architecture, source.path, source.device)
-    floats = normalize(torch.from_numpy(pixels[None]).to(source.device), source.recipe.input.normalization)
+    module = _module(source.directory, source.path, source.device)
+    spec = source.recipe.input
+    floats = normalize(torch.from_numpy(pixels[None]).to(source.device), spec)
     if method == "grad_cam":
         cam = captum.attr.LayerGradCam(module, last_convolution(module)).attribute(floats, index)
         return _numpy(cam[0, 0])
     grey = torch.full_like(torch.from_numpy(pixels[None]), _GREY).to(source.device)
     gradients = captum.attr.IntegratedGradients(module).attribute(
-        floats, normalize(grey, source.recipe.input.normalization), index, n_steps=_STEPS, internal_batch_size=4
+        floats, normalize(grey, spec), index, n_steps=_STEPS, internal_batch_size=4
     )
     # signed sums over large parts: single pixels are mostly noise, which cancels out
     return _numpy(nn.functional.adaptive_avg_pool2d(gradients.sum(1), _WINDOWS)[0])
 
 
 def _occlusion(attr: Any, classifier: Classifier, pixels: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
-    side = pixels.shape[0]
-    stride = max(1, side // _WINDOWS)
+    down, right = (max(1, side // _WINDOWS) for side in pixels.shape[:2])
 
     def probability(batch: Tensor) -> Tensor:  # [N,H,W,3], 0 to 255
         return torch.from_numpy(classifier.probabilities(batch.numpy().astype(np.uint8)))
 
     lost = attr.Occlusion(probability).attribute(
         torch.from_numpy(pixels[None]).float(),
-        sliding_window_shapes=(2 * stride, 2 * stride, 3),
-        strides=(stride, stride, 3),
+        sliding_window_shapes=(2 * down, 2 * right, 3),
+        strides=(down, right, 3),
         baselines=float(_GREY),
         target=index,
         perturbations_per_eval=classifier.recipe.serving.batch_size,
@@ -162,9 +164,9 @@ def _numpy(values: Tensor) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=2)
-def _module(architecture: str, path: Path, device: str) -> nn.Module:
+def _module(directory: Path, path: Path, device: str) -> nn.Module:
     """The archive's module in float32, for its gradients; the weights are mapped from the same file."""
-    return load_module(architecture, path).to(device)
+    return load_module(read_recipe(directory / RECIPE_FILE), path).to(device)
 
 
 def last_convolution(module: nn.Module) -> nn.Module:

@@ -14,11 +14,12 @@ from PIL import Image
 from classifier.cpu import usable_cores
 from classifier.decode import decode_scaled, prepare
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
+from classifier.input import Input
 from classifier.labels import Label, read_labels
 from classifier.preprocess import resize_and_crop
 from classifier.problems import Internal, Problem
 from classifier.rank import Prediction, probabilities, top_k
-from classifier.recipe import Input, Recipe, Serving, read_recipe
+from classifier.recipe import Recipe, Serving, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
 
 # A scaled JPEG decode keeps the short side at least this many times as long as the resize needs. Measured on
@@ -27,7 +28,7 @@ from classifier.runtimes import Forward, Source, load_runtime
 _DECODE_MARGIN = 2
 
 Picture = bytes | Image.Image
-Pixels = NDArray[np.uint8]  # [crop,crop,3] of one picture, [N,crop,crop,3] of a batch
+Pixels = NDArray[np.uint8]  # [H,W,3] of one picture, [N,H,W,3] of a batch, of the size that the model sees
 
 _Found = TypeVar("_Found")
 
@@ -83,12 +84,15 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             top: how many classes to return for each, 1 … number of classes.
 
         Returns:
-            For each picture its predictions, likeliest first, or its problem.
+            For each picture its predictions, likeliest first, or its problem. With the recipe's threshold there may be
+            fewer than asked for, or none.
         """
         pixels = _compute_good(images, self._decode)
         rows = _compute_good(pixels, self._rows)
+        threshold = self.recipe.threshold
         return [
-            row if isinstance(row, Problem) else top_k(row, self.labels, k) for row, k in zip(rows, top, strict=True)
+            row if isinstance(row, Problem) else top_k(row, self.labels, k, threshold)
+            for row, k in zip(rows, top, strict=True)
         ]
 
     def _decode(self, images: Sequence[Picture]) -> list[Pixels | Problem]:
@@ -112,7 +116,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         logits = self.logits(pixels)
         if logits.shape != (len(pixels), len(self.labels)):
             raise ValueError(f"logits {list(logits.shape)} for {len(pixels)} pictures and {len(self.labels)} labels")
-        return probabilities(logits)
+        return probabilities(logits, self.recipe.scores)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pixels [N,H,W,3] to logits [N,classes], in batches of at most the recipe's size."""
@@ -126,9 +130,8 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: the model does not return one finite logit for each label.
         """
-        side = self.recipe.input.crop
         for size in {1, self.recipe.serving.batch_size}:
-            if not finite(self.probabilities(np.zeros((size, side, side, 3), np.uint8))):
+            if not finite(self.probabilities(np.zeros((size, *self.recipe.input.size, 3), np.uint8))):
                 raise ValueError("the logits of a black picture are not finite")
 
 
@@ -147,12 +150,12 @@ def _compute_good(
 
 
 def load_pixels(image: Picture, spec: Input) -> Pixels | Problem:
-    """Turn a picture into the uint8 [crop,crop,3] that the model sees, or return its problem."""
+    """Turn a picture into the uint8 [H,W,3] that the model sees, or return its problem."""
     try:
         if isinstance(image, Image.Image):
-            return resize_and_crop(prepare(image, spec.max_pixels), spec.resize, spec.crop, spec.interpolation)
-        decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * spec.resize))
-        return resize_and_crop(decoded, spec.resize, spec.crop, spec.interpolation, extent)
+            return resize_and_crop(prepare(image, spec.max_pixels), spec)
+        decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * max(spec.scaled)))
+        return resize_and_crop(decoded, spec, extent)
     except Problem as problem:
         return problem.forget_origin()
     except Exception as error:  # out of memory, for example: only this picture fails

@@ -1,4 +1,4 @@
-"""Cuts the square of pixels that a model sees out of an RGB picture, and normalises pixels to floats."""
+"""Cuts the area that a model sees out of an RGB picture, and normalises pixels to floats."""
 
 import math
 
@@ -9,62 +9,79 @@ from PIL import Image
 from torch import Tensor
 
 from classifier.decode import Extent
-from classifier.recipe import Interpolation, Normalization
+from classifier.input import UNIT_SCALE, Input, Interpolation, Layout
 
 # Pillow's filter, and how many pixels it reaches to each side at the original size.
 _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
     "bilinear": (Image.Resampling.BILINEAR, 1),
     "bicubic": (Image.Resampling.BICUBIC, 2),
+    "lanczos": (Image.Resampling.LANCZOS, 3),
+    "nearest": (Image.Resampling.NEAREST, 1),
 }
 
-# Per-channel mean and standard deviation, RGB, on pixels scaled to 0…1.
-NORMALIZATIONS: dict[Normalization, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # statistics of ImageNet; torchvision's models
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # -1…1; TensorFlow's models
-}
+# Grey from RGB, in 65536ths: ITU-R 601, the numbers of Pillow's conversion to L.
+GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)
+GREY_SHIFT = 65536.0
 
 
-def resize_and_crop(
-    image: Image.Image, resize: int, crop: int, interpolation: Interpolation, extent: Extent | None = None
-) -> NDArray[np.uint8]:
-    """Resize the short side of an RGB picture to `resize` pixels and cut the middle `crop` x `crop` out.
+def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = None) -> NDArray[np.uint8]:
+    """Make an RGB picture the size that the model sees.
 
     The rounding is torchvision's (`Resize`, then `CenterCrop`), but only the pixels of the crop are computed: a picture
     of 1 x 20,000 costs no more than a square one.
 
     Args:
         image: the picture, in RGB.
-        resize: length of its short side after resizing, in pixels.
-        crop: side of the square, in pixels.
-        interpolation: the filter, used with antialiasing.
+        spec: the recipe's input.
         extent: the picture's exact size, if scaled decoding made that a fraction of pixels.
 
     Returns:
-        uint8 [crop, crop, 3].
+        uint8 [H,W,3].
     """
     width, height = extent or image.size
-    left, top, right, bottom = crop_region(width, height, resize, crop)
-    _, resized_height = _resized(width, height, resize)
-    filtered, radius = _FILTERS[interpolation]
+    if spec.fit == "pad":
+        return _padded(image, spec, (width, height))
+    left, top, right, bottom = region(width, height, spec)
+    resized_height = _resized(width, height, spec)[1]
+    filtered, radius = _FILTERS[spec.interpolation]
     # Rows first, columns second, each rounded to whole levels, as Pillow does when it resizes a whole picture. Given a
     # box in both directions it does not always do so.
     margin = math.ceil(radius * max(1, height / resized_height)) + 1  # the rows that the filter reaches beyond the crop
     first, last = max(0, math.floor(top) - margin), min(image.height, math.ceil(bottom) + margin)
-    rows = image.resize((crop, last - first), filtered, box=(left, first, right, last))
-    return np.array(rows.resize((crop, crop), filtered, box=(0, top - first, crop, bottom - first)))
+    rows = image.resize((spec.size[1], last - first), filtered, box=(left, first, right, last))
+    return np.array(rows.resize(spec.size[::-1], filtered, box=(0, top - first, spec.size[1], bottom - first)))
 
 
-def crop_region(width: float, height: float, resize: int, crop: int) -> tuple[float, float, float, float]:
+def _padded(image: Image.Image, spec: Input, extent: Extent) -> NDArray[np.uint8]:
+    """The whole picture in the middle of a black area."""
+    (height, width), (inner_width, inner_height) = spec.size, _resized(*extent, spec)
+    inner = image.resize((inner_width, inner_height), _FILTERS[spec.interpolation][0], box=(0, 0, *extent))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = np.asarray(inner)
+    return canvas
+
+
+def region(width: float, height: float, spec: Input) -> tuple[float, float, float, float]:
     """Which part of an upright picture the model sees: left, top, right, bottom, in its pixels."""
-    resized_width, resized_height = _resized(width, height, resize)
-    left, right = _crop_edges(width, resized_width, crop)
-    top, bottom = _crop_edges(height, resized_height, crop)
+    if spec.fit == "pad":
+        return 0.0, 0.0, width, height
+    resized_width, resized_height = _resized(width, height, spec)
+    left, right = _crop_edges(width, resized_width, spec.size[1])
+    top, bottom = _crop_edges(height, resized_height, spec.size[0])
     return left, top, right, bottom
 
 
-def _resized(width: float, height: float, resize: int) -> tuple[int, int]:
-    long = int(resize * max(width, height) / min(width, height))
-    return (resize, long) if width <= height else (long, resize)
+def _resized(width: float, height: float, spec: Input) -> tuple[int, int]:
+    """Width and height of the resized picture."""
+    scaled_height, scaled_width = spec.scaled
+    if spec.fit == "squash":
+        return scaled_width, scaled_height
+    if spec.fit == "pad":
+        factor = min(scaled_width / width, scaled_height / height)
+        return max(1, round(width * factor)), max(1, round(height * factor))
+    long = int(scaled_width * max(width, height) / min(width, height))
+    return (scaled_width, long) if width <= height else (long, scaled_width)
 
 
 def _crop_edges(side: float, resized: int, crop: int) -> tuple[float, float]:
@@ -73,10 +90,29 @@ def _crop_edges(side: float, resized: int, crop: int) -> tuple[float, float]:
     return offset * side / resized, (offset + crop) * side / resized
 
 
-def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
-    """Uint8 [N,H,W,3] to float32 [N,3,H,W]: scaled to 0…1, less the mean, over the standard deviation.
+def normalize(pixels: Tensor, spec: Input) -> Tensor:
+    """Uint8 [N,H,W,3] in RGB to float32 [N,C,H,W] in the model's channels: scaled, less the mean, over the deviation.
 
     The memory order stays that of the pixels, which is torch's channels_last.
     """
-    mean, std = (torch.tensor(values, device=pixels.device) for values in NORMALIZATIONS[normalization])
-    return pixels.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+    mean, std = (torch.tensor(values, device=pixels.device) for values in (spec.mean, spec.std))
+    floats = _in_channels(pixels, spec)
+    scale = spec.statistics.scale
+    scaled = floats.div_(255) if scale == UNIT_SCALE else floats.mul_(scale)  # torchvision divides
+    return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+
+def _in_channels(pixels: Tensor, spec: Input) -> Tensor:
+    """RGB levels [N,H,W,3] as float32 [N,H,W,C], a new tensor."""
+    floats = pixels.to(torch.float32)
+    if spec.channels == "bgr":
+        return floats.flip(-1)
+    if spec.channels == "grey":  # every number here is whole and below 2^24, so float32 is exact
+        weighted = floats.mul(torch.tensor(GREY_WEIGHTS, device=pixels.device)).sum(-1, keepdim=True)
+        return weighted.add(GREY_SHIFT / 2).div(GREY_SHIFT).floor()
+    return floats
+
+
+def laid_out(floats: Tensor, layout: Layout) -> Tensor:
+    """Floats [N,C,H,W] in the order that a program takes."""
+    return floats if layout == "nchw" else floats.permute(0, 2, 3, 1)

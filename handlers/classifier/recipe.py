@@ -2,18 +2,22 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from classifier.document import decode
 from classifier.errors import DECODE_ERRORS, UnusableError
+from classifier.input import Input
+from classifier.labels import Label
+from classifier.places import ProgramKind, read_place, read_program
 
 RuntimeName = Literal["eager", "torchscript", "aotinductor", "onnxruntime", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
-Interpolation = Literal["bilinear", "bicubic"]
-Normalization = Literal["imagenet", "half"]  # preprocess.py has the numbers
+Scores = Literal["softmax", "sigmoid", "none"]
+Answers = Literal["full", "stock"]
+Library = Literal["torchvision", "timm", "transformers"]
 
 # What each runtime can compute in. float16 is for GPUs: processors with instructions for it are rare.
 PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
@@ -23,40 +27,58 @@ PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
     "onnxruntime": ("float32",),
     "openvino": ("float32", "bfloat16", "int8"),
 }
+# What each kind of program can be served in: as it is, or converted without its Python source.
+PROGRAM_RUNTIMES: dict[ProgramKind, tuple[RuntimeName, ...]] = {
+    "torchscript": ("torchscript",),
+    "export": ("aotinductor", "onnxruntime", "openvino"),
+    "onnx": ("onnxruntime", "openvino"),
+}
+# The versions of archives whose recipe does not say one, and the archives of a recipe that lists none.
+_VERSIONS: dict[tuple[RuntimeName, Precision], str] = {
+    ("eager", "float32"): "1.0",
+    ("eager", "bfloat16"): "1.1",
+    ("eager", "float16"): "1.2",
+    ("torchscript", "float32"): "2.0",
+    ("aotinductor", "float32"): "3.0",
+    ("onnxruntime", "float32"): "4.0",
+    ("openvino", "float32"): "5.0",
+    ("openvino", "bfloat16"): "5.1",
+    ("openvino", "int8"): "5.2",
+}
+_USUAL: tuple[tuple[RuntimeName, Precision], ...] = tuple(
+    kind for kind in _VERSIONS if kind not in (("eager", "bfloat16"), ("eager", "float16"))
+)
 _SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # these can leave some layers in float32
 
 VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
 _Positive = Annotated[int, Meta(ge=1)]
 # Threads of one worker: a number, all usable cores, or its share of them when there are several workers.
 Threads = _Positive | Literal["all", "share"]
-PILLOW_LIMIT = 178_956_970  # pixels, 2 * Image.MAX_IMAGE_PIXELS; Pillow itself refuses larger pictures
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
-
-
-class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a decoded picture becomes the model's input. Sizes are in pixels."""
-
-    resize: _Positive
-    crop: _Positive
-    interpolation: Interpolation = "bilinear"
-    normalization: Normalization = "imagenet"
-    max_pixels: Annotated[int, Meta(ge=1, le=PILLOW_LIMIT)]
-
-    def __post_init__(self) -> None:
-        """Refuse a crop that would reach beyond the resized picture."""
-        if self.crop > self.resize:
-            raise ValueError(f"crop ({self.crop}) must not be larger than resize ({self.resize})")
+_LIBRARIES: tuple[Library, ...] = ("torchvision", "timm", "transformers")
+_Architecture = Annotated[
+    str,
+    Meta(
+        pattern=r"^(((torchvision|timm|transformers):[A-Za-z0-9_][A-Za-z0-9_.-]*)"
+        r"|([A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?))\Z"
+    ),
+]
+# A package by its exact version, with extras and a marker as pip takes them.
+_Requirement = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])? ?== ?[A-Za-z0-9][A-Za-z0-9.!+_-]*( ?;.*)?\Z"),
+]
 
 
 class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a server runs the model. TorchServe's own keys for these are written when the archive is built."""
 
-    batch_size: _Positive
-    max_batch_delay_ms: _Positive  # TorchServe reads 0 as "the default", 100 ms
-    workers: _Positive
-    threads: Threads = "share"
-    max_instances: _Positive  # pictures in one JSON request
+    batch_size: _Positive = 8
+    max_batch_delay_ms: _Positive = 1  # TorchServe reads 0 as "the default", 100 ms
+    workers: _Positive = 1
+    threads: Threads = "all"
+    max_instances: _Positive = 64  # pictures in one JSON request
     response_timeout_s: _Positive = 120
     startup_timeout_s: _Positive = 300
 
@@ -78,22 +100,38 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     top5_agreement: _Share = 1.0
 
 
+# Where a recipe has none, for logits of some tens; recipes/README.md says how to choose better ones.
+_TOLERANCES: dict[Precision, Tolerance] = {
+    "float32": Tolerance(max_abs_logit=1e-3, top5_agreement=0.95),
+    "bfloat16": Tolerance(max_abs_logit=0.5, top1_agreement=0.9, top5_agreement=0.5),
+    "float16": Tolerance(max_abs_logit=0.05, top1_agreement=0.95, top5_agreement=0.75),
+    "int8": Tolerance(max_abs_logit=2.0, top1_agreement=0.75, top5_agreement=0),
+}
+
+
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One archive that can be built of the model, with a version of its own."""
 
     runtime: RuntimeName
     precision: Precision = "float32"
-    version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)]
-    tolerance: Tolerance
+    version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)] | None = None
+    tolerance: Tolerance | None = None
     serving: OwnServing = OwnServing()
     float32_layers: list[str] = []  # whose precision is not lowered: modules by their names in the architecture
 
     def __post_init__(self) -> None:
-        """Refuse what the runtime cannot compute."""
+        """Refuse what the runtime cannot compute, and give an archive without a version its usual one."""
         if self.precision not in PRECISIONS[self.runtime]:
             raise ValueError(f"{self.runtime} computes in {', '.join(PRECISIONS[self.runtime])}, not {self.precision}")
         if self.float32_layers and (self.runtime, self.precision) not in _SELECTIVE:
             raise ValueError("float32_layers is for openvino in bfloat16 and int8")
+        if self.version is None:
+            msgspec.structs.force_setattr(self, "version", _VERSIONS[self.runtime, self.precision])
+
+    @property
+    def allowed(self) -> Tolerance:
+        """How far the archive may differ: the recipe's tolerance, or the usual one of the precision."""
+        return self.tolerance or _TOLERANCES[self.precision]
 
 
 class Mobile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -106,20 +144,63 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One model. `recipes/README.md` explains every field."""
 
     name: _Name
-    architecture: _Name  # handlers/<architecture>.py, which holds one nn.Module class
-    weights: str
-    labels: str
-    input: Input
-    serving: Serving
-    archives: Annotated[list[Variant], Meta(min_length=1)]
+    architecture: _Architecture | None = None
+    arguments: dict[str, Any] = {}
+    weights: str | None = None
+    program: str | None = None
+    labels: str | Annotated[list[str | Label], Meta(min_length=1)]
+    input: Input = Input()
+    scores: Scores = "softmax"
+    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    answers: Answers = "full"
+    requirements: list[_Requirement] = []
+    serving: Serving = Serving()
+    archives: list[Variant] = []
     mobile: Mobile = Mobile()
 
     def __post_init__(self) -> None:
-        """Refuse archives that could not be told apart, by file name or by version."""
+        """Refuse fields that contradict each other, and list the usual archives where the recipe lists none."""
+        self._check_source()
+        if self.threshold is not None and self.scores != "sigmoid":
+            raise ValueError("threshold is for scores: sigmoid, where each class is answered or not for itself")
+        if not self.archives:
+            usual = [Variant(runtime=name, precision=precision) for name, precision in _USUAL if name in self.runtimes]
+            msgspec.structs.force_setattr(self, "archives", usual)
+        for variant in self.archives:
+            if variant.runtime not in self.runtimes:
+                raise ValueError(
+                    f"archives: this program is served in {', '.join(self.runtimes)}, not {variant.runtime}"
+                )
         kinds = {(variant.runtime, variant.precision) for variant in self.archives}
         versions = {variant.version for variant in self.archives}
         if min(len(kinds), len(versions)) < len(self.archives):
             raise ValueError("archives must differ in runtime or precision, and each needs a version of its own")
+
+    def _check_source(self) -> None:
+        """Refuse a recipe that does not say exactly one way to its model."""
+        if (self.architecture is None) == (self.program is None):
+            raise ValueError("a recipe has either architecture and weights, or program")
+        if self.program is not None:
+            read_program(self.program)
+            if self.weights is not None or self.arguments:
+                raise ValueError("weights and arguments are for an architecture; a program has its own")
+            return
+        if self.weights is None:
+            raise ValueError("weights are missing: the architecture needs them")
+        read_place(self.weights)
+        if self.input.layout != "nchw" or self.input.batch is not None:
+            raise ValueError("input.layout and input.batch are for a program; an architecture takes nchw, any batch")
+
+    @property
+    def library(self) -> Library | None:
+        """The library that the architecture comes from; None for a module of one's own, or a program."""
+        scheme = (self.architecture or "").partition(":")[0]
+        return next((name for name in _LIBRARIES if name == scheme), None)
+
+    @property
+    def runtimes(self) -> tuple[RuntimeName, ...]:
+        """The runtimes that this model can be served in."""
+        return tuple(PRECISIONS) if self.program is None else PROGRAM_RUNTIMES[read_program(self.program)[0]]
 
     def variant(self, runtime: str, precision: str) -> Variant:
         """The variant of that runtime and precision.

@@ -110,7 +110,8 @@ def response_to(
         model: the model that computed the results.
     """
     nothing = [Prediction("", "", 0.0)] * top_k
-    rows = [prediction for result in results for prediction in (nothing if isinstance(result, Problem) else result)]
+    found = [[] if isinstance(result, Problem) else result for result in results]
+    rows = [prediction for row in found for prediction in (*row, *nothing[len(row) :])]
     problems = [
         msgspec.json.encode(result.answer()).decode() if isinstance(result, Problem) else "" for result in results
     ]

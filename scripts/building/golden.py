@@ -8,10 +8,11 @@ from typing import Final
 import msgspec
 import numpy as np
 from classifier.decode import decode
+from classifier.input import PILLOW_LIMIT, Input
 from classifier.pipeline import load_pixels
 from classifier.preprocess import resize_and_crop
 from classifier.problems import Problem
-from classifier.recipe import PILLOW_LIMIT, Input, Recipe
+from classifier.recipe import Recipe
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -82,7 +83,7 @@ def view_pixels(spec: Input, count: int = VIEWS) -> NDArray[np.uint8]:
     """Crops and mirror images of the labelled photographs, as the model sees them: uint8 [N,H,W,3]."""
     return np.stack(
         [
-            resize_and_crop(view, spec.resize, spec.crop, spec.interpolation)
+            resize_and_crop(view, spec)
             for seed, path in enumerate(labelled())
             for view in views(decode(path.read_bytes(), PILLOW_LIMIT), count, seed)
         ]
@@ -100,7 +101,7 @@ def calibration_pixels(folder: Path | None, recipe: Recipe, golden: list[Path]) 
     spec = recipe.input
     return np.stack(
         [
-            resize_and_crop(view, spec.resize, spec.crop, spec.interpolation)
+            resize_and_crop(view, spec)
             for seed, path in enumerate(golden)
             for view in views(decode(path.read_bytes(), PILLOW_LIMIT), _CALIBRATION_VIEWS, seed)
         ]

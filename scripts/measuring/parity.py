@@ -64,7 +64,7 @@ def _agreement(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> f
 
 def _rate(classifier: Classifier) -> float:
     spec, size = classifier.recipe.input, classifier.recipe.serving.batch_size
-    pixels = np.random.default_rng(0).integers(0, 256, (size, spec.crop, spec.crop, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, *spec.size, 3), np.uint8)
     classifier.forward(pixels)
     took = []
     for _ in range(_ROUNDS):

@@ -28,7 +28,7 @@ class TritonPythonModel:
         self._decoders = ThreadPoolExecutor(threads_per_worker(recipe.serving), thread_name_prefix="decode")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Decode IMAGE, uint8 [N,bytes], to pixels, uint8 [N,crop,crop,3]. A bad picture fails only its own request."""
+        """Decode IMAGE, uint8 [N,bytes], to pixels, uint8 [N,H,W,3]. A bad picture fails only its own request."""
         files = [pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy() for request in requests]
         pixels = self._decoders.map(self._load, (row for rows in files for row in rows))
         return [_respond(request, [next(pixels) for _ in rows]) for request, rows in zip(requests, files, strict=True)]

@@ -24,7 +24,7 @@ class TritonPythonModel:
         self._classifier = Classifier.load(folder, f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Run a forward pass for a batch of requests: pixels, uint8 [N,crop,crop,3], to logits, float32 [N,classes]."""
+        """Run a forward pass for a batch of requests: pixels, uint8 [N,H,W,3], to logits, float32 [N,classes]."""
         pixels = [pb_utils.get_input_tensor_by_name(request, "pixels").as_numpy() for request in requests]
         try:
             logits = self._classifier.logits(np.concatenate(pixels))

@@ -48,4 +48,17 @@ def load_runtime(source: Source) -> Forward:
     """
     module = importlib.import_module(f"classifier.runtimes.{source.variant.runtime}")
     load: Callable[[Source], Forward] = module.load
-    return load(source)
+    fixed = source.recipe.input.batch
+    return load(source) if fixed is None else in_batches_of(fixed, load(source))
+
+
+def in_batches_of(size: int, forward: Forward) -> Forward:
+    """A forward function for any number of pictures, from one for exactly `size`: the last batch is filled up."""
+
+    def any_number(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        surplus = -len(pixels) % size
+        filled = np.concatenate([pixels, np.repeat(pixels[-1:], surplus, axis=0)]) if surplus else pixels
+        batches = [forward(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return np.concatenate(batches)[: len(pixels)]
+
+    return any_number

@@ -1,7 +1,5 @@
 """The eager runtime: the recipe's nn.Module with a state_dict, run as Python. All others are compared with it."""
 
-import importlib
-import inspect
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from classifier.architecture import build
 from classifier.cpu import require_native_bfloat16
 from classifier.errors import UnusableError
 from classifier.preprocess import normalize
+from classifier.recipe import Recipe
 from classifier.runtimes import Forward, Source
 from classifier.runtimes.tensors import forward_of
 
@@ -31,38 +31,45 @@ def load(source: Source) -> Forward:
         require_native_bfloat16()
     torch.set_num_threads(source.threads)
     dtype = DTYPES[source.variant.precision]
-    module = load_module(source.recipe.architecture, source.path, dtype)
+    module = load_module(source.recipe, source.path, dtype)
     module.to(source.device).to(memory_format=torch.channels_last)
-    normalization = source.recipe.input.normalization
-    return forward_of(lambda pixels: module(normalize(pixels, normalization).to(dtype)), source.device)
+    spec = source.recipe.input
+    return forward_of(lambda pixels: module(normalize(pixels, spec).to(dtype)), source.device)
 
 
-def load_module(architecture: str, state_dict: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Build the architecture and give it the weights, in evaluation mode, on the CPU.
+def load_module(recipe: Recipe, state_dict: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Build the recipe's architecture and give it the weights, in evaluation mode, on the CPU.
 
     Raises:
-        UnusableError: the file is not a state_dict, or not of this architecture.
+        UnusableError: the file is not a state_dict, or not of this architecture; or the recipe has a program instead.
         OSError: the file cannot be read.
     """
+    if recipe.architecture is None:
+        raise UnusableError(f"{recipe.name} is a program, which has no module in Python")
     weights = read_state_dict(state_dict)
     with _WithoutInitialValues():
-        module = build(architecture)
+        module = build(recipe.architecture, recipe.arguments)
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
-        raise UnusableError(f"{state_dict.name} does not fit architecture {architecture}: {error}") from error
+        raise UnusableError(f"{state_dict.name} does not fit architecture {recipe.architecture}: {error}") from error
     return module.to(dtype).eval().requires_grad_(requires_grad=False)
 
 
 class _WithoutInitialValues(TorchFunctionMode):
-    """Makes torch.nn.init do nothing: loading replaces the initial values, which take 2 s to compute for VGG16."""
+    """Makes torch.nn.init leave parameters alone: loading replaces their values, which take 2 s to compute for VGG16.
+
+    Other tensors are filled: a state_dict does not bring a buffer that is not persistent.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if isinstance(tensor, nn.Parameter):
+                return tensor
         return func(*args, **kwargs)
 
 
@@ -85,35 +92,3 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(item, Tensor) for item in weights.values()):
         raise UnusableError(f"{path.name} is not a state_dict, a dictionary of tensors; save model.state_dict()")
     return weights
-
-
-def build(architecture: str) -> nn.Module:
-    """Instantiate the one nn.Module class that module `architecture` defines.
-
-    Raises:
-        UnusableError: there is no such module, or it does not define exactly one nn.Module class.
-    """
-    try:
-        module = importlib.import_module(architecture)
-    except ModuleNotFoundError as error:
-        missing = (
-            f"handlers/{architecture}.py" if error.name == architecture else f"module {error.name}, which it needs"
-        )
-        raise UnusableError(f"architecture {architecture}: there is no {missing}") from error
-    classes = {
-        item
-        for _, item in inspect.getmembers(module, inspect.isclass)
-        if issubclass(item, nn.Module) and item.__module__ == architecture
-    }
-    if len(classes) != 1:
-        found = ", ".join(sorted(item.__name__ for item in classes)) or "none"
-        raise UnusableError(f"architecture {architecture} must define exactly one nn.Module class; found: {found}")
-    (network,) = classes
-    try:
-        inspect.signature(network).bind()
-    except TypeError as error:
-        raise UnusableError(
-            f"architecture {architecture}: {network.__name__} must not need arguments: {error}"
-        ) from error
-    built: nn.Module = network()
-    return built

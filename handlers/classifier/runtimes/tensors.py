@@ -1,6 +1,7 @@
 """Converts between numpy's arrays, in which runtimes take pixels and return logits, and torch's tensors on a device."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,21 @@ def forward_of(compute: Callable[[Tensor], Tensor], device: str) -> Forward:
         return logits
 
     return forward
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits among a module's outputs: the output itself, the first of several, or the one named `logits`.
+
+    Raises:
+        TypeError: it gives no tensor.
+    """
+    if isinstance(output, dict) and output:
+        output = output["logits"] if "logits" in output else next(iter(output.values()))
+    elif isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise TypeError(f"the model gives a {type(output).__name__}, not a tensor of logits")
+    return output
 
 
 def to_device(pixels: NDArray[np.uint8], device: str) -> Tensor:

@@ -5,9 +5,9 @@ import warnings
 import torch
 
 from classifier.errors import UnusableError
-from classifier.preprocess import normalize
+from classifier.preprocess import laid_out, normalize
 from classifier.runtimes import Forward, Source
-from classifier.runtimes.tensors import forward_of
+from classifier.runtimes.tensors import forward_of, logits_of
 
 
 def load(source: Source) -> Forward:
@@ -26,6 +26,6 @@ def load(source: Source) -> Forward:
             module = torch.jit.load(path, map_location=source.device).eval()
         except RuntimeError as error:
             raise UnusableError(f"{path.name} is not a TorchScript file: {error}") from error
-        frozen = torch.jit.freeze(module)
-    normalization = source.recipe.input.normalization
-    return forward_of(lambda pixels: frozen(normalize(pixels, normalization)), source.device)
+        frozen = torch.jit.freeze(module) if hasattr(module, "training") else module  # else it was frozen before
+    spec = source.recipe.input
+    return forward_of(lambda pixels: logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout))), source.device)

@@ -16,6 +16,11 @@ def export_onnx(what: Export, path: Path) -> None:
     """
     import onnx
 
+    if what.program is not None and what.module is None:
+        from scripts.building.exports.onnx_program import from_pixels  # onnx is an optional package
+
+        onnx.save(from_pixels(what.program, what.recipe), path)
+        return
     with quiet():
         program = trace(what)
         try:

@@ -32,10 +32,10 @@ def export_openvino(what: Export, path: Path) -> list[Path]:
     graph = openvino.convert_model(exported)
     kept = _kept(what, exported, graph)
     exported.unlink()
-    side = what.recipe.input.crop
-    graph.reshape([-1, side, side, 3])
+    spec = what.recipe.input
+    graph.reshape([spec.batch or -1, *spec.size, 3])
     if what.calibration is not None:
-        graph = _quantise(graph, what.calibration, kept)
+        graph = _quantise(graph, what.calibration, kept, spec.batch or 1)
     openvino.save_model(graph, path, compress_to_fp16=False)
     _edit(path, kept if what.variant.precision == "bfloat16" else set())
     return [path.with_suffix(".bin")]
@@ -51,7 +51,11 @@ def _kept(what: Export, exported: Path, graph: openvino.Model) -> set[str]:
     nodes = onnx.load(exported, load_external_data=False).graph.node
     kept = set()
     for layer in what.variant.float32_layers:
-        of_layer = [node for node in nodes if len(node.input) > 1 and node.input[1].startswith(f"module.{layer}.")]
+        of_layer = [
+            node
+            for node in nodes
+            if len(node.input) > 1 and node.input[1].startswith((f"module.{layer}.", f"{layer}."))
+        ]
         # OpenVINO splits a bias off, and names the last operation after its output
         names = {name for node in of_layer for name in (f"{node.name}/WithoutBiases", node.name, *node.output)} & there
         if not names:
@@ -60,7 +64,7 @@ def _kept(what: Export, exported: Path, graph: openvino.Model) -> set[str]:
     return kept
 
 
-def _quantise(graph: openvino.Model, calibration: NDArray[np.uint8], kept: set[str]) -> openvino.Model:
+def _quantise(graph: openvino.Model, calibration: NDArray[np.uint8], kept: set[str], batch: int) -> openvino.Model:
     """Post-training quantisation: NNCF measures activations on the calibration pictures and chooses scales.
 
     Weights get half of int8's range. Without VNNI or AMX a processor adds two products in 16 bits, which overflow with
@@ -68,13 +72,14 @@ def _quantise(graph: openvino.Model, calibration: NDArray[np.uint8], kept: set[s
     range, logits of EfficientNet-Lite0 are off by 0.106 (root mean square) on every processor; with the whole range by
     0.076 with VNNI and by 0.162 without.
     """
-    pictures = nncf.Dataset([calibration[i : i + 1] for i in range(len(calibration))])
+    whole = len(calibration) // batch  # batches; the graph takes no other size
+    pictures = nncf.Dataset([calibration[i * batch : (i + 1) * batch] for i in range(whole)])
     portable = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     nncf.set_log_level(logging.ERROR)
     quantised: openvino.Model = nncf.quantize(
         graph,
         pictures,
-        subset_size=len(calibration),
+        subset_size=whole,
         advanced_parameters=portable,
         ignored_scope=nncf.IgnoredScope(names=sorted(kept)) if kept else None,
     )

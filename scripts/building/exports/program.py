@@ -4,12 +4,15 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from classifier.preprocess import normalize
+from classifier.preprocess import laid_out, normalize
 from classifier.recipe import Recipe, Variant
+from classifier.runtimes.tensors import logits_of
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,7 +23,8 @@ from scripts.console import UserError
 class Export(msgspec.Struct, frozen=True, kw_only=True):
     """What to export."""
 
-    module: nn.Module  # float32, in evaluation mode
+    module: Any  # nn.Module, float32, in evaluation mode; None for an ONNX program
+    program: Path | None = None  # the user's own file, which is served as it is where the runtime can
     recipe: Recipe
     variant: Variant
     torchscript: TorchScriptMethod = "trace"
@@ -33,26 +37,26 @@ class FromPixels(nn.Module):
     def __init__(self, what: Export) -> None:
         super().__init__()
         self.module = what.module
-        self._normalization = what.recipe.input.normalization
+        self._input = what.recipe.input
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalise and compute."""
-        logits: Tensor = self.module(normalize(pixels, self._normalization))
-        return logits
+        return logits_of(self.module(laid_out(normalize(pixels, self._input), self._input.layout)))
 
 
 def trace(what: Export) -> torch.export.ExportedProgram:
-    """Trace the model into a graph from pixels to logits, for any batch size.
+    """Trace the model into a graph from pixels to logits, for any batch size unless the recipe fixes it.
 
     Raises:
         UserError: torch.export cannot follow the module's Python.
     """
-    side = what.recipe.input.crop
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # two: torch.export treats a batch of one specially
+    spec = what.recipe.input
+    example = torch.zeros(spec.example_batch, *spec.size, 3, dtype=torch.uint8)
+    shapes = ({0: torch.export.Dim("batch", min=1)},) if spec.batch is None else None
+    module = FromPixels(what)
+    module.training = False  # of this module alone: a program of torch.export has no eval()
     try:
-        return torch.export.export(
-            FromPixels(what).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
-        )
+        return torch.export.export(module, (example,), dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many exceptions for code that it cannot follow
         raise UserError(f"torch.export cannot follow {what.recipe.name}: {error}") from error
 

@@ -1,13 +1,12 @@
 """Exports a model to a TorchScript file, traced or scripted."""
 
+import shutil
 import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from scripts.building.exports.program import Export
-from scripts.building.options import TorchScriptMethod
 from scripts.console import UserError
 
 
@@ -17,8 +16,11 @@ def export_torchscript(what: Export, path: Path) -> None:
     Raises:
         UserError: torch.jit cannot trace or script the module.
     """
+    if what.program is not None:
+        shutil.copyfile(what.program, path)
+        return
     try:
-        _write_torchscript(what.module, what.recipe.input.crop, path, what.torchscript)
+        _write_torchscript(what, path)
     except Exception as error:  # the compiler raises many exceptions for code that it cannot compile
         other = "trace" if what.torchscript == "script" else "script"
         raise UserError(
@@ -26,15 +28,16 @@ def export_torchscript(what: Export, path: Path) -> None:
         ) from error
 
 
-def _write_torchscript(module: nn.Module, side: int, path: Path, method: TorchScriptMethod) -> None:
+def _write_torchscript(what: Export, path: Path) -> None:
+    spec = what.recipe.input
     with warnings.catch_warnings():
         # torch 2.14 deprecates torch.jit; the runtime stays because users have such files.
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
-        if method == "trace":
+        if what.torchscript == "trace":
             # check_trace runs the model again to compare; the parity gate does that on real pictures
-            program = torch.jit.trace(module, torch.zeros(1, 3, side, side), check_trace=False)
+            program = torch.jit.trace(what.module, torch.zeros(1, spec.depth, *spec.size), check_trace=False)
         else:
-            program = torch.jit.script(module)
+            program = torch.jit.script(what.module)
         saved = path.with_suffix(".saved")
         torch.jit.save(program, saved)
     _drop_debug_records(saved, path)

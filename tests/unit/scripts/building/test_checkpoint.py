@@ -1,0 +1,354 @@
+import argparse
+import enum
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scripts.building.checkpoint import Fitted, MisfitError, fit, kind_of, read_checkpoint
+from scripts.console import UserError
+
+
+class Net(nn.Module):
+    """A layer of each kind that state_dicts differ in."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.fc = nn.Linear(4, classes)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.body(pictures).mean((2, 3)))
+        return logits
+
+
+class Phase(enum.Enum):
+    TRAINING = 1
+
+
+class Settings(dict[str, Any]):
+    """A dictionary of a class of its own, as configurations are."""
+
+
+class Touch:
+    """Runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def state() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return Net().state_dict()
+
+
+def wanted(classes: int = 3) -> dict[str, torch.Size]:
+    return {name: item.shape for name, item in Net(classes).state_dict().items()}
+
+
+def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: item for name, item in tensors.items()}
+
+
+def saved(content: object, folder: Path, legacy: bool = False) -> Path:
+    path = folder / "x.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+def assert_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert list(found) == list(expected)
+    for name, item in expected.items():
+        torch.testing.assert_close(found[name], item, rtol=0, atol=0)
+
+
+# --- reading
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_state_dict_is_read_in_each_format_of_torch(tmp_path: Path, legacy: bool) -> None:
+    found = read_checkpoint(saved(state(), tmp_path, legacy))
+    assert list(found) == [""]
+    assert_equal(found[""], state())
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file(state(), tmp_path / "weights")
+    assert_equal({**wanted(), **read_checkpoint(tmp_path / "weights")[""]}, state())
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_stands_beside_the_tensors_does_not_matter(tmp_path: Path, legacy: bool) -> None:
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.zeros(2, 3, 2, 2)).sum().backward()
+    optimizer.step()
+    content = {
+        "epoch": 3,
+        "args": argparse.Namespace(lr=0.1, phase=Phase.TRAINING),
+        "best": np.float64(0.5),
+        "history": np.zeros(3),
+        "phases": {Phase.TRAINING: {1, 2}},
+        "where": Path("data"),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "state_dict": model.state_dict(),
+        "model": Settings(ema=OrderedDict(model.state_dict())),
+        "parameters": dict(model.named_parameters()),
+    }
+    found = read_checkpoint(saved(content, tmp_path, legacy))
+    assert {"", "state_dict", "model.ema", "parameters"} == set(found)  # of the first, only "random" is a tensor
+    assert_equal(found["state_dict"], model.state_dict())
+    assert_equal(found["model.ema"], model.state_dict())
+    assert not any(item.requires_grad for item in found["parameters"].values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_precision_is_read(tmp_path: Path, dtype: torch.dtype, legacy: bool) -> None:
+    weight = torch.tensor([0.5, 1.0, -2.0]).to(dtype)
+    found = read_checkpoint(saved({"weight": weight}, tmp_path, legacy))[""]["weight"]
+    assert found.dtype == dtype
+    assert found.tolist() == [0.5, 1.0, -2.0]
+
+
+def test_what_was_saved_on_a_gpu_is_read_on_the_processor(tmp_path: Path) -> None:
+    path = saved({"weight": torch.ones(2)}, tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():  # X and a length stand before a string
+            archive.writestr(name, content.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:1"))
+    assert b"cuda:1" in path.read_bytes()
+    assert read_checkpoint(path)[""]["weight"].device.type == "cpu"
+
+
+def test_a_checkpoint_may_hold_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"weight": torch.ones(1)}
+    content["self"] = content
+    assert list(read_checkpoint(saved(content, tmp_path))) == [""]
+
+
+# --- hostile files
+
+_GLOBALS = [b"cos\nsystem\n", b"cposix\nsystem\n", b"cbuiltins\nexec\n", b"cbuiltins\neval\n", b"ctorch.hub\nload\n"]
+
+
+@pytest.mark.parametrize("callee", _GLOBALS)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_nothing_runs(tmp_path: Path, callee: bytes, legacy: bool) -> None:
+    mark = tmp_path / "mark"
+    path = saved({"weight": torch.ones(1), "bad": Touch(mark)}, tmp_path, legacy)
+    system = b"cposix\nsystem\n"
+    if legacy:
+        assert path.read_bytes().count(system) == 1
+        path.write_bytes(path.read_bytes().replace(system, callee))
+    else:
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content.replace(system, callee))
+    assert read_checkpoint(path)[""]["weight"].item() == 1
+    assert not mark.exists()
+
+
+def in_zip(program: bytes, folder: Path) -> Path:
+    """A checkpoint of torch with that pickle."""
+    path = saved({}, folder)
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, program if name.endswith("data.pkl") else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        # os.system by way of an attribute, and of getattr
+        b"\x80\x04\x8c\x05torch\x8c\x09os.system\x93\x8c\x0ctouch {mark}\x85R.",
+        b"\x80\x02cbuiltins\ngetattr\ncos\nos\nX\x06\x00\x00\x00system\x86RX\x0c\x00\x00\x00touch {mark}\x85R.",
+        # an attribute of torch's class, of a function, of an inert class
+        b"\x80\x02ctorch.storage\nUntypedStorage\nN}X\x03\x00\x00\x00cpuK\x01s\x86b.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x0c\x00\x00\x00__defaults__K\x01s\x86b.",
+        b"\x80\x02ca\nb\nN}X\x0c\x00\x00\x00dump_patchesK\x01s\x86b.",
+        # a tensor of more than its storage has
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x009"
+        b"X\x03\x00\x00\x00cpuK\x05tQK\x00K\x05\x85K\x01\x85\x89NtR.",
+    ],
+)
+def test_nothing_outside_the_file_is_reached(tmp_path: Path, program: bytes) -> None:
+    before = torch.UntypedStorage.cpu, torch._utils._rebuild_tensor_v2.__defaults__
+    path = in_zip(program.replace(b"{mark}", b"marked"), tmp_path)
+    with pytest.raises(UserError, match=r"no state_dict|damaged"):
+        read_checkpoint(path)
+    assert (torch.UntypedStorage.cpu, torch._utils._rebuild_tensor_v2.__defaults__) == before
+    assert not Path("marked").exists()
+
+
+def test_damage_is_said(tmp_path: Path) -> None:
+    path = saved(state(), tmp_path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"x\.pt is no checkpoint that torch can read, or is damaged"):
+        read_checkpoint(path)
+    save_file(state(), path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(UserError, match="no whole file of safetensors"):
+        read_checkpoint(path)
+
+
+# --- other kinds of files
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("key", "index"), [(None, ""), ("model", "['model']")])
+def test_a_pickled_module_is_refused_with_what_to_run(
+    tmp_path: Path, key: str | None, index: str, legacy: bool
+) -> None:
+    path = saved(Net() if key is None else {key: Net()}, tmp_path, legacy)
+    with pytest.raises(UserError) as error:
+        read_checkpoint(path)
+    assert f'\n    model = torch.load("x.pt", weights_only=False){index}\n' in str(error.value)
+    assert '\n    torch.save(model.state_dict(), "x.pth")\n' in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_programs_are_not_weights(tmp_path: Path) -> None:
+    example = (torch.zeros(2, 3, 2, 2),)
+    path = tmp_path / "program"
+    torch.jit.trace(Net().eval(), example).save(path)
+    assert kind_of(path) == "torchscript"
+    with pytest.raises(UserError, match="is a TorchScript program, not weights; `make adopt FROM="):
+        read_checkpoint(path)
+    path = path.with_suffix(".pt2")
+    torch.export.save(torch.export.export(Net().eval(), example), path)
+    with pytest.raises(UserError, match=r"is a program of torch\.export"):
+        read_checkpoint(path)
+    path.write_bytes(b"\x08\x0a\x12\x07pytorch")
+    with pytest.raises(UserError, match="is an ONNX model"):
+        read_checkpoint(path)
+
+
+def test_an_archive_is_not_weights(tmp_path: Path) -> None:
+    path = tmp_path / "x.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", "{}")
+    with pytest.raises(UserError, match="is an archive of TorchServe"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 1}, [1, 2], torch.ones(2)])
+def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
+    with pytest.raises(UserError, match="has no state_dict"):
+        read_checkpoint(saved(content, tmp_path))
+
+
+def test_any_other_file_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"hello, world", pickle.dumps({"a": 1})):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(UserError, match="no checkpoint that torch can read"):
+            read_checkpoint(tmp_path / "x")
+
+
+# --- fitting
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "model.", "net.", "model._orig_mod.module.", "my_own."]
+)
+@pytest.mark.parametrize("entry", ["", "state_dict", "model.ema"])
+def test_entry_and_prefix_are_found(entry: str, prefix: str) -> None:
+    found = fit({"other": {"a": torch.ones(1)}, entry: prefixed(state(), prefix)}, wanted())
+    assert (found.entry, found.prefix) == (entry, prefix)
+    assert_equal(found.state_dict, state())
+    assert [entry in note for note in found.notes[:1]] == ([True] if entry or prefix else [])
+
+
+def test_what_is_outside_the_prefix_is_left_out_and_said() -> None:
+    found = fit({"": {**prefixed(state(), "model."), "loss.weight": torch.ones(3)}}, wanted())
+    assert found.notes == ["'model.' is taken off the names", "left out, because without 'model.': loss.weight"]
+    averaged = fit({"": {**prefixed(state(), "module."), "n_averaged": torch.tensor(7)}}, wanted())
+    assert averaged.notes[-1] == "left out, because without 'module.': n_averaged"
+
+
+def test_counters_may_be_missing_or_left_over() -> None:
+    counter = "body.1.num_batches_tracked"
+    old = {name: item for name, item in state().items() if name != counter}
+    found = fit({"": old}, wanted())
+    assert found.state_dict[counter].dtype == torch.int64
+    assert found.notes == ["1 counters num_batches_tracked are missing, and 0"]
+    shapes = {name: shape for name, shape in wanted().items() if name != counter}
+    assert fit({"": state()}, shapes).notes == [f"left out: {counter}"]
+
+
+def test_other_precisions_become_float32() -> None:
+    found = fit(
+        {"": {name: item.half() if item.is_floating_point() else item for name, item in state().items()}}, wanted()
+    )
+    assert {item.dtype for item in found.state_dict.values()} == {torch.float32, torch.int64}
+    assert found.notes == ["converted to float32 from float16"]
+    Net().load_state_dict(found.state_dict)
+
+
+def test_of_several_that_fit_none_is_chosen_unless_it_is_named() -> None:
+    other = {name: item + 1 for name, item in state().items()}
+    checkpoint = {"state_dict": state(), "state_dict_ema": prefixed(other, "module.")}
+    with pytest.raises(UserError, match="has 2 state_dicts that fit") as error:
+        fit(checkpoint, wanted())
+    assert "&entry=state_dict&prefix=; &entry=state_dict_ema&prefix=module." in str(error.value)
+    assert_equal(fit(checkpoint, wanted(), entry="state_dict_ema").state_dict, other)
+    two = {"": prefixed(state(), "student.") | prefixed(other, "teacher.")}
+    with pytest.raises(UserError, match=r"&entry=&prefix=student\.; &entry=&prefix=teacher\."):
+        fit(two, wanted())
+    assert_equal(fit(two, wanted(), prefix="teacher.").state_dict, other)
+
+
+def test_an_entry_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match="no entry 'ema'; it has 'model', 'other'"):
+        fit({"model": state(), "other": state()}, wanted(), entry="ema")
+
+
+def test_another_number_of_classes_is_said_plainly() -> None:
+    with pytest.raises(MisfitError) as error:
+        fit({"": prefixed(state(), "module.")}, wanted(1000))
+    assert error.value.classes == 3
+    assert str(error.value) == (
+        "7 of the architecture's 9 names fit without 'module.'; "
+        "the checkpoint has 3 classes, the architecture 1000: `arguments: {num_classes: 3}`"
+    )
+
+
+def test_a_misfit_says_how_near_it_is() -> None:
+    tensors = {name: item for name, item in state().items() if name != "body.0.bias"}
+    tensors |= {"fc.weight": torch.ones(3, 9), **{f"fc.{name}": torch.ones(1) for name in "abcd"}}
+    with pytest.raises(MisfitError) as error:
+        fit({"": tensors}, wanted())
+    assert error.value.classes is None
+    assert str(error.value) == (
+        "7 of the architecture's 9 names fit; missing: body.0.bias; unexpected: fc.a, fc.b, fc.c and 1 more; "
+        "of another shape: fc.weight [3, 9] instead of [3, 4]"
+    )
+
+
+def test_an_explicit_prefix_is_obeyed() -> None:
+    with pytest.raises(MisfitError, match=r"0 of the architecture's 9 names fit without 'net.'"):
+        fit({"": state()}, wanted(), prefix="net.")
+
+
+@pytest.mark.parametrize("found", [fit({"": state()}, wanted())])
+def test_a_state_dict_that_fits_as_it_is_needs_no_note(found: Fitted) -> None:
+    assert found.notes == []
