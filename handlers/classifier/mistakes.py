@@ -61,7 +61,7 @@ def _mistakes(node: Node, kind: Any, place: str) -> Iterator[Mistake]:
         yield first
         yield from deeper
     elif isinstance(fault.__cause__, ValueError):  # from a __post_init__
-        yield Mistake(_named_line(node, str(fault.__cause__)), place, str(fault.__cause__))
+        yield _across_fields(node, str(fault.__cause__), place)
     else:
         yield Mistake(line_of(node), place, _refusal(node, kind))
 
@@ -131,10 +131,12 @@ def _in_fields(node: MappingNode, struct: type[msgspec.Struct], place: str) -> I
             yield Mistake(line_of(node), inside(place, name), f"it is missing; it must be {allowed(field.type)}")
 
 
-def _named_line(node: Node, text: str) -> int:
-    """The line of the first field of a mapping that a text names; else that of the mapping."""
+def _across_fields(node: Node, text: str, place: str) -> Mistake:
+    """A mistake against a struct's own rule, at the first of its fields that the text names, or at the struct."""
     given = {key.value: key for key, _ in pairs(node)} if isinstance(node, MappingNode) else {}
-    return line_of(next((given[word] for word in re.findall(r"\w+", text) if word in given), node))
+    line = line_of(next((given[word] for word in re.findall(r"\w+", text) if word in given), node))
+    field, colon, rest = text.partition(": ")
+    return Mistake(line, inside(place, field), rest) if colon and field in given else Mistake(line, place, text)
 
 
 # ---- in words
