@@ -72,7 +72,7 @@ _Architecture = Annotated[
     Meta(
         pattern=r"^(((torchvision|timm|transformers):[A-Za-z0-9_][A-Za-z0-9_.-]*)"
         r"|([A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?))\Z",
-        description="a module, <module>:<class>, or a name after torchvision:, timm: or transformers:",
+        description="a module, module:Class, or a name after torchvision:, timm: or transformers:",
     ),
 ]
 # A package by its exact version, with extras and a marker as pip takes them.
