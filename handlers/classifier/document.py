@@ -13,7 +13,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-_READER: Final = yaml.CSafeLoader
+_READER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built with it, as msgspec does
 _MAX_DEPTH: Final = 50  # of lists and mappings in each other; a recipe has five
 _TOO_DEEP: Final = f"lists and mappings lie more than {_MAX_DEPTH} deep in each other"
 _MAX_NODES: Final = 1_000_000  # values, aliases written out; the labels of 20,000 classes take a tenth
@@ -55,7 +55,8 @@ def decode(content: bytes, type_: type[_T]) -> _T:
     root, repeated = read(content)
     if repeated:
         raise UnreadableError(repeated[0])
-    return convert(value_of(root), type_)
+    value: _T = convert(value_of(root), type_)
+    return value
 
 
 def convert(value: object, type_: Any) -> Any:
@@ -82,7 +83,7 @@ def read(content: bytes) -> tuple[Node, list[Mistake]]:
     except yaml.YAMLError as error:
         raise UnreadableError(_syntax(error)) from error
     if root is None:
-        start = yaml.Mark("", 0, 0, 0, None, None)
+        start = yaml.Mark("", 0, 0, 0, None, 0)
         return ScalarNode(_TAG + "null", "", start, start), []
     survey = _Survey()
     survey.measure(root, "", 0)
@@ -91,18 +92,22 @@ def read(content: bytes) -> tuple[Node, list[Mistake]]:
 
 def value_of(node: Node) -> Any:
     """The value of a node in built-in types."""
-    return SafeConstructor().construct_document(node)  # type: ignore[no-untyped-call]
+    return SafeConstructor().construct_document(node)
 
 
 def pairs(node: MappingNode) -> Iterator[tuple[ScalarNode, Node]]:
     """The pairs of a mapping, with those that `<<` takes over in front."""
-    SafeConstructor().flatten_mapping(node)  # type: ignore[no-untyped-call]
+    SafeConstructor().flatten_mapping(node)
     yield from node.value
 
 
 def line_of(node: Node) -> int:
     """The line on which a node begins, from 1."""
-    return int(node.start_mark.line) + 1
+    return _line(node.start_mark)
+
+
+def _line(mark: Any) -> int:
+    return int(mark.line) + 1 if mark is not None else 1
 
 
 def inside(place: str, key: str) -> str:
@@ -125,14 +130,13 @@ def _refuse_depth(content: bytes) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _MAX_DEPTH:
-            raise UnreadableError(Mistake(event.start_mark.line + 1, "", _TOO_DEEP))
+            raise UnreadableError(Mistake(_line(event.start_mark), "", _TOO_DEEP))
 
 
 def _syntax(error: yaml.YAMLError) -> Mistake:
-    mark = getattr(error, "problem_mark", None)
     parts = (getattr(error, "context", None), getattr(error, "problem", None))
     text = ": ".join(part for part in parts if part) or " ".join(str(error).split())
-    return Mistake(mark.line + 1 if mark else 1, "", f"this is no YAML: {text}")
+    return Mistake(_line(getattr(error, "problem_mark", None)), "", f"this is no YAML: {text}")
 
 
 def _foreign(node: Node) -> str:
@@ -171,7 +175,7 @@ class _Survey:
             raise UnreadableError(Mistake(line_of(node), place, _foreign(node)))
         elif isinstance(node, SequenceNode):
             yield from ((item, f"{place}[{index}]") for index, item in enumerate(node.value))
-        else:
+        elif isinstance(node, MappingNode):
             yield from self._values(node, place)
 
     def _values(self, node: MappingNode, place: str) -> Iterator[tuple[Node, str]]:
@@ -199,7 +203,7 @@ class _Survey:
         if node.tag not in SafeConstructor.yaml_constructors:
             raise UnreadableError(Mistake(line_of(node), place, _foreign(node)))
         try:
-            self._constructor.construct_document(node)  # type: ignore[no-untyped-call]
+            self._constructor.construct_document(node)
         except _MISFIT as error:
             kind = node.tag.removeprefix(_TAG)
             raise UnreadableError(Mistake(line_of(node), place, f"{shown(node.value)} is no {kind}")) from error

@@ -143,14 +143,13 @@ def _across_fields(node: Node, text: str, place: str) -> Mistake:
 
 
 def _refusal(node: Node, kind: Any) -> str:
-    if isinstance(node, MappingNode):
-        return f"a mapping is not {allowed(kind)}"
-    if isinstance(node, SequenceNode):
-        return f"a list of {len(node.value)} is not {allowed(kind)}"
+    if not isinstance(node, ScalarNode):
+        given = "a mapping" if isinstance(node, MappingNode) else f"a list of {len(node.value)}"
+        return f"{given} is not {allowed(kind)}"
     value = value_of(node)
     if value is None:
         return f"nothing is given; it must be {allowed(kind)}"
-    given = shown(value) if isinstance(value, str) else node.value[:_SHOWN]
+    given = shown(value) if isinstance(value, str) else " ".join(node.value.split())[:_SHOWN]
     return f"{given} is not {allowed(kind)}{_hint(node, kind)}"
 
 

@@ -88,6 +88,7 @@ old: 1
     [
         ("name: no", "name: no is not text of the form ^[a-z]+$; write 'no'"),
         ("name: 2.0", "name: 2.0 is not text of the form ^[a-z]+$"),
+        ('name: !!int "1\\n"', "name: 1 is not text of the form ^[a-z]+$"),
         ("name: [a]", "name: a list of 1 is not text of the form ^[a-z]+$"),
         ("name:", "name: nothing is given; it must be text of the form ^[a-z]+$"),
         ('name: "a\\n"', r"name: 'a\n' is not text of the form ^[a-z]+$"),

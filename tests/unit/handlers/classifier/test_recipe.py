@@ -42,7 +42,7 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
     assert recipe.archives[0].precision == "float32"
     assert (recipe.input.interpolation, recipe.input.normalization) == ("bilinear", "imagenet")
     assert (recipe.serving.response_timeout_s, recipe.serving.startup_timeout_s) == (120, 300)
-    tolerance = recipe.archives[0].tolerance
+    tolerance = recipe.archives[0].allowed
     assert (tolerance.top1_agreement, tolerance.top5_agreement) == (1.0, 1.0)
 
 
