@@ -83,9 +83,10 @@ def checked_digest(path: Path, name: str, sha256: str | None = None) -> str:
     in_name = DIGEST_IN_NAME.search(name)
     for expected, where in ((sha256, "the recipe"), (in_name and in_name[1], "its name")):
         if expected is not None and not actual.startswith(expected):
+            shown = expected[:16]
             raise UserError(
-                f"{name} is damaged or was tampered with: by {where} its SHA-256 begins with {expected[:16]}, "
-                f"but it begins with {actual[: min(len(expected), 16)]}; delete {path} if it still exists, and try again"
+                f"{name} is damaged or was tampered with: by {where} its SHA-256 begins with {shown}, "
+                f"but it begins with {actual[: len(shown)]}; delete {path} if it still exists, and try again"
             )
     return actual
 

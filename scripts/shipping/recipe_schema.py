@@ -19,6 +19,7 @@ from scripts.console import UserError, done
 PAGE: Final = Path("recipes/README.md")
 SCHEMA: Final = Path("recipes/recipe.schema.json")
 MODELINE: Final = f"# yaml-language-server: $schema={SCHEMA.name}"  # the first line of a recipe, for editors
+_NO_VALUE: Final = (None, "")  # defaults of fields that may be left out
 
 Schema = dict[str, Any]
 Struct = type[msgspec.Struct]
@@ -38,7 +39,10 @@ def schema(page: str) -> Schema:
     _spell_patterns(found)
     meanings = {place: meaning for _, place, meaning in _rows(page)}
     for place, struct, field in documented(page):
-        found["$defs"][struct.__name__]["properties"][field.encode_name]["description"] = meanings[place]
+        described = found["$defs"][struct.__name__]["properties"][field.encode_name]
+        described["description"] = meanings[place]
+        if described.get("default") in _NO_VALUE:
+            described.pop("default", None)  # editors would offer it
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe of an image classifier"} | found
 
 
@@ -100,7 +104,7 @@ def _default(field: Field) -> str:
     if field.required:
         return "required"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    if value is None:
+    if value in _NO_VALUE:
         return "none"
     if isinstance(value, msgspec.Struct):
         return "the defaults of its fields"

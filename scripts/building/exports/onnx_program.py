@@ -2,7 +2,7 @@
 
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -89,7 +89,7 @@ class _Front:
         self._add("Cast", to=kind)
         self.nodes[-1].output[0] = output
 
-    def _add(self, operation: str, operand: object = None, **attributes: object) -> None:
+    def _add(self, operation: str, operand: object = None, **attributes: Any) -> None:
         inputs = [self._last]
         if operand is not None:
             inputs.append(self._names.new(f"{_PIXELS}_{operation.lower()}_by"))
