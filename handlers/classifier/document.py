@@ -5,6 +5,7 @@ its C reader, and a few aliases of aliases stand for more than memory holds.
 """
 
 import datetime
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ _MAX_DEPTH: Final = 50  # of lists and mappings in each other; a recipe has five
 _TOO_DEEP: Final = f"lists and mappings lie more than {_MAX_DEPTH} deep in each other"
 _MAX_NODES: Final = 1_000_000  # values, aliases written out; the labels of 20,000 classes take a tenth
 _SHOWN: Final = 60  # characters of a key or value in a message
+_PLAIN_KEY: Final = re.compile(rf"[\w<-]{{1,{_SHOWN}}}")  # that a place shows as it is
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = _TAG + "merge"  # of the key `<<`, which takes the pairs of other mappings over
 # What PyYAML's constructors raise for a scalar that its tag does not fit, such as `!!bool x` or a 99th of a month.
@@ -112,7 +114,7 @@ def _line(mark: Any) -> int:
 
 def inside(place: str, key: str) -> str:
     """The place of a key's value in the mapping at a place."""
-    name = key if key.isprintable() and 0 < len(key) <= _SHOWN and " " not in key else shown(key)
+    name = key if _PLAIN_KEY.fullmatch(key) else shown(key)
     return f"{place}.{name}" if place else name
 
 

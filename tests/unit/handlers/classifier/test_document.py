@@ -129,4 +129,6 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
 
 def test_a_strange_key_does_not_break_the_line() -> None:
     assert inside("a", "b\nc") == r"a.'b\nc'"
+    assert inside("a", "b.c") == "a.'b.c'"
+    assert inside("a", "b-c") == "a.b-c"
     assert len(inside("", "x" * 1000)) < 70

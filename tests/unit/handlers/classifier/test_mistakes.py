@@ -213,7 +213,9 @@ def test_a_recipe_has_mistakes_if_and_only_if_msgspec_refuses_it(value: object) 
 @given(altered_recipes())
 def test_every_place_is_in_the_document_or_misses_from_it(value: object) -> None:
     for mistake in mistakes(yaml.safe_dump(value).encode(), Recipe):
-        found, steps = value, re.findall(r"\[(\d+)\]|([^.\[\]]+)", mistake.place)
+        if set("'\"") & set(mistake.place):  # a key that is no word
+            continue
+        found, steps = value, re.findall(r"\[(\d+)\]|([\w-]+)", mistake.place)
         for index, name in steps[:-1]:
             found = found[int(index)] if index else found[name]  # type: ignore[index]
         assert isinstance(found, dict | list)
