@@ -74,8 +74,7 @@ def _own(module: str, name: str) -> Callable[..., Any]:
         names = sorted(item.__name__ for item in classes)
         say = f"{', '.join(names)}; name one, as {module}:{names[0]}" if names else "none"
         raise UnusableError(f"architecture {module} must define exactly one nn.Module class; found: {say}")
-    chosen = classes.pop()
-    return chosen
+    return classes.pop()
 
 
 def _torchvision(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -62,9 +62,7 @@ def requirements(archives: Sequence[Path] = ()) -> list[str]:
     every = sorted({*project["dependencies"], *extras, *own})
     for name, lines in _by_name(every).items():
         if len({str(Requirement(line).specifier) for line in lines}) > 1:
-            raise UserError(
-                f"an image has one version of {name}, but there are {' and '.join(lines)}; build two images"
-            )
+            raise UserError(f"an image has one version of {name}, not {' and '.join(lines)}; build two images")
     return every
 
 
