@@ -13,6 +13,7 @@ RuntimeName = Literal["eager", "torchscript", "aotinductor", "onnxruntime", "ope
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Interpolation = Literal["bilinear", "bicubic"]
 Normalization = Literal["imagenet", "half"]  # preprocess.py has the numbers
+Answers = Literal["full", "stock"]  # stock: as TorchServe's own image_classifier answers
 
 # What each runtime can compute in. float16 is for GPUs: processors with instructions for it are rare.
 PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
@@ -109,6 +110,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     weights: str
     labels: str
     input: Input
+    answers: Answers = "full"
     serving: Serving
     archives: Annotated[list[Variant], Meta(min_length=1)]
     mobile: Mobile = Mobile()

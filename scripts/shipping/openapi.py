@@ -16,7 +16,8 @@ from classifier.json_body import Instances
 from classifier.labels import load_labels
 from classifier.problems import MEDIA_TYPE, NotSupported, Problem
 from classifier.recipe import VERSION_PATTERN, Recipe, read_recipe
-from classifier.service import DEFAULT_TOP_K, JSON, PICTURE_FIELDS
+from classifier.responses import JSON
+from classifier.service import DEFAULT_TOP_K, PICTURE_FIELDS
 from classifier.v2 import OUTPUTS, InferRequest, InferResponse
 from PIL import Image
 

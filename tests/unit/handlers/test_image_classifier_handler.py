@@ -12,7 +12,7 @@ import torch
 from classifier.errors import UnusableError
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
-from classifier.service import JSON
+from classifier.responses import JSON
 from image_classifier_handler import ImageClassifierHandler
 from numpy.typing import NDArray
 
