@@ -18,6 +18,7 @@ the index is the id, so that classes of one name can still be told apart.
 
 import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from typing import Any, Final
 from classifier.errors import UnusableError
 
 Class = tuple[str, str]  # id and name
+_Row = tuple[list[str], str]  # the cells of a row of CSV, and its place
 
 _INDEX: Final = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 _DELIMITERS: Final = (",", ";", "\t")
@@ -54,7 +56,7 @@ def read_label_file(path: Path) -> list[Class]:
         text = _text(path.read_bytes())
         if path.suffix.lower() in _TABLES:
             return _table(text)
-        if text.lstrip()[:1] in ("{", "["):
+        if path.suffix.lower() == ".json" or (path.suffix.lower() != ".txt" and text.lstrip()[:1] in ("{", "[")):
             return _json(text)
         return _lines(text)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError too
@@ -91,7 +93,11 @@ def _json(text: str) -> list[Class]:
         content = json.loads(text, object_pairs_hook=_without_doubles)
     except RecursionError as error:
         raise ValueError("the JSON is nested too deep") from error
-    return classes_of(content) if isinstance(content, list) else _object(content, "")
+    if isinstance(content, list):
+        return classes_of(content)
+    if isinstance(content, dict):
+        return _object(content, "")
+    raise ValueError(f"expected {_FORMS}, not {_shown(content)}")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -157,35 +163,38 @@ def _shown(given: object) -> str:
 def _table(text: str) -> list[Class]:
     rows = _rows(text)
     heads = [cell.lower().replace(" ", "_") for cell in rows[0][0]]
-    (first, second), has_head = heads, set(heads) <= _HEADS_OF_IDS | _HEADS_OF_NAMES
-    if has_head:
+    if set(heads) <= _HEADS_OF_IDS | _HEADS_OF_NAMES:
         rows = rows[1:]
-    ids, names = ([bool(_INDEX.fullmatch(cells[column])) for cells, _ in rows] for column in (0, 1))
-    swapped = all(names) and not all(ids)
-    if has_head and first in _HEADS_OF_NAMES and second in _HEADS_OF_IDS:
-        swapped, ids = True, names
+        swapped = heads[0] in _HEADS_OF_NAMES and heads[1] in _HEADS_OF_IDS
+    else:
+        swapped = _all_indices(rows, 1) and not _all_indices(rows, 0)
     pairs = [(cells[::-1] if swapped else cells, place) for cells, place in rows]
-    if all(names if swapped else ids):
+    if _all_indices(pairs, 0):
         return _indexed((int(index), name, place) for (index, name), place in pairs)
     classes = [(_name(own, place), _name(name, place)) for (own, name), place in pairs]
     return _checked(classes, lambda index: pairs[index][1])
 
 
-def _rows(text: str) -> list[tuple[list[str], str]]:
-    """The rows that are not empty, each of two cells, and their places."""
-    fault = "the file is empty"
+def _all_indices(rows: Sequence[_Row], column: int) -> bool:
+    return all(_INDEX.fullmatch(cells[column]) for cells, _ in rows)
+
+
+def _rows(text: str) -> list[_Row]:
+    """The rows that are not empty, each of two cells, and their places; by the delimiter that gives them."""
+    faults = []  # with the number of rows that have two cells
     for delimiter in _DELIMITERS:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True, skipinitialspace=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
         try:
             rows = [([cell.strip() for cell in cells], f"line {reader.line_num}") for cells in reader if any(cells)]
         except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: {error}") from error
+            faults.append((0, f"line {reader.line_num}: {error}"))
+            continue
         odd = [(cells, place) for cells, place in rows if len(cells) != _PAIR]
         if rows and not odd:
             return rows
-        if odd and (fault == "the file is empty" or len(odd) < len(rows)):
-            fault = f"{odd[0][1]}: {len(odd[0][0])} cells instead of an id and a name"
-    raise ValueError(fault)
+        said = f"{odd[0][1]}: {len(odd[0][0])} cells instead of an id and a name" if odd else "the file is empty"
+        faults.append((len(rows) - len(odd), said))
+    raise ValueError(max(faults, key=lambda fault: fault[0])[1])
 
 
 # ---- indices and ids
@@ -202,9 +211,11 @@ def _indexed(found: Iterable[tuple[int, object, str]]) -> list[Class]:
             raise ValueError(f"{place}: the index {index} is below 0")
         places[index] = place
         classes[index] = _class(value, str(index), place)
-    if missing := sorted(set(range(max(classes, default=-1) + 1)) - classes.keys())[:3]:
-        said = ", ".join(map(str, missing))
-        raise ValueError(f"no class has the index {said}, but one has {max(classes)}; indices are 0, 1, 2 and so on")
+    if missing := sorted(set(range(len(classes))) - classes.keys()):
+        highest = max(classes)
+        raise ValueError(
+            f"no class has the index {missing[0]}, but {places[highest]} has {highest}; indices are 0, 1, 2 and so on"
+        )
     return _checked([classes[index] for index in sorted(classes)], lambda index: places[index])
 
 

@@ -50,7 +50,7 @@ def load_labels(source: str | Sequence[object], folder: Path) -> list[Label]:
     try:
         return [Label(*found) for found in classes_of(msgspec.to_builtins(source))]
     except ValueError as error:
-        raise UnusableError(f"labels{error}") from error
+        raise UnusableError(f"labels: {error}") from error
 
 
 def read_labels(path: Path) -> list[Label]:
