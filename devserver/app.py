@@ -103,19 +103,19 @@ def _add_answers(app: flask.Flask, served: Served) -> None:
         full = msgspec.structs.replace(asked, parameters={**asked.parameters, "answers": "full"})
         return _flask(_flattened(served.answer(full)))
 
-    @app.route("/predictions/<name>", methods=_UPLOAD, defaults={"version": ""})
+    @app.route("/predictions/<name>", methods=_UPLOAD)
     @app.route("/predictions/<name>/<version>", methods=_UPLOAD)
-    @app.post("/v1/models/<name>:predict", defaults={"version": ""})  # KServe's paths; the body tells the protocol
-    @app.post("/v2/models/<name>/infer", defaults={"version": ""})
+    @app.post("/v1/models/<name>:predict")  # KServe's paths; the body tells the protocol
+    @app.post("/v2/models/<name>/infer")
     @app.post("/v2/models/<name>/versions/<version>/infer")
-    def predictions(name: str, version: str) -> flask.Response:
+    def predictions(name: str, version: str = "") -> flask.Response:
         served.check(name, version)
         return _flask(served.answer(_request()))
 
-    @app.route("/explanations/<name>", methods=_UPLOAD, defaults={"version": ""})
+    @app.route("/explanations/<name>", methods=_UPLOAD)
     @app.route("/explanations/<name>/<version>", methods=_UPLOAD)
-    @app.post("/v1/models/<name>:explain", defaults={"version": ""})
-    def explanations(name: str, version: str) -> flask.Response:
+    @app.post("/v1/models/<name>:explain")
+    def explanations(name: str, version: str = "") -> flask.Response:
         served.check(name, version)
         return _flask(served.explain(_request()))
 
