@@ -69,7 +69,8 @@ def description(recipes: Sequence[Recipe], folder: Path = RECIPES) -> Schema:
         "info": {
             "title": "Image classifier on TorchServe",
             "version": "1",
-            "description": "The contract of the inference port. Compare a problem's `code`; never its text.",
+            "description": "The contract of the inference port, with answers in the full form: `answers: stock` of a "
+            "recipe or server is another one (docs/migrate.md). Compare a problem's `code`; never its text.",
         },
         "servers": [{"url": addresses(read_config()).inference}],
         "paths": _paths([recipe.name for recipe in recipes], classes),
