@@ -19,7 +19,7 @@ from classifier.decode import FORMATS
 from classifier.identity import Model
 from classifier.json_body import Instances, is_json, pictures_of, read_json
 from classifier.pipeline import Classifier
-from classifier.problems import BadJson, BadParameter, EmptyBody, Internal, Problem, TooManyInstances
+from classifier.problems import BadParameter, EmptyBody, Internal, Problem, TooManyInstances
 from classifier.rank import Prediction
 from classifier.recipe import Answers
 from classifier.responses import Response, json_response, prediction_response, problem_response
@@ -263,7 +263,7 @@ def _explained_as_stock(classifier: Classifier, request: Request) -> Response:
 
     asked = stock.read(_body(request), request.content_type, classifier.recipe.serving.max_instances)
     if not isinstance(asked, stock.StockRequest):
-        raise BadJson(f"KServe's protocol v2 has no explanations; {stock.EXPECTED}")
+        return _explained(classifier, request)  # KServe's protocol v2 has one form for all
     target = request.parameters.get("target", asked.target)
     return stock.explanation_of(asked, attributions(classifier, _single_picture(asked.pictures), target))
 

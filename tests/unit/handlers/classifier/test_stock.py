@@ -198,13 +198,20 @@ def test_the_target_is_the_first_class_unless_told(tiny: Classifier, cat: bytes)
     assert third_of_v1 == third
 
 
+def test_an_explanation_in_kserves_v2_is_as_everywhere(tiny: Classifier, cat: bytes) -> None:
+    body, same = infer([b64(cat)]), {"method": "occlusion"}
+    full = read(answer_explanation(tiny, Request(body=body, parameters=same)))
+    assert explained(tiny, body, **same) == explained(tiny, body, answers="stock", **same) == full
+    assert "heatmap" in full
+
+
 @pytest.mark.parametrize(
     ("body", "parameters", "status", "code"),
     [
         (b"no picture!", {}, 415, "not_an_image"),
         (b"", {}, 400, "empty_body"),
         (None, {"target": "10"}, 400, "bad_parameter"),
-        (infer([""]), {}, 400, "bad_json"),
+        (infer(["%"]), {}, 400, "bad_base64"),
     ],
 )
 def test_an_explanation_that_cannot_be_had_is_a_problem(
