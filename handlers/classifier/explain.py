@@ -101,7 +101,7 @@ def attributions(classifier: Classifier, image: bytes, target: str | None = None
     _method(classifier, "integrated_gradients")
     attr = _captum()
     spec = classifier.recipe.input
-    pixels = resize_and_crop(decode(image, spec.max_pixels), spec.resize, spec.crop, spec.interpolation)
+    pixels = resize_and_crop(decode(image, spec.max_pixels), spec)
     index = 0 if target is None else _target(classifier, target, np.empty(0, np.float32))
     module, floats = _differentiable(classifier, pixels)
     with _exclusive:
