@@ -18,7 +18,6 @@ import psutil
 import pytest
 import requests
 from filelock import FileLock
-from msgspec.structs import replace
 
 from scripts.archives.store import find_archive
 from scripts.shipping.image import NAME, version, write_context
@@ -91,10 +90,9 @@ def store_with(settings: Tuned, folder: Path) -> Path:
     """A model store in that folder with EfficientNet-Lite0's eager archive in other settings; nothing is exported."""
     from scripts.building.overlay import repack  # imports torch
 
-    archive = find_archive(f"{LITE0}-eager", STORE)
     store = folder / "store"
     store.mkdir()
-    repack(replace(archive, path=Path(shutil.copy(archive.path, store))), settings)
+    repack(find_archive(f"{LITE0}-eager", STORE), settings, "1.0", store)
     return store
 
 
@@ -188,7 +186,7 @@ def image(engine: Engine) -> str:
     name, context = f"{NAME}:{version()}", engine.folder / "context"
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
-    write_context(context, [STORE / f"{ARCHIVE}.mar"])
+    write_context(context, [find_archive(ARCHIVE, STORE).path])
     engine.build(name, context, f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested")
     return name
 

@@ -42,7 +42,7 @@ def logits(archive: Path, pixels: NDArray[np.uint8], folder: Path) -> NDArray[np
 def test_a_build_in_another_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     result = make("archive", f"STORE={tmp_path}")
     assert result.returncode == 0, result.stderr
-    for name in ("vgg16-eager.mar", "vgg16-torchscript.mar"):
+    for name in ("vgg16-eager-1.0.mar", "vgg16-torchscript-2.0.mar"):
         assert sha256(tmp_path / name) == sha256(STORE / name)
         (tmp_path / name).unlink()
 
@@ -50,11 +50,11 @@ def test_a_build_in_another_folder_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_eager_traced_and_scripted_agree_on_the_golden_set(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
     result = make("archive", f"STORE={tmp_path}", "RUNTIME=torchscript", "TORCHSCRIPT=script")
     assert result.returncode == 0, result.stderr
-    scripted = tmp_path / "vgg16-torchscript.mar"
+    scripted = tmp_path / "vgg16-torchscript-2.0.mar"
     assert sha256(scripted) != sha256(STORE / scripted.name)
     results = [
         logits(archive, pixels, tmp_path / "unpacked")
-        for archive in (STORE / "vgg16-eager.mar", STORE / "vgg16-torchscript.mar", scripted)
+        for archive in (STORE / "vgg16-eager-1.0.mar", STORE / "vgg16-torchscript-2.0.mar", scripted)
     ]
     assert results[0].std(axis=0).max() > 1e-3  # pictures are told apart, so the agreement means something
     for other in results[1:]:

@@ -79,6 +79,7 @@ def options(tmp_path: Path, tiny_weights: Path, golden: Path) -> Options:
         golden=golden,
         store=tmp_path / "store",
         cache=tmp_path / "cache",
+        state=tmp_path / "state",
     )
 
 

@@ -16,7 +16,7 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.config import write_config
 from tests.unit.conftest import NOT_FOUND, Answer, FakeTorchServe, described
 
-REGISTER = "POST /models?url=tiny-eager.mar&initial_workers=1&synchronous=true"
+REGISTER = "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=true"
 DESCRIBE = "GET /models/tiny/1.0"
 UNREGISTER = "DELETE /models/tiny/1.0"
 REGISTERED = Answer({"status": 'Model "tiny" Version: 1.0 registered with 1 initial workers'})
@@ -64,7 +64,7 @@ def test_an_archive_that_was_changed_is_not_even_offered(
 
 @pytest.mark.slow
 def test_an_archive_that_is_not_there_is_answered_with_what_is(archive: Path, client: Client, log: Path) -> None:
-    with pytest.raises(UserError, match=r"no archive .*vgg16\.mar .*there: tiny-eager\.mar"):
+    with pytest.raises(UserError, match=r"no archive .*vgg16\.mar .*there: tiny-eager-1\.0\.mar"):
         register(client, archive.with_name("vgg16.mar"), log)
 
 
@@ -206,7 +206,7 @@ def test_the_versions_command_shows_a_line_for_each(
     }
     manage.versions()
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "1.0" in line and "tiny-eager.mar" in line and "READY, READY" in line]
+    assert [line for line in lines if "1.0" in line and "tiny-eager-1.0.mar" in line and "READY, READY" in line]
     assert [line for line in lines if "2.0" in line and "none" in line]
 
 

@@ -81,8 +81,8 @@ DONE = [Answer({"status": "done"})]
     [
         (lambda client: client.ping(), "GET /ping", [Answer({"status": "Healthy"})], {"status": "Healthy"}),
         (
-            lambda client: client.register("tiny-eager.mar"),
-            "POST /models?url=tiny-eager.mar&initial_workers=1&synchronous=true",
+            lambda client: client.register("tiny-eager-1.0.mar"),
+            "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=true",
             DONE,
             "done",
         ),
