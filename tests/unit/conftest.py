@@ -198,7 +198,7 @@ def described(version: str, *workers: str, model: str = "tiny", minimum: int = 1
     return {
         "modelName": model,
         "modelVersion": version,
-        "modelUrl": f"{model}-eager.mar",
+        "modelUrl": f"{model}-eager-{version}.mar",
         "minWorkers": minimum,
         "maxWorkers": minimum,
         "workers": [
