@@ -12,6 +12,7 @@ from classifier.pipeline import Classifier
 from classifier.recipe import read_recipe
 from numpy.typing import NDArray
 
+from scripts.archives.store import find_path
 from scripts.building.gate import exported_logits
 from scripts.building.golden import golden_pixels, golden_set
 from tests.integration.conftest import CHECKOUT, STORE, make
@@ -64,7 +65,7 @@ def test_eager_traced_and_scripted_agree_on_the_golden_set(tmp_path: Path, pixel
 
 @pytest.mark.parametrize("runtime", ["eager", "torchscript"])
 def test_an_archive_carries_its_parity_report(runtime: str) -> None:
-    with zipfile.ZipFile(STORE / f"vgg16-{runtime}.mar") as archive:
+    with zipfile.ZipFile(find_path(f"vgg16-{runtime}", STORE)) as archive:
         report = json.loads(archive.read("parity.json"))
         identity = json.loads(archive.read("identity.json"))
     assert report["pictures"] == len(golden_set())

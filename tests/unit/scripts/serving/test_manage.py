@@ -248,7 +248,7 @@ def test_the_default_command_remembers_since_when_it_is(
 ) -> None:
     running.answers = with_default("2.0", "1.0")
     running.answers["PUT /models/tiny/2.0/set-default"] = [Answer({"status": "as you wish"})]
-    monkeypatch.setattr(versions.time, "gmtime", lambda: time.struct_time((2026, 1, 2, 3, 4, 5, 4, 2, 0)))
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 1, 2, 3, 4, 5, 4, 2, 0)))
     manage.default(model="tiny", version="2.0", state=state)
     monkeypatch.undo()
     monkeypatch.setattr(manage, "running", lambda _: running.server)
