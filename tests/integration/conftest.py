@@ -99,14 +99,14 @@ def store_with(settings: Tuned, folder: Path) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def archives() -> None:
     """EfficientNet-Lite0's eager and TorchScript archives, which nearly all tests serve; built if they changed."""
-    result = make("archive", f"MODEL={LITE0}")
+    result = make("archive", f"MODEL={LITE0}", "FORCE=1")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="session")
 def vgg16_archives() -> None:
     """VGG16's eager and TorchScript archives, half a gigabyte each, for the tests that are about them."""
-    result = make("archive", "MODEL=vgg16")
+    result = make("archive", "MODEL=vgg16", "FORCE=1")
     assert result.returncode == 0, result.stderr
 
 

@@ -155,10 +155,12 @@ def test_only_int8_looks_at_pictures_for_calibration(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("archive_format", FORMATS)
-def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, options: Options) -> None:
-    for version in ("3.0", "4.0"):
-        path, _ = build(replace(options, version=version, archive_format=archive_format))
-    assert json.loads(contents(path)["identity.json"])["model"]["version"] == "4.0"
+def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, options: Options, tmp_path: Path) -> None:
+    retrained = tmp_path / "retrained.pth"
+    torch.save(TinyNet().state_dict(), retrained)
+    for weights in (options.weights, str(retrained)):
+        path, _ = build(replace(options, weights=weights, archive_format=archive_format))
+    assert json.loads(contents(path)["identity.json"])["model"]["weights"] == "retrained"
     assert set(options.store.iterdir()) == {path, sbom_of(path)}
 
 
