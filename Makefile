@@ -44,7 +44,7 @@ $(VERBS): $(READY)
 triton-serve everywhere: $(TRITON)/.complete
 ship-validate: $(SHIP)/.complete
 
-# An archive as a file, `make model_store/vgg16-openvino-int8.mar`; whether it is up to date is a matter of content.
+# An archive as a file, `make model_store/vgg16-openvino-int8-5.2.mar`; whether it is up to date is a matter of content.
 %.mar %.tar.gz: always $(READY)
 	@$(PROGRAM) make archive $(given) $(call quoted,FILE=$@)
 

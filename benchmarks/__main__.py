@@ -27,8 +27,9 @@ from benchmarks.plots import plot
 from benchmarks.report import markdown, summary
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
 from benchmarks.stock import build_stock
-from scripts.archives.format import archive_name
-from scripts.archives.store import STORE, Archive, find_archive
+from scripts.archives.format import SUFFIX
+from scripts.archives.name import ArchiveName
+from scripts.archives.store import STORE, Archive, find_archive, newest
 from scripts.building.make import RECIPES
 from scripts.console import UserError, done, out, step
 from scripts.measuring.parity import compare_archives
@@ -118,9 +119,12 @@ def _archives(options: Options, recipe_file: Path) -> list[Archive]:
         UserError: there are none.
     """
     recipe = read_recipe(recipe_file)
-    names = [archive_name(recipe.name, item.runtime, item.precision, "zip-store") for item in recipe.archives]
-    wanted = [name for name in names if not options.only or any(f"-{only}.mar" in name for only in options.only)]
-    there = [find_archive(name, options.store) for name in wanted if (options.store / name).exists()]
+    variants = [
+        ArchiveName(model=recipe.name, runtime=item.runtime, precision=item.precision) for item in recipe.archives
+    ]
+    names = [str(name).removesuffix(SUFFIX["zip-store"]) for name in variants]
+    wanted = [name for name in names if not options.only or any(name.endswith(f"-{only}") for only in options.only)]
+    there = [find_archive(name, options.store) for name in wanted if newest(name, options.store) is not None]
     if not there:
         raise UserError(
             f"no archive of {recipe.name} in {options.store}; build them with `make archives MODEL={recipe.name}`"

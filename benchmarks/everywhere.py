@@ -16,7 +16,7 @@ from edge.triton import repository
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.golden import photograph
-from scripts.building.make import archives
+from scripts.building.make import ensure_all
 from scripts.console import UserError, done, show_table, step
 from scripts.pages import markdown, replace_block
 
@@ -101,7 +101,7 @@ def main(*, model: str | None = None, page: Path | None = None, store: Path = ST
         store: folder of the archives.
     """
     name = model or model_in(store)
-    archives(model=name, store=store)
+    ensure_all(name, store=store)
     for build in (onnx_file.main, cpp_program.main, mobile.main, repository.main):
         build(model=name, store=store)
     rows = compare_homes(name, store)

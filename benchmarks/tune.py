@@ -15,7 +15,8 @@ from classifier.cpu import usable_cores
 from classifier.digests import DIGESTS_FILE
 from classifier.identity import RECIPE_FILE
 from classifier.pipeline import threads_per_worker
-from classifier.recipe import Precision, read_recipe
+from classifier.recipe import Precision, Serving, read_recipe
+from msgspec.structs import replace
 from rich.table import Column, Table
 
 from benchmarks.load import Load, closed_loop, require_wrk
@@ -23,10 +24,12 @@ from benchmarks.measure import serving_ours, url
 from benchmarks.pictures import make_pictures
 from benchmarks.result import CLIENTS
 from scripts.archives.loaded import unpacked
+from scripts.archives.name import ArchiveName
 from scripts.archives.settings import MODEL_CONFIG
-from scripts.archives.store import STORE, Archive, archives_of, model_in
+from scripts.archives.store import STORE, Archive, archives_of, model_in, read_archive_recipe
 from scripts.building.options import TUNED
 from scripts.building.overlay import Overlay, Tuned, apply, repack, write_overlay
+from scripts.building.release import next_version
 from scripts.console import UserError, done, out, progress, step
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ class Tuner:
     """Tries settings of a model's archives, which it keeps unpacked in a folder."""
 
     def __init__(self, archives: list[Archive], study: "optuna.Study", folder: Path, cores: int) -> None:
-        self._archives = {archive.path.name: archive for archive in archives}
+        self._archives = {str(variant(archive)): archive for archive in archives}
         self._study = study
         self._folder = folder
         self._cores = cores
@@ -205,7 +208,7 @@ def plot(study: "optuna.Study", p99_ms: float, path: Path) -> None:
 
 
 def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, folder: Path) -> Overlay:
-    """Search, then write the winner as the model's overlay and into its archive.
+    """Search, then write the winner as the model's overlay and as a new version of its archive.
 
     Raises:
         UserError: the model has no archives, or no setting is within the bound.
@@ -241,7 +244,7 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
 
 
 def _adopt(winner: "optuna.trial.FrozenTrial", archives: list[Archive], folder: Path, p99_ms: float) -> Overlay:
-    archive = next(item for item in archives if item.path.name == winner.params["archive"])
+    archive = next(item for item in archives if str(variant(item)) == winner.params["archive"])
     serving = settings(winner.params)
     rate, p99 = winner.values
     identity = archive.identity.model
@@ -254,9 +257,24 @@ def _adopt(winner: "optuna.trial.FrozenTrial", archives: list[Archive], folder: 
         f"{time.strftime('%Y-%m-%d')}",
     )
     path = write_overlay(overlay, folder)
-    repack(archive, serving)
     done(f"{path}: {archive.path.name}, {overlay.found}")
+    recipe = read_archive_recipe(archive.path)
+    if not has_settings(recipe.serving, serving):
+        own = recipe.variant(identity.runtime, identity.precision).version
+        version = next_version(replace(variant(archive), version=own), recipe, archive.path.parent)
+        done(f"{repack(archive, serving, version, archive.path.parent)} has these settings, as a new version")
     return overlay
+
+
+def variant(archive: Archive) -> ArchiveName:
+    """The name of an archive without its version, by which the trials of all versions are known."""
+    model = archive.identity.model
+    return ArchiveName(model=model.name, runtime=model.runtime, precision=model.precision)
+
+
+def has_settings(recipe: Serving, tuned: Tuned) -> bool:
+    """Whether a recipe's `serving` is tuned like that already."""
+    return all(getattr(recipe, field) == getattr(tuned, field) for field in Tuned.__struct_fields__)
 
 
 def main(

@@ -30,7 +30,8 @@ from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, view_pixels
-from scripts.building.make import content_digest, digest, ensure, pictures
+from scripts.building.make import ensure
+from scripts.building.record import content_digest, digest, pictures
 from scripts.console import UserError, done, out, progress
 
 _RECORD: Final = ".inputs"  # of the folder: what its programs were made from

@@ -15,9 +15,10 @@ import hypothesis
 import msgspec
 import pytest
 from classifier.cpu import computes
+from classifier.recipe import read_recipe
 from filelock import FileLock
 
-from scripts.archives.format import Format, archive_name
+from scripts.archives.format import Format
 from scripts.building.options import Options
 from stress.hostile.files import encode as encode
 
@@ -131,13 +132,19 @@ def _built_once(options: Options) -> Path:
     """The archive, which the first process that needs it builds while the others wait."""
     from scripts.building.build import build
 
-    path = options.store / archive_name("tiny", options.runtime, options.precision, options.archive_format)
+    path = path_of(options)
     finished = path.parent.parent / f".{path.name}.finished"
     with FileLock(finished.with_suffix(".lock")):
         if not finished.exists():
             assert build(options)[0] == path
             finished.touch()
     return path
+
+
+def path_of(options: Options) -> Path:
+    """The archive of tiny that a build with these options writes."""
+    version = options.version or read_recipe(TINY_RECIPE).variant(options.runtime, options.precision).version
+    return options.store / str(options.name("tiny", version))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from classifier import load
 
-model = load("model_store/efficientnet_lite0-eager.mar")
+model = load("model_store/efficientnet_lite0-eager-1.0.mar")
 print(model("cat.jpg")[0].class_name)
 """
 

@@ -47,8 +47,3 @@ def format_of(archive: Path) -> Format:
 def manifest_text(manifest: object) -> str:
     """The text of a manifest, spelt the same way in every archive."""
     return json.dumps(manifest, indent=2) + "\n"
-
-
-def archive_name(model: str, runtime: str, precision: str, archive_format: Format) -> str:
-    """`<model>-<runtime>[-<precision>]` with the suffix of the format; float32 is left out."""
-    return "-".join([model, runtime] + ([] if precision == "float32" else [precision])) + SUFFIX[archive_format]

@@ -1,16 +1,18 @@
 """The model store: which archives it has, and what each of them is."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 import msgspec
 from classifier.digests import DIGESTS_FILE, members, reading
 from classifier.errors import BrokenArchiveError
 from classifier.identity import IDENTITY_FILE, RECIPE_FILE, Identity
-from classifier.recipe import Recipe
+from classifier.recipe import Recipe, RuntimeName
 
+from scripts.archives.name import ArchiveName, numbers
 from scripts.console import UserError
 
 STORE: Final = Path("model_store")
@@ -32,7 +34,10 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 def find_archive(name: str, store: Path) -> Archive:
-    """Find an archive by a name in the store (`vgg16`, `vgg16-eager` or `vgg16-eager.mar`) or by a path.
+    """Find an archive by a name in the store (`vgg16`, `vgg16-eager`, `vgg16-eager-1.0[.mar]`) or by a path.
+
+    A name without a version means the newest one, a name without a runtime the float32 archive of the first runtime
+    that the store has, which is eager if the model has an eager one.
 
     Raises:
         UserError: there is no such archive, it was not built by `make archive`, or it is damaged.
@@ -62,26 +67,59 @@ def model_in(store: Path) -> str:
 def find_path(name: str, store: Path) -> Path:
     """The path of the archive that `find_archive` finds; the archive is not read.
 
-    A name with a folder in it is the path of one file, in the store or elsewhere, relative to the current folder.
+    A whole file name is that file, and a name with a folder in it is the path of one file, in the store or elsewhere,
+    relative to the current folder.
 
     Raises:
         UserError: there is no such archive.
     """
-    if "/" in name:  # the text is tested, because a Path drops the folder of `./vgg16-eager.mar`
+    if "/" in name:  # the text is tested, because a Path drops the folder of `./vgg16-eager-1.0.mar`
         return _find_file(Path(name), store)
     whole = name.endswith(_SUFFIXES[:2])
-    names = (
-        [name]
-        if whole
-        else [f"{base}{suffix}" for base in (name, f"{name}-{_DEFAULT_RUNTIME}") for suffix in _SUFFIXES]
-    )
-    path = next((store / name for name in names if _is_archive(store / name)), None)
+    path = store / name if whole and _is_archive(store / name) else None if whole else newest(name, store)
     if path is None:
         model = name.partition("-")[0].partition(".")[0]
         raise UserError(
             f"no archive {name} in {store} (there: {_names_in(store)}); build it with `make archive MODEL={model}`"
         )
     return path
+
+
+def newest(name: str, store: Path) -> Path | None:
+    """The archive that a name without a suffix means; None if the store has none.
+
+    Only a file's name counts, which is read as `ArchiveName`. If no file has a name like that, one that is called
+    `<name>.mar` is meant: a copy under another name, or an archive from before names had versions.
+    """
+    for runtime in ("", *(f"-{runtime}" for runtime in get_args(RuntimeName))):
+        if (wanted := ArchiveName.parse(f"{name}{runtime}")) is None:
+            continue
+        found = [(there, path) for there, path in versions_in(store) if there.variant == wanted.variant]
+        if found := [item for item in found if wanted.version in (None, item[0].version)]:
+            return max(found, key=lambda item: item[0].age)[1]
+    names = (f"{base}{suffix}" for base in (name, f"{name}-{_DEFAULT_RUNTIME}") for suffix in _SUFFIXES)
+    return next((store / name for name in names if _is_archive(store / name)), None)
+
+
+def versions_in(store: Path) -> list[tuple[ArchiveName, Path]]:
+    """All archives of a folder whose names have versions; of the same version in several formats, `.mar` first."""
+    found = [(ArchiveName.parse(path.name), path) for path in store.glob("*") if _is_archive(path)]
+    named = [(name, path) for name, path in found if name is not None and name.version is not None]
+    return sorted(named, key=lambda item: (item[0].variant, item[0].age, _order(item[1])))
+
+
+def _order(path: Path) -> int:
+    return next(order for order, suffix in enumerate(_SUFFIXES) if path.name.endswith(suffix))
+
+
+def newest_in(store: Path) -> list[Path]:
+    """The archives of a folder that are single files, of each variant of a model only the newest version."""
+    newest_of: dict[tuple[str, str, str], Path] = {}
+    for name, path in sorted(versions_in(store), key=lambda item: item[0].age, reverse=True):
+        if path.is_file():
+            newest_of.setdefault(name.variant, path)
+    older = {path for _, path in versions_in(store)} - set(newest_of.values())
+    return [path for path in archives_in(store) if path not in older]
 
 
 def find_in_store(name: str, store: Path) -> Path:
@@ -139,15 +177,32 @@ def archives_in(store: Path) -> list[Path]:
 
 
 def archives_of(model: str, store: Path) -> list[Archive]:
-    """All archives of a model. The float32 eager one comes first, because the others are measured against it.
+    """The newest archive of each runtime and precision of a model, that of `find_archive(model)` first.
+
+    The others are measured against the first.
 
     Raises:
-        UserError: the float32 eager archive is missing, or an archive is damaged.
+        UserError: there is no such archive, or an archive is damaged.
     """
-    reference = find_archive(f"{model}-{_DEFAULT_RUNTIME}", store)
-    others = (path for path in store.glob(f"{model}-*") if path != reference.path and path.name.endswith(_SUFFIXES[:2]))
-    archives = [Archive(path, read_archive_identity(path)) for path in sorted(others)]
-    return [reference, *(archive for archive in archives if archive.identity.model.name == model)]
+    reference = find_archive(model, store)
+    found = {_kind(reference): reference}
+    for path in archives_in(store):
+        if not path.name.startswith(f"{model}-"):
+            continue
+        archive = Archive(path, read_archive_identity(path))
+        kind = _kind(archive)
+        is_newer = kind not in found or _age(found[kind]) < _age(archive)
+        if archive.identity.model.name == model and kind != _kind(reference) and is_newer:
+            found[kind] = archive
+    return list(found.values())
+
+
+def _kind(archive: Archive) -> tuple[str, str]:
+    return archive.identity.model.runtime, archive.identity.model.precision
+
+
+def _age(archive: Archive) -> tuple[int, ...]:
+    return numbers(archive.identity.model.version)
 
 
 def read_archive_identity(path: Path) -> Identity:
@@ -162,6 +217,14 @@ def read_archive_identity(path: Path) -> Identity:
 def read_archive_recipe(path: Path) -> Recipe:
     """Read the recipe in an archive; raises as `read_archive_identity`."""
     return _read(path, RECIPE_FILE, lambda content: msgspec.yaml.decode(content, type=Recipe))
+
+
+def content_of(path: Path) -> str:
+    """SHA-256 of an archive's `digests.json`, which has the digest of every other file; raises as the above.
+
+    It is quick to read, and the same in every format: `unzip -p <archive> digests.json | sha256sum`.
+    """
+    return _read(path, DIGESTS_FILE, lambda content: hashlib.sha256(content).hexdigest())
 
 
 def _read(path: Path, wanted: str, decode: Callable[[bytes], _Content]) -> _Content:

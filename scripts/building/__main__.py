@@ -10,7 +10,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":
     # torch.jit.script walks sets of names: with a random hash seed its output differs from build to build
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606
 
-from scripts.building.build import main
+from scripts.building.release import main
 from scripts.console import run
 
 run(main)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,6 @@ from classifier.recipe import (
     read_recipe,
 )
 
-from scripts.archives.format import archive_name
 from scripts.archives.store import signature_of
 from scripts.building.gate import Report
 from scripts.building.golden import calibration_pixels, golden_set
@@ -35,15 +33,21 @@ from scripts.building.overlay import Tuned, overlaid, read_overlay
 from scripts.building.packing import pack
 from scripts.building.sbom import write_sbom
 from scripts.building.stage import Plan, stage
-from scripts.building.weights import resolve
-from scripts.console import UserError, done, step
+from scripts.building.weights import Weights, resolve
+from scripts.console import UserError, step
 
 _WORKDIR_PREFIX: Final = ".building-"
 _OF_PROCESS: Final = re.compile(rf"{re.escape(_WORKDIR_PREFIX)}([0-9]{{1,9}})-")
 
 
-def build(options: Options) -> tuple[Path, Report]:
+def build(options: Options, weights: Weights | None = None) -> tuple[Path, Report]:
     """Build an archive. It appears in the store complete or not at all.
+
+    Nothing is asked about a file of that name, which is replaced: `release` decides whether that may be.
+
+    Args:
+        options: what to build; the version is a number, or the recipe's.
+        weights: the weights, if they have been looked up.
 
     Raises:
         UserError: the archive cannot be built; the message says what the user can correct.
@@ -51,12 +55,14 @@ def build(options: Options) -> tuple[Path, Report]:
     try:
         recipe = read_recipe(options.recipe)
         variant = recipe.variant(options.runtime, options.precision)
-        target = options.store / archive_name(recipe.name, variant.runtime, variant.precision, options.archive_format)
+        version = checked(options.version or variant.version)
+        target = options.store / str(options.name(recipe.name, version))
         if target.is_dir() and not (target / DIGESTS_FILE).exists():
             raise UserError(f"{target} is a folder, but not an archive; move it away")
         with _workdir(options.store) as workdir:
             recipe_file = _own_recipe(options, recipe, variant, workdir)
-            content, report = stage(_plan(options, recipe_file, variant, workdir))
+            weights = weights or resolve(recipe, options.weights, options.cache, options.recipe.parent)
+            content, report = stage(_plan(options, recipe_file, variant, version, weights, workdir))
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
@@ -72,30 +78,44 @@ def build(options: Options) -> tuple[Path, Report]:
     return target, report
 
 
-def _own_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Path) -> Path:
-    """The recipe's file, or a copy with this archive's own `serving`, or with the settings that `make tune` found."""
+def checked(version: str) -> str:
+    """The version, if it is one.
+
+    Raises:
+        UserError: it is not.
+    """
+    if VERSION_PATTERN.fullmatch(version) is None:
+        raise UserError(f"VERSION={version}: a version consists of digits and dots, for example 2.1, or is `next`")
+    return version
+
+
+def own_recipe(options: Options, recipe: Recipe, variant: Variant) -> str:
+    """The text of the recipe with this archive's own `serving`, or with the settings that `make tune` found."""
     overlay = read_overlay(recipe.name, options.tuned)
     serving: Tuned | OwnServing = variant.serving
     if overlay is not None and overlay.fits(variant.runtime, variant.precision):
-        step(f"with the settings of {options.tuned / recipe.name}.yaml: {overlay.found}")
         serving = overlay.serving
-    if serving == OwnServing():
-        return options.recipe
+    text = options.recipe.read_text()
+    return text if serving == OwnServing() else overlaid(text, serving)
+
+
+def _own_recipe(options: Options, recipe: Recipe, variant: Variant, workdir: Path) -> Path:
+    """The file of the archive's recipe; what `make tune` found is said."""
+    overlay = read_overlay(recipe.name, options.tuned)
+    if overlay is not None and overlay.fits(variant.runtime, variant.precision):
+        step(f"with the settings of {options.tuned / recipe.name}.yaml: {overlay.found}")
     path = workdir / RECIPE_FILE
-    path.write_text(overlaid(options.recipe.read_text(), serving))
+    path.write_text(own_recipe(options, recipe, variant))
     return path
 
 
-def _plan(options: Options, recipe_file: Path, variant: Variant, workdir: Path) -> Plan:
+def _plan(options: Options, recipe_file: Path, variant: Variant, version: str, weights: Weights, workdir: Path) -> Plan:
     """The plan of a build, with everything looked up that the options leave open.
 
     Raises:
-        UserError: the version is invalid, or weights or pictures are missing.
+        UserError: pictures are missing.
     """
     recipe = read_recipe(recipe_file)
-    version = options.version or variant.version
-    if VERSION_PATTERN.fullmatch(version) is None:
-        raise UserError(f"VERSION={version}: a version consists of digits and dots, for example 2.1")
     pictures = golden_set(options.golden)
     return Plan(
         recipe=recipe,
@@ -103,7 +123,7 @@ def _plan(options: Options, recipe_file: Path, variant: Variant, workdir: Path) 
         labels=load_labels(recipe.labels, options.recipe.parent),
         variant=variant,
         version=version,
-        weights=resolve(recipe, options.weights, options.cache, options.recipe.parent),
+        weights=weights,
         torchscript=options.torchscript,
         pictures=pictures,
         calibration=calibration_pixels(options.calibration, recipe, pictures) if variant.precision == "int8" else None,
@@ -121,14 +141,3 @@ def _workdir(store: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{_WORKDIR_PREFIX}{os.getpid()}-", dir=store) as name:
         yield Path(name)
-
-
-def main() -> None:
-    """Build the archive that the command line describes, as the JSON of `Options`."""
-    target, report = build(Options.read(sys.argv[1]))
-    size = sum(path.stat().st_size for path in target.rglob("*")) if target.is_dir() else target.stat().st_size
-    done(
-        f"{target} ({size / 1e6:.0f} MB), max |Δlogit| {report.max_abs_logit:.1e}, "
-        f"top-1 {report.top1_agreement:.0%}, top-5 {report.top5_agreement:.0%}"
-        + (f", calibrated on {report.calibration_pictures} pictures" if report.calibration_pictures else "")
-    )

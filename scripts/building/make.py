@@ -1,30 +1,33 @@
-"""Builds the archives of the store whose inputs have changed: `make archive`, `make archives`.
+"""Builds the archives that are not there yet: `make archive`, `make archives`.
 
-The inputs of an archive are compared by content: a digest of all of them lies beside it. Dates do not count, so a
-changed file always causes a build, and a file with only a new date does not.
+What an archive was built from is on record beside it, by content: dates do not count. If nothing has changed, nothing
+is done here, and quickly; otherwise `release`, in a process of its own, decides what that means for the version.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 from classifier.cpu import computes
 from classifier.errors import UnusableError
-from classifier.places import read_place, read_program
+from classifier.places import read_program
 from classifier.recipe import Precision, Recipe, RuntimeName, read_recipe
 from msgspec.structs import replace
 
-from scripts.archives.format import Format, archive_name
+from scripts.archives.format import Format
+from scripts.archives.name import ArchiveName
 from scripts.archives.runtimes import packages
-from scripts.archives.store import STORE, model_in
-from scripts.building.options import Options, TorchScriptMethod
+from scripts.archives.store import STORE, find_archive, model_in, newest, versions_in
+from scripts.building.inputs import code, named_files
+from scripts.building.options import NEXT, Options, TorchScriptMethod
+from scripts.building.record import content_digest, digest, pictures, read_record
 from scripts.building.sources import files
 from scripts.console import UserError, warn
 from scripts.packages import require
+from scripts.torchserve.server import STATE_FOLDER
 
 RECIPES: Final = Path("recipes")
 # The extras of pyproject.toml that the export to a runtime needs, besides those of the runtime itself.
@@ -32,8 +35,6 @@ _EXPORTERS: Final[dict[str, tuple[str, ...]]] = {
     "onnxruntime": ("export-onnx",),
     "openvino": ("export-onnx", "export-openvino"),
 }
-_HANDLERS: Final = Path(__file__).parents[2] / "handlers"
-_SOURCES: Final = (_HANDLERS / "classifier", Path(__file__).parents[1] / "archives", Path(__file__).parent)
 
 
 def archive(
@@ -45,13 +46,15 @@ def archive(
     torchscript: TorchScriptMethod = "trace",
     format_: Format = "zip-store",
     version: str | None = None,
+    force: bool = False,
     golden: Path | None = None,
     calibration: Path | None = None,
     file: Path | None = None,
     store: Path = STORE,
+    state: Path = STATE_FOLDER,
     recipes: Path = RECIPES,
 ) -> None:
-    """Build archives, unless they are up to date.
+    """Build archives, unless they are up to date. A version that exists never gets another content.
 
     Args:
         model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
@@ -60,21 +63,24 @@ def archive(
         weights: auto, pretrained (no archive without them), or the file of a state_dict.
         torchscript: whether the module is traced or scripted.
         format_: format of the archives; zip-store is a `.mar`.
-        version: version of the archives, instead of the recipe's.
+        version: version of the archives, instead of the recipe's; `next` is the next free one of each.
+        force: replace a version by one with another content, unless a server has it.
         golden: folder of pictures for the parity gate; scikit-image's without it.
         calibration: folder of pictures from which int8 chooses its scales; views of the golden set without it.
         file: the one archive to build, instead of model, runtime, precision, format and store.
         store: folder to write the archives into.
+        state: state folder of the server whose versions are never replaced.
         recipes: folder of the recipes.
     """
     if file is not None:
         store = file.parent
-        recipe, chosen = _named(file.name, recipes)
+        recipe, chosen, version = _named(file.name, version, recipes)
     else:
         recipe = recipe_file(model or model_in(store), recipes)
         chosen = [(name, precision, format_) for name in runtime or _usual(_read(recipe))]
     shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
-    shared = replace(shared, golden=golden, calibration=calibration)
+    shared = replace(shared, golden=golden, calibration=calibration, force=force, state=state)
+    _refuse_one_for_many(version, len(chosen))
     for name, precise, packed in chosen:
         make(replace(shared, runtime=name, precision=precise, archive_format=packed))
 
@@ -92,9 +98,11 @@ def archives(
     torchscript: TorchScriptMethod = "trace",
     format_: Format = "zip-store",
     version: str | None = None,
+    force: bool = False,
     golden: Path | None = None,
     calibration: Path | None = None,
     store: Path = STORE,
+    state: Path = STATE_FOLDER,
     recipes: Path = RECIPES,
 ) -> None:
     """Build every archive of the recipe that this processor computes; the first failure ends it.
@@ -104,32 +112,49 @@ def archives(
         weights: auto, pretrained (no archive without them), or the file of a state_dict.
         torchscript: whether the module is traced or scripted.
         format_: format of the archives; zip-store is a `.mar`.
-        version: version of the archives, instead of the recipe's.
+        version: version of the archives, instead of the recipe's; `next` is the next free one of each.
+        force: replace a version by one with another content, unless a server has it.
         golden: folder of pictures for the parity gate; scikit-image's without it.
         calibration: folder of pictures from which int8 chooses its scales; views of the golden set without it.
         store: folder to write the archives into.
+        state: state folder of the server whose versions are never replaced.
         recipes: folder of the recipes.
     """
     recipe = recipe_file(model or model_in(store), recipes)
     shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
-    shared = replace(shared, golden=golden, calibration=calibration, archive_format=format_)
-    for name, precise in variants_here(_read(recipe)):
+    shared = replace(shared, golden=golden, calibration=calibration, force=force, state=state, archive_format=format_)
+    variants = variants_here(_read(recipe))
+    _refuse_one_for_many(version, len(variants))
+    for name, precise in variants:
         make(replace(shared, runtime=name, precision=precise))
 
 
-def _named(name: str, recipes: Path) -> tuple[Path, list[tuple[RuntimeName, Precision, Format]]]:
-    """The recipe, runtime, precision and format of the archive that has this name.
+def _refuse_one_for_many(version: str | None, archives: int) -> None:
+    if version not in (None, NEXT) and archives > 1:
+        raise UserError(
+            f"VERSION={version} is for {archives} archives, but each archive of a model needs a version of its own, by "
+            "which TorchServe tells them apart; name one RUNTIME, or pass VERSION=next"
+        )
+
+
+def _named(
+    file: str, version: str | None, recipes: Path
+) -> tuple[Path, list[tuple[RuntimeName, Precision, Format]], str | None]:
+    """The recipe, the runtime, precision and format, and the version of the archive that has this name.
 
     Raises:
-        UserError: no recipe has an archive of that name.
+        UserError: no recipe has an archive of that name, or `version` is another than that of the name.
     """
-    for path in sorted(recipes.glob("*.yaml")):
-        recipe = _read(path)
-        for variant in recipe.archives:
-            for packed in get_args(Format):
-                if archive_name(recipe.name, variant.runtime, variant.precision, packed) == name:
-                    return path, [(variant.runtime, variant.precision, packed)]
-    raise UserError(f"no recipe of {recipes} has an archive {name}")
+    name = ArchiveName.parse(file)
+    if name is not None and (recipes / f"{name.model}.yaml").is_file():
+        recipe = recipe_file(name.model, recipes)
+        if version is not None and name.version not in (None, version):
+            raise UserError(f"{file} is no name for VERSION={version}; leave out one of them")
+        for variant in _read(recipe).archives:
+            if (variant.runtime, variant.precision) == (name.runtime, name.precision):
+                chosen = (variant.runtime, variant.precision, name.archive_format)
+                return recipe, [chosen], name.version or version
+    raise UserError(f"no recipe of {recipes} has an archive {file}")
 
 
 def variants_here(recipe: Recipe) -> list[tuple[RuntimeName, Precision]]:
@@ -154,34 +179,50 @@ def recipe_file(model: str, recipes: Path = RECIPES) -> Path:
 
 
 def ensure(model: str, *variants: tuple[RuntimeName, Precision], store: Path) -> None:
-    """Build those of a model's archives that are not up to date, with the recipe's own settings.
+    """Build those of a model's archives of which the store has no version, with the weights that its others have.
+
+    An archive that is there is taken as it is: what it was built from was somebody's choice.
 
     Raises:
-        UserError: an archive cannot be built.
+        UserError: an archive cannot be built, or the weights of the others are not to be had any more.
     """
     for runtime, precision in variants:
-        make(Options(recipe=recipe_file(model), runtime=runtime, precision=precision, store=store))
+        options = Options(recipe=recipe_file(model), runtime=runtime, precision=precision, store=store)
+        if newest(f"{model}-{runtime}" + ("" if precision == "float32" else f"-{precision}"), store) is None:
+            make(_with_weights_of_others(options, model))
+
+
+def ensure_all(model: str, store: Path) -> None:
+    """Do what `ensure` does for every archive of a recipe that this processor computes."""
+    ensure(model, *variants_here(_read(recipe_file(model))), store=store)
+
+
+def _with_weights_of_others(options: Options, model: str) -> Options:
+    if newest(model, options.store) is None:
+        return options
+    reference = find_archive(model, options.store)
+    record = read_record(reference.path)
+    chosen = "auto" if record is None else record.weights
+    return replace(options, weights=chosen, same_weights=reference.identity.weights_sha256)
 
 
 def make(options: Options) -> Path:
     """Build an archive in a process of its own, if its inputs have changed; returns its path in the store.
 
     Raises:
-        UserError: the archive cannot be built.
-        OSError: what it was built from cannot be recorded.
+        UserError: the archive cannot be built, or its version exists with another content.
     """
     recipe = _read(options.recipe)
-    target = options.store / archive_name(recipe.name, options.runtime, options.precision, options.archive_format)
-    record = target.with_name(f".{target.name}.inputs")
-    inputs = digest(options.json(), _inputs(options, recipe))
-    if target.exists() and _recorded(record) == f"{inputs} {content_digest(target)}\n":
+    settings = digest(_asked(options), _files(options, recipe))
+    target = _target(options, recipe)
+    if _is_up_to_date(target, settings):
         return target
     wanted = (*packages(options.runtime), *_EXPORTERS.get(options.runtime, ()), *_of_recipe(recipe))
     require(*wanted, requirements=recipe.requirements, why=f"building an archive for {options.runtime}")
-    if _build(options) != 0:
-        raise UserError(f"{target.name} is not built; see above")
-    record.write_text(f"{inputs} {content_digest(target)}\n")
-    return target
+    if _build(options, settings) != 0:
+        name = options.name(recipe.name, options.version or _version(recipe, options))
+        raise UserError(f"{name} is not built; see above")
+    return _target(options, recipe)
 
 
 def _of_recipe(recipe: Recipe) -> tuple[str, ...]:
@@ -191,17 +232,36 @@ def _of_recipe(recipe: Recipe) -> tuple[str, ...]:
     return (recipe.library,) if recipe.library in ("timm", "transformers") else ()
 
 
-def _recorded(record: Path) -> str | None:
-    """What was recorded of the last build; None if there is nothing that can be read."""
+def _target(options: Options, recipe: Recipe) -> Path:
+    """The archive that is asked for; for VERSION=next the newest one, if there is one."""
+    own = _version(recipe, options)
+    wanted = options.name(recipe.name, own if options.version in (None, NEXT) else options.version)
+    if options.version == NEXT:
+        alike = [name for name, _ in versions_in(options.store) if replace(name, version=own) == wanted]
+        wanted = max(alike, key=lambda name: name.age, default=wanted)
+    return options.store / str(wanted)
+
+
+def _version(recipe: Recipe, options: Options) -> str:
     try:
-        return record.read_text()
-    except (OSError, UnicodeDecodeError):
-        return None
+        return recipe.variant(options.runtime, options.precision).version
+    except UnusableError as error:
+        raise UserError(str(error)) from error
 
 
-def _build(options: Options) -> int:
+def _is_up_to_date(archive: Path, settings: str) -> bool:
+    record = read_record(archive)
+    return (
+        record is not None
+        and archive.exists()
+        and record.settings == settings
+        and record.archive == content_digest(archive)
+    )
+
+
+def _build(options: Options, settings: str) -> int:
     """Build in a process of its own; returns its exit code."""
-    command = [sys.executable, "-m", "scripts.building", options.json().decode()]
+    command = [sys.executable, "-m", "scripts.building", options.json().decode(), settings]
     # with this hash seed the build need not start itself again
     return subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode
 
@@ -213,45 +273,16 @@ def _read(recipe: Path) -> Recipe:
         raise UserError(str(error)) from error
 
 
-def digest(settings: bytes, inputs: Iterable[Path]) -> str:
-    """SHA-256 of settings and of the names and contents of files: the same as before means that nothing has changed."""
-    found = hashlib.sha256(settings)
-    for path in inputs:
-        with path.open("rb") as stream:
-            found.update(f"{path.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return found.hexdigest()
+def _asked(options: Options) -> bytes:
+    """What is asked for, apart from what says only how the version is chosen, or what may be replaced."""
+    return replace(options, version=None, force=False, state=STATE_FOLDER, same_weights=None).json()
 
 
-def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
-    """All that an archive is built from besides settings: recipe, labels, weights, pictures, code."""
+def _files(options: Options, recipe: Recipe) -> Iterator[Path]:
+    """The files that an archive is built from: recipe, labels, weights, pictures, code."""
     yield options.recipe
     folder, tuned = options.recipe.parent, options.tuned / f"{recipe.name}.yaml"
-    yield from (path for path in (*_named_files(recipe, folder), tuned, Path(options.weights)) if path.is_file())
+    yield from (path for path in (*named_files(recipe, folder), tuned, Path(options.weights)) if path.is_file())
     yield from pictures(options.golden, options.calibration)
     yield from files(recipe)
-    yield _HANDLERS / "image_classifier_handler.py"
-    for folder in _SOURCES:
-        yield from sorted(folder.rglob("*.py"))
-
-
-def _named_files(recipe: Recipe, folder: Path) -> Iterator[Path]:
-    """The files that a recipe names: labels, and weights or a program of the user's own."""
-    if isinstance(recipe.labels, str):
-        yield folder / recipe.labels
-    place = read_program(recipe.program)[1] if recipe.program else read_place(recipe.weights or "")
-    if place.scheme == "file":
-        yield folder / place.path
-
-
-def pictures(*folders: Path | None) -> Iterator[Path]:
-    """The files of those folders that were named and are there."""
-    for folder in folders:
-        if folder is not None and folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.is_file())
-
-
-def content_digest(archive: Path) -> str:
-    """SHA-256 of an archive's bytes: it tells an archive from another one of the same name, and from a damaged one."""
-    return digest(
-        b"", [archive] if archive.is_file() else sorted(path for path in archive.rglob("*") if path.is_file())
-    )
+    yield from code()

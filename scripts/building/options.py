@@ -6,10 +6,13 @@ from typing import Final, Literal
 import msgspec
 
 from scripts.archives.format import Format
+from scripts.archives.name import ArchiveName
 from scripts.archives.store import STORE
+from scripts.torchserve.server import STATE_FOLDER
 
 TorchScriptMethod = Literal["trace", "script"]
 
+NEXT: Final = "next"  # VERSION=next
 TUNED: Final = Path("tuned")  # the settings that `make tune` found, a file for each model
 
 
@@ -20,7 +23,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = "eager"
     precision: str = "float32"
     weights: str = "auto"
-    version: str | None = None
+    version: str | None = None  # the recipe's if None; NEXT for the next free one
+    force: bool = False  # whether a version that no server has may be replaced by another content
+    same_weights: str | None = None  # SHA-256 of the only weights to build with
     archive_format: Format = "zip-store"
     torchscript: TorchScriptMethod = "trace"
     golden: Path | None = None
@@ -28,6 +33,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     store: Path = STORE
     cache: Path = Path("weights")
     tuned: Path = TUNED
+    state: Path = STATE_FOLDER  # of the server whose versions are never replaced
+
+    def name(self, model: str, version: str) -> ArchiveName:
+        """The name of the archive's file."""
+        return ArchiveName(
+            model=model,
+            runtime=self.runtime,
+            precision=self.precision,
+            version=version,
+            archive_format=self.archive_format,
+        )
 
     def json(self) -> bytes:
         """Encode the options as JSON, for `read`."""

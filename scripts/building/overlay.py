@@ -1,27 +1,33 @@
 """The settings that `make tune` found best for a model on this machine; they replace those of a recipe's `serving`."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import yaml
 from classifier.digests import DIGESTS_FILE, write_digests
 from classifier.errors import DECODE_ERRORS
-from classifier.identity import RECIPE_FILE, Model
+from classifier.identity import RECIPE_FILE, write_identity
 from classifier.recipe import OwnServing, Precision, RuntimeName, Threads, read_recipe
 from msgspec import Meta
+from msgspec.structs import replace
 
-from scripts.archives.format import format_of
+from scripts.archives.format import MANIFEST, format_of, manifest_text
 from scripts.archives.loaded import unpacked
+from scripts.archives.name import ArchiveName
 from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings_text
-from scripts.archives.store import Archive, signature_of
+from scripts.archives.store import Archive
+from scripts.building.inputs import serving_digest
 from scripts.building.options import TUNED
 from scripts.building.packing import write_archive
+from scripts.building.record import own_record, write_record
 from scripts.building.sbom import write_sbom
 from scripts.console import UserError
 
+_NOT_ASKED_FOR: Final = ""  # in a record: `make archive` has not been asked for this archive
 _Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -77,7 +83,7 @@ def write_overlay(overlay: Overlay, folder: Path = TUNED) -> Path:
 def overlaid(recipe: str, serving: Tuned | OwnServing) -> str:
     """The text of a recipe with other settings in its `serving`."""
     content = yaml.safe_load(recipe)
-    content["serving"] |= msgspec.to_builtins(serving)
+    content["serving"] = content.get("serving", {}) | msgspec.to_builtins(serving)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -91,19 +97,45 @@ def apply(serving: Tuned, folder: Path) -> None:
     write_digests(folder)
 
 
-def repack(archive: Archive, serving: Tuned) -> None:
-    """Change the settings of an archive in place: the result is that of another build, but without the export."""
-    model: Model = archive.identity.model
-    with (
-        unpacked(archive.path) as source,
-        tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".tuned-") as name,
-    ):
-        folder, target = Path(name) / "content", Path(name) / archive.path.name
+def repack(archive: Archive, serving: Tuned, version: str, store: Path) -> Path:
+    """Write a version of an archive with other settings: the result is that of a build, but without the export.
+
+    Args:
+        archive: the archive, which stays as it is.
+        serving: the settings.
+        version: the version of the result.
+        store: the folder to write it into.
+
+    Raises:
+        UserError: the archive is damaged.
+    """
+    model = replace(archive.identity.model, version=version)
+    target = store / str(
+        ArchiveName(
+            model=model.name,
+            runtime=model.runtime,
+            precision=model.precision,
+            version=version,
+            archive_format=format_of(archive.path),
+        )
+    )
+    with unpacked(archive.path) as source, tempfile.TemporaryDirectory(dir=store, prefix=".tuned-") as name:
+        folder, finished = Path(name) / "content", Path(name) / target.name
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        write_identity(replace(archive.identity, model=model), folder)
+        _rename_version(folder / MANIFEST, version)
         apply(serving, folder)
-        write_archive(folder, format_of(archive.path), target, model.name)
-        signature_of(archive.path).unlink(missing_ok=True)  # it no longer fits
-        if archive.path.is_dir():
-            shutil.rmtree(archive.path)
-        target.replace(archive.path)
-    write_sbom(archive.path)
+        settings = serving_digest(read_recipe(folder / RECIPE_FILE).serving)
+        write_archive(folder, format_of(archive.path), finished, model.name)
+        finished.replace(target)
+    write_sbom(target)
+    if (record := own_record(archive.path)) is not None:
+        inputs = record.inputs | {"serving": settings}
+        write_record(target, weights=record.weights, settings=_NOT_ASKED_FOR, inputs=inputs)
+    return target
+
+
+def _rename_version(manifest: Path, version: str) -> None:
+    content = json.loads(manifest.read_text())
+    content["model"]["modelVersion"] = version
+    manifest.write_text(manifest_text(content))

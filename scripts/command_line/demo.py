@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.archives.store import STORE
+from scripts.building.make import ensure
 from scripts.console import UserError
 from scripts.predicting import demo
 from scripts.torchserve.config import CONFIG_FILE
@@ -21,12 +22,14 @@ def main(*, state: Path = STATE_FOLDER, store: Path = STORE, config: Path = CONF
         state: state folder of the server.
         store: folder of the archives.
         config: TorchServe's configuration.
-        weights: `auto`, `pretrained`, or a file of the first model's.
+        weights: `auto`, `pretrained`, or a file of the first model's. Without it, archives that are there are taken.
     """
     folders = [f"--store={store}", f"--state={state}", f"--config={config}"]
     for model in _MODELS:
-        chosen = weights if model == _MODELS[0] else "auto"
-        _verb("archive", f"--model={model}", "--runtime=eager", f"--store={store}", f"--weights={chosen}")
+        if model == _MODELS[0] and weights != "auto":
+            _verb("archive", f"--model={model}", "--runtime=eager", f"--weights={weights}", *folders[:2])
+        else:
+            ensure(model, ("eager", "float32"), store=store)
     _verb("serve", *(f"--models={model}-eager" for model in _MODELS), *folders)
     demo.show(state)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.admission.signing import public_key
-from scripts.archives.store import archives_in
+from scripts.archives.store import newest_in
 from scripts.console import UserError, run
 from scripts.serving.serve import Form, serve
 from scripts.torchserve.config import read_config
@@ -59,12 +59,12 @@ def form(environment: Mapping[str, str]) -> Form:
 
 
 def models(store: Path, environment: Mapping[str, str]) -> str:
-    """The archives to serve: those that `MODELS` names, or all archives of the store.
+    """The archives to serve: those that `MODELS` names, or of each archive of the store the newest version.
 
     Raises:
         UserError: there are none.
     """
-    names = environment.get("MODELS", "") or " ".join(path.name for path in archives_in(store))
+    names = environment.get("MODELS", "") or " ".join(path.name for path in newest_in(store))
     if not names.split():
         raise UserError(f"there is no archive in {store}; mount a folder of archives there, or build it into the image")
     return names

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Final
 
-from rich.table import Table
-
 from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys, read_public_keys
+from scripts.archives.name import numbers
 from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import STORE, find_in_store
 from scripts.console import UserError, done, out, step
+from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import read_config
@@ -73,14 +73,6 @@ def _log_since(log: Path, position: int) -> str:
         return file.read()
 
 
-def print_versions(client: Client, model: str | None) -> None:
-    """Print a table of the registered versions and their workers."""
-    table = Table("model", "version", "archive", "workers")
-    for version in client.versions(model):
-        table.add_row(version.name, version.version, version.archive, ", ".join(version.workers) or "none")
-    out.print(table, soft_wrap=False)
-
-
 def register_archive(archive: str, *, public_key: Path | None = None, state: Path = STATE_FOLDER) -> None:
     """Add a version and wait until it is READY.
 
@@ -91,29 +83,34 @@ def register_archive(archive: str, *, public_key: Path | None = None, state: Pat
     """
     server = running(state)
     found = _in_store(archive, state)
-    model, version = register(server.client(), found, state / CONSOLE_LOG, _keys(public_key, state))
+    client = server.client()
+    model, version = register(client, found, state / CONSOLE_LOG, _keys(public_key, state))
+    remember_defaults(client, state)  # of a model that had no version, the first is the default
     done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
 
 
 def versions(*, model: str | None = None, state: Path = STATE_FOLDER) -> None:
-    """List the registered versions.
+    """List the registered versions, the default one among them, and what their archives hold.
 
     Args:
         model: the one model to list; all without it.
         state: state folder of the server.
     """
-    print_versions(running(state).client(), model)
+    show_versions(running(state).client(), state, model)
 
 
-def describe(*, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
+def describe(
+    *, model: str | None = None, version: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE
+) -> None:
     """Show a model's description of itself.
 
     Args:
         model: the model to ask; without it, the one model that runs or lies in the store.
+        version: its version; the default one without it.
         state: state folder of the server.
         store: folder of the archives.
     """
-    out.print_json(data=running(state).client().describe(chosen_model(model, state, store)))
+    out.print_json(data=running(state).client().describe(chosen_model(model, state, store), version))
 
 
 def default(*, version: str, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
@@ -125,7 +122,9 @@ def default(*, version: str, model: str | None = None, state: Path = STATE_FOLDE
         state: state folder of the server.
         store: folder of the archives.
     """
-    done(running(state).client().set_default(chosen_model(model, state, store), version))
+    client = running(state).client()
+    done(client.set_default(chosen_model(model, state, store), version))
+    remember_defaults(client, state)
 
 
 def scale(
@@ -150,15 +149,32 @@ def scale(
     done(running(state).client().scale(chosen_model(model, state, store), workers, version))
 
 
-def unregister(*, version: str, model: str | None = None, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
-    """Remove a version.
+def unregister(
+    *,
+    version: str,
+    model: str | None = None,
+    force: bool = False,
+    state: Path = STATE_FOLDER,
+    store: Path = STORE,
+) -> None:
+    """Remove a version. Its archive stays in the store.
 
     Args:
         version: the version.
         model: its model; without it, the one model that runs or lies in the store.
+        force: remove even the last version, or the default one, after which the newest of the others is the default.
         state: state folder of the server.
         store: folder of the archives.
     """
     name = chosen_model(model, state, store)
-    running(state).client().unregister(name, version)
+    client = running(state).client()
+    others = [one.version for one in client.versions(name) if one.version != version]
+    if client.version(name, version).version == client.defaults()[name]:
+        if not force:
+            text = f"{name} {version} is the default version, which answers; make another the default, or pass FORCE=1"
+            raise UserError(text if others else f"{name} {version} is the last version of {name}; pass FORCE=1")
+        if others:  # TorchServe never removes the default version while there are others
+            done(client.set_default(name, max(others, key=numbers)))
+    client.unregister(name, version)
+    remember_defaults(client, state)
     done(f"{name} {version} is unregistered")

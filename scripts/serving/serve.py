@@ -14,6 +14,7 @@ from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys, read_public_keys
 from scripts.archives.store import STORE, Archive, model_in
 from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
+from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
 from scripts.torchserve.log import Workers, read_workers
@@ -80,6 +81,7 @@ def serve(
         ready = True
         _remember_form(form, state)
         _remove(snapshots)
+        remember_defaults(server.client(), state)
         done(f"ready after {time.monotonic() - started:.1f} s")
         _show(server)
         if foreground:
@@ -136,7 +138,8 @@ def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]
     models = json.loads(saved)["models"]
     registered = [(version["marName"], number) for versions in models.values() for number, version in versions.items()]
     try:
-        archives = [admit(name, store, keys, "served") for name, _ in registered]
+        # a path, because a name could also mean another version; `store` is absolute
+        archives = [admit(str(store / name), store, keys, "served") for name, _ in registered]
     except UserError as error:
         text = f"{error}\nThe last server had this archive; `make serve MODELS=…` starts with others instead."
         raise UserError(text) from error
@@ -205,7 +208,7 @@ def _lost(client: Client) -> set[int]:
 
 
 def status(*, state: Path = STATE_FOLDER) -> None:
-    """Show addresses, models and workers, and how often workers were restarted.
+    """Show addresses, versions and workers, and how often workers were restarted.
 
     Args:
         state: state folder of the server.
@@ -213,12 +216,15 @@ def status(*, state: Path = STATE_FOLDER) -> None:
     server = running(state)
     _show(server)
     history = read_workers(state / CONSOLE_LOG)
-    for version in server.client().versions():
-        workers = ", ".join(version.workers) or "no workers"
-        out.print(f"  {version.name} {version.version}  {version.archive}  {workers}")
+    client = server.client()
+    show_versions(client, state)
+    for version in client.versions():
         for worker in history.of(version.name, version.version):
             if worker.restarts or worker.trouble:
-                out.print(f"    {worker.name} restarted {worker.restarts} times; the last reason: {worker.reason}")
+                out.print(
+                    f"  {version.name} {version.version}: {worker.name} restarted {worker.restarts} times; "
+                    f"the last reason: {worker.reason}"
+                )
     if _lost(server.client()):
         warn(f"{_LOST}\n`make stop` and `make serve`, or `make scale WORKERS=0` and then the old number of workers.")
     if trouble := history.trouble:

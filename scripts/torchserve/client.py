@@ -118,6 +118,10 @@ class Client:
         """One registered version."""
         return self._describe(model, version)[0]
 
+    def defaults(self) -> dict[str, str]:
+        """The default version of each model, which answers requests that name no version."""
+        return {name: self._describe(name)[0].version for name in self._names()}
+
     def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """The model's description of itself, from a worker: identity, classes, accepted pictures."""
         path = _path("models", model, version)
@@ -201,7 +205,7 @@ class Client:
             following = page.get("nextPageToken")
         return names
 
-    def _describe(self, model: str, version: str) -> list[ModelVersion]:
+    def _describe(self, model: str, version: str | None = None) -> list[ModelVersion]:
         return [
             ModelVersion(
                 name=entry["modelName"],

@@ -18,7 +18,6 @@ import psutil
 import pytest
 import requests
 from filelock import FileLock
-from msgspec.structs import replace
 
 from scripts.archives.store import find_archive
 from scripts.shipping.image import NAME, version, write_context
@@ -91,24 +90,23 @@ def store_with(settings: Tuned, folder: Path) -> Path:
     """A model store in that folder with EfficientNet-Lite0's eager archive in other settings; nothing is exported."""
     from scripts.building.overlay import repack  # imports torch
 
-    archive = find_archive(f"{LITE0}-eager", STORE)
     store = folder / "store"
     store.mkdir()
-    repack(replace(archive, path=Path(shutil.copy(archive.path, store))), settings)
+    repack(find_archive(f"{LITE0}-eager", STORE), settings, "1.0", store)
     return store
 
 
 @pytest.fixture(scope="session", autouse=True)
 def archives() -> None:
     """EfficientNet-Lite0's eager and TorchScript archives, which nearly all tests serve; built if they changed."""
-    result = make("archive", f"MODEL={LITE0}")
+    result = make("archive", f"MODEL={LITE0}", "FORCE=1")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="session")
 def vgg16_archives() -> None:
     """VGG16's eager and TorchScript archives, half a gigabyte each, for the tests that are about them."""
-    result = make("archive", "MODEL=vgg16")
+    result = make("archive", "MODEL=vgg16", "FORCE=1")
     assert result.returncode == 0, result.stderr
 
 
@@ -188,7 +186,7 @@ def image(engine: Engine) -> str:
     name, context = f"{NAME}:{version()}", engine.folder / "context"
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
-    write_context(context, [STORE / f"{ARCHIVE}.mar"])
+    write_context(context, [find_archive(ARCHIVE, STORE).path])
     engine.build(name, context, f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested")
     return name
 

@@ -18,7 +18,7 @@ from tests.integration.contract import LITE0
 from tests.unit.conftest import contents
 from tests.unit.forgery import Files, proven, with_file, with_tar_file, write_zip
 
-EAGER, TORCHSCRIPT = f"{LITE0}-eager.mar", f"{LITE0}-torchscript.mar"
+EAGER, TORCHSCRIPT = f"{LITE0}-eager-1.0.mar", f"{LITE0}-torchscript-2.0.mar"
 TIMEOUT_S = 120
 
 

@@ -45,7 +45,7 @@ def test_an_open_loop_sends_at_the_rate_that_is_asked(server: Server, bodies: li
 
 
 def test_without_a_server_the_same_archive_is_measured(bodies: list[Path]) -> None:
-    with InProcess(STORE / "efficientnet_lite0-eager.mar") as alone:
+    with InProcess(STORE / "efficientnet_lite0-eager-1.0.mar") as alone:
         for what in ("raw", "pipe", "lone"):
             load = alone.measure(what, bodies, seconds=0.5)
             assert load.answers > 0

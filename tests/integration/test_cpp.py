@@ -63,7 +63,7 @@ def test_its_logits_are_pythons(program: Path, tmp_path: Path) -> None:
     paths = pictures(tmp_path)
     result = run(program, BUNDLE, *paths, "--logits")
     assert result.returncode == 0, result.stderr
-    with loaded(STORE / f"{LITE0}-torchscript.mar") as classifier:
+    with loaded(STORE / f"{LITE0}-torchscript-2.0.mar") as classifier:
         for path, answer in zip(paths, answers(result), strict=True):
             expected = classifier.classify([path.read_bytes()], [5])[0]
             pixels = load_pixels(path.read_bytes(), classifier.recipe.input)

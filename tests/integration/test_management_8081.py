@@ -28,7 +28,7 @@ TIMEOUT_S = 60
 def store(tmp_path_factory: pytest.TempPathFactory, vgg16_archives: None) -> Path:
     """A model store of this module's own, to put broken archives into."""
     folder = tmp_path_factory.mktemp("store")
-    for name in ("vgg16-eager", "vgg16-torchscript", f"{LITE0}-eager"):
+    for name in ("vgg16-eager-1.0", "vgg16-torchscript-2.0", f"{LITE0}-eager-1.0"):
         (folder / f"{name}.mar").symlink_to(STORE / f"{name}.mar")
     return folder
 
@@ -73,7 +73,7 @@ def test_a_second_version_answers_after_register_and_default_and_agrees_with_the
     manager: Client, store: Path, state: Path, cat: bytes
 ) -> None:
     first = manager.predict(cat, "vgg16")
-    assert register(manager, store / "vgg16-torchscript.mar", state / CONSOLE_LOG) == ("vgg16", "2.0")
+    assert register(manager, store / "vgg16-torchscript-2.0.mar", state / CONSOLE_LOG) == ("vgg16", "2.0")
     assert manager.version("vgg16", "2.0").ready
     assert manager.predict(cat, "vgg16")["model"]["version"] == "1.0"  # registering alone changes no answer
     manager.set_default("vgg16", "2.0")
@@ -112,7 +112,7 @@ def test_register_starts_as_many_workers_as_the_recipe_wants(manager: Client, st
 
 def test_the_same_version_twice_is_refused_and_the_first_stays(manager: Client, store: Path, state: Path) -> None:
     with pytest.raises(UserError, match="already registered"):
-        register(manager, store / f"{LITE0}-eager.mar", state / CONSOLE_LOG)
+        register(manager, store / f"{LITE0}-eager-1.0.mar", state / CONSOLE_LOG)
     assert manager.version(LITE0, "1.0").ready
 
 
@@ -142,7 +142,7 @@ def flipped(source: Path, target: Path) -> Path:
 def test_register_refuses_an_archive_with_one_changed_byte(
     manager: Client, store: Path, state: Path, damage: Callable[[Path, Path], Path], reason: str
 ) -> None:
-    broken = damage(STORE / f"{LITE0}-eager.mar", store / "changed.mar")
+    broken = damage(STORE / f"{LITE0}-eager-1.0.mar", store / "changed.mar")
     with pytest.raises(UserError, match=re.escape(reason)) as refused:
         register(manager, broken, state / CONSOLE_LOG)
     assert "it is not registered" in str(refused.value)
@@ -153,7 +153,7 @@ def test_a_worker_refuses_a_changed_archive_at_load_and_says_why(
     manager: Client, own_server: Server, store: Path, state: Path, cat: bytes
 ) -> None:
     """Registered past our own command, as a stranger would."""
-    tampered(STORE / f"{LITE0}-eager.mar", store / "stranger.mar")
+    tampered(STORE / f"{LITE0}-eager-1.0.mar", store / "stranger.mar")
     parameters = {"url": "stranger.mar", "model_name": "stranger", "initial_workers": "1", "synchronous": "true"}
     response = requests.post(f"{own_server.addresses.management}/models", params=parameters, timeout=TIMEOUT_S)
     assert response.status_code == 500
@@ -194,7 +194,7 @@ def test_a_version_whose_worker_cannot_load_is_taken_away_again(
 
 
 def test_no_url_may_be_registered_not_even_a_local_one(own_server: Server) -> None:
-    for url in (f"file://{STORE}/vgg16-torchscript.mar", "http://127.0.0.1:1/vgg16.mar", "../model_store/x.mar"):
+    for url in (f"file://{STORE}/vgg16-torchscript-2.0.mar", "http://127.0.0.1:1/vgg16.mar", "../model_store/x.mar"):
         response = requests.post(f"{own_server.addresses.management}/models", params={"url": url}, timeout=TIMEOUT_S)
         assert 400 <= response.status_code < 500, url
 

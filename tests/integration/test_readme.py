@@ -68,10 +68,10 @@ def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) ->
             (CHECKOUT / name).unlink(missing_ok=True)
         for path in STORE.glob("*my_model*"):
             path.unlink()
-        (STORE / "efficientnet_lite0-eager.mar.sig").unlink(missing_ok=True)
+        (STORE / "efficientnet_lite0-eager-1.0.mar.sig").unlink(missing_ok=True)
     said = result.stdout
     assert "a dog" in said  # the own model's classes
-    assert re.search(r"efficientnet_lite0-eager\.mar\.sig by key", said)
+    assert re.search(r"efficientnet_lite0-eager-1\.0\.mar\.sig by key", said)
     assert "Egyptian cat" in said  # the demo's table
     assert '{"class":' in said
     assert "vgg16 2.0 is READY" in said

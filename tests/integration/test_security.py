@@ -50,7 +50,7 @@ def elsewhere() -> Iterator[Elsewhere]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("security") / "store"
     folder.mkdir()
-    shutil.copy(STORE / f"{LITE0}-eager.mar", folder)
+    shutil.copy(STORE / f"{LITE0}-eager-1.0.mar", folder)
     return folder
 
 
@@ -105,7 +105,7 @@ def test_no_workflow_is_fetched_from_elsewhere(victim: Server, elsewhere: Elsewh
 @pytest.mark.parametrize("url", ["file://{}", "{}", "../evil.mar", "file://{}/../evil.mar", "..%2Fevil.mar"])
 def test_no_archive_is_taken_from_outside_the_store(victim: Server, store: Path, url: str) -> None:
     outside = store.parent / "evil.mar"
-    shutil.copy(store / f"{LITE0}-eager.mar", outside)
+    shutil.copy(store / f"{LITE0}-eager-1.0.mar", outside)
     before = {path.name for path in store.iterdir()}
     assert register(victim, url.format(outside)).status_code in (400, 403, 404)
     assert {path.name for path in store.iterdir()} == before
@@ -129,7 +129,7 @@ def test_every_port_is_on_loopback(victim: Server) -> None:
 def test_an_archive_writes_nothing_outside_its_folder(victim: Server, store: Path) -> None:
     canary = store.parent / "canary"
     up = "../" * 12
-    evil = with_file(store / f"{LITE0}-eager.mar", f"{up}{str(canary).lstrip('/')}", b"here", store / "slip.mar")
+    evil = with_file(store / f"{LITE0}-eager-1.0.mar", f"{up}{str(canary).lstrip('/')}", b"here", store / "slip.mar")
     assert not register(victim, evil.name).ok
     assert not canary.exists()
     evil.unlink()

@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Path:
     """A model store with one archive, to be broken."""
     folder = tmp_path / "store"
     folder.mkdir()
-    shutil.copy(STORE / f"{LITE0}-eager.mar", folder)
+    shutil.copy(STORE / f"{LITE0}-eager-1.0.mar", folder)
     return folder
 
 
@@ -49,7 +49,7 @@ def test_what_was_registered_survives_stop_and_serve(tmp_path: Path, state: Path
     assert running(state).addresses.inference in started.stdout
     try:
         for arguments in (
-            ("register", f"ARCHIVE=model_store/{LITE0}-torchscript.mar"),
+            ("register", f"ARCHIVE=model_store/{LITE0}-torchscript-2.0.mar"),
             ("default", f"MODEL={LITE0}", "VERSION=2.0"),
             ("scale", f"MODEL={LITE0}", "WORKERS=2"),
             ("scale", f"MODEL={LITE0}", "WORKERS=0", "VERSION=1.0"),
@@ -119,17 +119,17 @@ def test_a_taken_port_is_named_with_its_owner(state: Path) -> None:
 def test_a_missing_archive_says_how_to_build_it(state: Path, store: Path) -> None:
     result = serve("--store", str(store), "--models", "vgg16", state=state)
     assert_one_error(result, "make archive MODEL=vgg16")
-    assert f"{LITE0}-eager.mar" in result.stderr
+    assert f"{LITE0}-eager-1.0.mar" in result.stderr
 
 
 def test_a_truncated_archive_is_named(state: Path, store: Path) -> None:
-    archive = store / f"{LITE0}-eager.mar"
+    archive = store / f"{LITE0}-eager-1.0.mar"
     archive.write_bytes(archive.read_bytes()[:100_000])
     assert_one_error(serve("--store", str(store), "--models", LITE0, state=state), f"{archive} is broken")
 
 
 def test_an_archive_that_a_worker_refuses_ends_the_server_with_the_reason(state: Path, store: Path) -> None:
-    tampered(STORE / f"{LITE0}-eager.mar", store / f"{LITE0}-eager.mar")
+    tampered(STORE / f"{LITE0}-eager-1.0.mar", store / f"{LITE0}-eager-1.0.mar")
     result = serve("--store", str(store), "--models", LITE0, state=state)
     assert_one_error(result, f"a worker of {LITE0} 1.0 died while loading")
     assert f"{LITE0}.pth was changed after the archive was built" in result.stderr
@@ -137,12 +137,12 @@ def test_an_archive_that_a_worker_refuses_ends_the_server_with_the_reason(state:
 
 
 def test_an_archive_that_the_front_end_refuses_ends_the_server_with_the_reason(state: Path, store: Path) -> None:
-    archive = store / f"{LITE0}-eager.mar"
+    archive = store / f"{LITE0}-eager-1.0.mar"
     content = bytearray(archive.read_bytes())
     content[len(content) // 2] ^= 1
     archive.write_bytes(content)
     result = serve("--store", str(store), "--models", LITE0, state=state)
-    assert_one_error(result, f"TorchServe cannot load {LITE0}-eager.mar")
+    assert_one_error(result, f"TorchServe cannot load {LITE0}-eager-1.0.mar")
     assert "CRC" in result.stderr
     assert find(state) is None
 
@@ -225,14 +225,14 @@ def test_a_start_that_fails_forgets_nothing(state: Path, store: Path) -> None:
     arguments = ("--store", str(store))
     assert serve(*arguments, "--models", LITE0, state=state).returncode == 0
     stop(state)
-    tampered(STORE / f"{LITE0}-eager.mar", store / "bad-eager.mar")
+    tampered(STORE / f"{LITE0}-eager-1.0.mar", store / "bad-eager.mar")
     assert serve(*arguments, "--models", "bad", state=state).returncode == 1
     again = serve(*arguments, state=state)
     try:
         assert again.returncode == 0, again.stderr
-        assert f"{LITE0}-eager.mar, as the last server had" in again.stdout
+        assert f"{LITE0}-eager-1.0.mar, as the last server had" in again.stdout
     finally:
         stop(state)
-    (store / f"{LITE0}-eager.mar").unlink()
+    (store / f"{LITE0}-eager-1.0.mar").unlink()
     lost = serve(*arguments, state=state)
     assert_one_error(lost, "`make serve MODELS=…` starts with others")

@@ -42,7 +42,7 @@ COMMANDS = [
     ("predict", f"MODEL={LITE0}", f"IMAGE={PICTURE}"),
     ("predict", f"MODEL={LITE0}", f"IMAGE={PICTURE}", "GRPC=1"),
     ("status",),
-    ("register", f"ARCHIVE=model_store/{LITE0}-torchscript.mar"),
+    ("register", f"ARCHIVE=model_store/{LITE0}-torchscript-2.0.mar"),
     ("versions",),
     ("describe", f"MODEL={LITE0}"),
     ("default", f"MODEL={LITE0}", "VERSION=2.0"),

@@ -62,7 +62,7 @@ def triton(environment: Path, repository: Path) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def expected() -> list[dict[str, float]]:
     """Python's probability of each class, for each labelled photograph."""
-    with loaded(STORE / f"{LITE0}-onnxruntime.mar") as classifier:
+    with loaded(STORE / f"{LITE0}-onnxruntime-4.0.mar") as classifier:
         pictures = [path.read_bytes() for path in labelled()]
         return [by_class(found) for found in classifier.classify(pictures, [CLASSES] * len(pictures))]
 
@@ -151,7 +151,7 @@ def test_pixels_may_go_straight_to_the_network_and_only_in_its_own_shape(triton:
         given.set_data_from_numpy(pixels[:1, :7, :5])
         with pytest.raises(InferenceServerException, match="unexpected shape"):
             client.infer(f"{LITE0}_network", [given])
-    with loaded(STORE / f"{LITE0}-onnxruntime.mar") as classifier:
+    with loaded(STORE / f"{LITE0}-onnxruntime-4.0.mar") as classifier:
         np.testing.assert_allclose(logits, classifier.logits(pixels), atol=1e-4)
 
 

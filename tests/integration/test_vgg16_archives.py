@@ -12,6 +12,7 @@ from classifier.pipeline import Classifier
 from classifier.recipe import read_recipe
 from numpy.typing import NDArray
 
+from scripts.archives.store import find_path
 from scripts.building.golden import golden_pixels, golden_set
 from tests.integration.conftest import CHECKOUT, STORE, make
 
@@ -41,7 +42,7 @@ def logits(archive: Path, pixels: NDArray[np.uint8], folder: Path) -> NDArray[np
 def test_a_build_in_another_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     result = make("archive", f"STORE={tmp_path}")
     assert result.returncode == 0, result.stderr
-    for name in ("vgg16-eager.mar", "vgg16-torchscript.mar"):
+    for name in ("vgg16-eager-1.0.mar", "vgg16-torchscript-2.0.mar"):
         assert sha256(tmp_path / name) == sha256(STORE / name)
         (tmp_path / name).unlink()
 
@@ -49,11 +50,11 @@ def test_a_build_in_another_folder_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_eager_traced_and_scripted_agree_on_the_golden_set(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
     result = make("archive", f"STORE={tmp_path}", "RUNTIME=torchscript", "TORCHSCRIPT=script")
     assert result.returncode == 0, result.stderr
-    scripted = tmp_path / "vgg16-torchscript.mar"
+    scripted = tmp_path / "vgg16-torchscript-2.0.mar"
     assert sha256(scripted) != sha256(STORE / scripted.name)
     results = [
         logits(archive, pixels, tmp_path / "unpacked")
-        for archive in (STORE / "vgg16-eager.mar", STORE / "vgg16-torchscript.mar", scripted)
+        for archive in (STORE / "vgg16-eager-1.0.mar", STORE / "vgg16-torchscript-2.0.mar", scripted)
     ]
     assert results[0].std(axis=0).max() > 1e-3  # pictures are told apart, so the agreement means something
     for other in results[1:]:
@@ -63,7 +64,7 @@ def test_eager_traced_and_scripted_agree_on_the_golden_set(tmp_path: Path, pixel
 
 @pytest.mark.parametrize("runtime", ["eager", "torchscript"])
 def test_an_archive_carries_its_parity_report(runtime: str) -> None:
-    with zipfile.ZipFile(STORE / f"vgg16-{runtime}.mar") as archive:
+    with zipfile.ZipFile(find_path(f"vgg16-{runtime}", STORE)) as archive:
         report = json.loads(archive.read("parity.json"))
         identity = json.loads(archive.read("identity.json"))
     assert report["pictures"] == len(golden_set())

@@ -79,6 +79,7 @@ def options(tmp_path: Path, tiny_weights: Path, golden: Path) -> Options:
         golden=golden,
         store=tmp_path / "store",
         cache=tmp_path / "cache",
+        state=tmp_path / "state",
     )
 
 
@@ -197,7 +198,7 @@ def described(version: str, *workers: str, model: str = "tiny", minimum: int = 1
     return {
         "modelName": model,
         "modelVersion": version,
-        "modelUrl": f"{model}-eager.mar",
+        "modelUrl": f"{model}-eager-{version}.mar",
         "minWorkers": minimum,
         "maxWorkers": minimum,
         "workers": [

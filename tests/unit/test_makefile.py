@@ -107,7 +107,7 @@ def test_an_empty_variable_arrives_too(make: Make) -> None:
 
 
 def test_an_archive_is_a_file_too(make: Make, tmp_path: Path) -> None:
-    file = tmp_path / "store" / "vgg16-eager.mar"
+    file = tmp_path / "store" / "vgg16-eager-1.0.mar"
     verb, *variables = passed_on(make(str(file), f"STORE={file.parent}", "WEIGHTS=mine.pth"))[1:]
     assert verb == "archive"
     assert sorted(variables) == [f"FILE={file}", f"STORE={file.parent}", "WEIGHTS=mine.pth"]

@@ -167,7 +167,7 @@ def test_the_onnx_file_has_the_tensors_of_its_configuration(find: Find, tmp_path
 
 @pytest.mark.slow
 def test_tritons_onnx_runtime_is_given_no_other_archive(find: Find, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tiny-eager\.mar is for eager; BACKEND=python runs it"):
+    with pytest.raises(UserError, match=r"tiny-eager-1\.0\.mar is for eager; BACKEND=python runs it"):
         write_repository([find("onnxruntime"), find("eager")], "onnxruntime", tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
 
@@ -200,7 +200,7 @@ def test_a_broken_archive_leaves_what_was_there(find: Find, tmp_path: Path) -> N
     write_repository([find("eager")], "python", tmp_path / "repository")
     before = contents(tmp_path / "repository")
     whole = find("torchscript")
-    broken = tmp_path / "tiny-torchscript.mar"
+    broken = tmp_path / "tiny-torchscript-2.0.mar"
     content = bytearray(whole.path.read_bytes())
     content[len(content) // 2] ^= 1
     broken.write_bytes(content)

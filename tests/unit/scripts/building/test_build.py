@@ -19,9 +19,9 @@ from classifier.recipe import read_recipe
 from msgspec.structs import replace
 from tiny_net import TinyNet
 
-from scripts.archives.format import Format, archive_name
+from scripts.archives.format import Format
 from scripts.archives.store import sbom_of
-from scripts.building import build as archive
+from scripts.building import release
 from scripts.building.alone import outputs_alone
 from scripts.building.build import build
 from scripts.building.gate import Report
@@ -29,7 +29,7 @@ from scripts.building.golden import calibration_pixels, golden_pixels, golden_se
 from scripts.building.options import Options
 from scripts.building.stage import source_file
 from scripts.console import UserError
-from tests.conftest import THIRD_MODEL, TINY_RECIPE
+from tests.conftest import THIRD_MODEL, TINY_RECIPE, path_of
 from tests.unit.conftest import command, contents, start
 
 FORMATS: tuple[Format, ...] = ("zip-store", "tgz", "no-archive")
@@ -52,18 +52,6 @@ def changed_recipe(folder: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("runtime", "precision", "archive_format", "name"),
-    [
-        ("eager", "float32", "zip-store", "vgg16-eager.mar"),
-        ("torchscript", "float32", "tgz", "vgg16-torchscript.tar.gz"),
-        ("torchscript", "bfloat16", "no-archive", "vgg16-torchscript-bfloat16"),
-    ],
-)
-def test_the_file_name_says_what_is_in_it(runtime: str, precision: str, archive_format: Format, name: str) -> None:
-    assert archive_name("vgg16", runtime, precision, archive_format) == name
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "precision", "version", "own_files"),
@@ -80,7 +68,7 @@ def test_one_recipe_and_one_module_are_enough(
     runtime: str, precision: str, version: str, own_files: set[str], options: Options, tiny_weights: Path
 ) -> None:
     path, report = build(replace(options, runtime=runtime, precision=precision))
-    assert path == options.store / archive_name("tiny", runtime, precision, "zip-store")
+    assert path == path_of(replace(options, runtime=runtime, precision=precision))
     assert set(options.store.iterdir()) == {path, sbom_of(path)}
     verify(path)
     files = contents(path)
@@ -168,10 +156,12 @@ def test_only_int8_looks_at_pictures_for_calibration(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("archive_format", FORMATS)
-def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, options: Options) -> None:
-    for version in ("3.0", "4.0"):
-        path, _ = build(replace(options, version=version, archive_format=archive_format))
-    assert json.loads(contents(path)["identity.json"])["model"]["version"] == "4.0"
+def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, options: Options, tmp_path: Path) -> None:
+    retrained = tmp_path / "retrained.pth"
+    torch.save(TinyNet().state_dict(), retrained)
+    for weights in (options.weights, str(retrained)):
+        path, _ = build(replace(options, weights=weights, archive_format=archive_format))
+    assert json.loads(contents(path)["identity.json"])["model"]["weights"] == "retrained"
     assert set(options.store.iterdir()) == {path, sbom_of(path)}
 
 
@@ -257,10 +247,10 @@ def test_an_interrupt_while_the_libraries_are_imported_is_quiet(options: Options
 
 
 def test_a_folder_that_is_no_archive_is_not_replaced(options: Options) -> None:
-    precious = options.store / "tiny-eager.mar" / "precious"
+    precious = options.store / "tiny-eager-1.0.mar" / "precious"
     precious.parent.mkdir(parents=True)
     precious.touch()
-    with pytest.raises(UserError, match=r"tiny-eager\.mar is a folder, but not an archive"):
+    with pytest.raises(UserError, match=r"tiny-eager-1\.0\.mar is a folder, but not an archive"):
         build(options)
     assert precious.exists()
 
@@ -334,7 +324,7 @@ def test_the_program_says_what_it_built(
     archive_format: Format, options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", command(replace(options, archive_format=archive_format))[2:])
-    archive.main()
+    release.main()
     last = capsys.readouterr().out.splitlines()[-1]
-    assert str(options.store / archive_name("tiny", "eager", "float32", archive_format)) in last
+    assert str(path_of(replace(options, archive_format=archive_format))) in last
     assert "top-1 100%" in last

@@ -8,9 +8,10 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from scripts.archives.format import Format, archive_name
+from scripts.archives.format import Format
 from scripts.building.build import build
 from scripts.building.options import Options
+from tests.conftest import path_of
 from tests.unit.conftest import command, contents, start
 
 
@@ -46,13 +47,13 @@ def test_two_builds_of_the_same_are_the_same_and_tell_nothing_of_this_machine(
 def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
     method: str, archive_format: Format, hash_seeds: tuple[str, str], options: Options, tmp_path: Path
 ) -> None:
-    builds = twice(options)
     chosen = {"runtime": "torchscript", "torchscript": method, "archive_format": archive_format}
-    running = [start(command(replace(item, **chosen)), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
+    builds = twice(replace(options, **chosen))
+    running = [start(command(item), seed) for item, seed in zip(builds, hash_seeds, strict=True)]
     for process in running:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-    one, another = (item.store / archive_name("tiny", "torchscript", "float32", archive_format) for item in builds)
+    one, another = (path_of(item) for item in builds)
     assert one.read_bytes() == another.read_bytes()
     assert_no_trace(one, tmp_path)
 
@@ -69,12 +70,12 @@ def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
 def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_machine(
     runtime: str, precision: str, options: Options, tmp_path: Path
 ) -> None:
-    builds = twice(options)
-    running = [start(command(replace(item, runtime=runtime, precision=precision)), "0") for item in builds]
+    builds = twice(replace(options, runtime=runtime, precision=precision))
+    running = [start(command(item), "0") for item in builds]
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    one, another = (item.store / archive_name("tiny", runtime, precision, "zip-store") for item in builds)
+    one, another = (path_of(item) for item in builds)
     different = [name for name, data in contents(one).items() if contents(another)[name] != data]
     assert different == []
     assert one.read_bytes() == another.read_bytes()
@@ -89,11 +90,11 @@ def test_two_builds_of_aotinductor_are_the_same_and_tell_nothing_of_this_machine
     cache = tmp_path / "compiled"  # emptied in between, or the second build would find what the first compiled
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
     built = []
-    for item in twice(options):
-        process = start(command(replace(item, runtime="aotinductor")), "0")
+    for item in twice(replace(options, runtime="aotinductor")):
+        process = start(command(item), "0")
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
-        built.append(item.store / archive_name("tiny", "aotinductor", "float32", "zip-store"))
+        built.append(path_of(item))
         assert any(cache.rglob("*.so"))
         shutil.rmtree(cache)
     one, another = built

@@ -9,12 +9,15 @@ from classifier.identity import RECIPE_FILE
 from classifier.recipe import Serving, read_recipe
 from msgspec.structs import replace
 
+from scripts.admission.manifest import check_manifest
 from scripts.archives.format import Format
 from scripts.archives.loaded import unpacked
 from scripts.archives.store import Archive, read_archive_identity
 from scripts.building.build import build
 from scripts.building.options import Options
 from scripts.building.overlay import Overlay, Tuned, read_overlay, repack, write_overlay
+from scripts.building.record import content_digest
+from scripts.building.release import release
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE
 
@@ -96,33 +99,39 @@ def test_an_overlay_changes_no_other_archive_of_its_model(options: Options, othe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("archive_format", ["zip-store", "tgz", "no-archive"])
-def test_changing_an_archive_in_its_place_gives_what_building_it_again_would(
+def test_an_archive_in_other_settings_is_a_version_of_its_own_as_a_build_would_give_it(
     options: Options, archive_format: Format
 ) -> None:
     path, _ = build(replace(options, archive_format=archive_format))
-    repack(Archive(path, read_archive_identity(path)), SERVING)
-    verify(path)
-    assert serving_of(path) == SERVING
+    before = content_digest(path)
+    tuned = repack(Archive(path, read_archive_identity(path)), SERVING, "1.0.1", options.store)
+    assert content_digest(path) == before
+    verify(tuned)
+    assert serving_of(tuned) == SERVING
     write_overlay(OVERLAY, options.tuned)
-    built, _ = build(replace(options, archive_format=archive_format, store=options.store / "again"))
-    if archive_format == "no-archive":
-        contents = [
-            {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-            for folder in (path, built)
-        ]
-        assert contents[0] == contents[1]
-    else:
-        assert path.read_bytes() == built.read_bytes()
+    again = replace(options, archive_format=archive_format, version="1.0.1", store=options.store / "again")
+    built, _ = build(again)
+    assert tuned.name == built.name
+    assert content_digest(tuned) == content_digest(built)
+    check_manifest(tuned)
     assert [item.name for item in path.parent.iterdir() if item.name.startswith(".")] == []
 
 
-def test_a_broken_archive_is_not_changed(tiny_archive: Callable[[str, Format], Path], tmp_path: Path) -> None:
-    path = tmp_path / "tiny-eager.mar"
+def test_make_archive_knows_what_tune_has_made(options: Options) -> None:
+    """The next version that would be built is the tuned one, which is there already."""
+    path, _ = release(options)
+    tuned = repack(Archive(path, read_archive_identity(path)), SERVING, "1.0.1", options.store)
+    write_overlay(OVERLAY, options.tuned)
+    assert release(replace(options, version="next")) == (tuned, None)
+
+
+def test_a_broken_archive_is_not_taken(tiny_archive: Callable[[str, Format], Path], tmp_path: Path) -> None:
+    path = tmp_path / "tiny-eager-1.0.mar"
     shutil.copy(tiny_archive("eager", "zip-store"), path)
     identity = read_archive_identity(path)
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(UserError, match="make archive"):
-        repack(Archive(path, identity), SERVING)
-    assert path.read_bytes() == damaged
+        repack(Archive(path, identity), SERVING, "1.0.1", tmp_path)
+    assert list(tmp_path.iterdir()) == [path]

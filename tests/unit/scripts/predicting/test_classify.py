@@ -39,7 +39,7 @@ def test_the_archive_of_a_path_is_loaded_and_not_the_stores_of_that_name(
     tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cat.png").write_bytes(cat)
-    elsewhere = tmp_path / "tiny-eager.mar"
+    elsewhere = tmp_path / "tiny-eager-1.0.mar"
     shutil.copy(tiny_archive("torchscript"), elsewhere)
     main(tmp_path / "cat.png", archive=str(elsewhere), store=tiny_archive().parent)
     assert "torchscript float32" in " ".join(capsys.readouterr().out.split())

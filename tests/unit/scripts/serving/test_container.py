@@ -74,6 +74,9 @@ def test_it_serves_what_it_is_told_or_all_that_is_there(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert models(tmp_path, {}) == "a.tar.gz b.mar"
     assert models(tmp_path, {"MODELS": "b"}) == "b"
+    for name in ("tiny-eager-1.9.mar", "tiny-eager-1.10.mar"):
+        (tmp_path / name).touch()
+    assert models(tmp_path, {}) == "a.tar.gz b.mar tiny-eager-1.10.mar"
 
 
 def test_every_archive_of_a_folder_is_verified(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:

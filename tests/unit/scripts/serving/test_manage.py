@@ -1,3 +1,5 @@
+import json
+import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -7,16 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from scripts.archives.format import zip_entry
+from scripts.archives.store import content_of
 from scripts.building.build import build
 from scripts.building.options import Options
 from scripts.console import UserError
-from scripts.serving import manage
+from scripts.serving import manage, versions
 from scripts.serving.manage import register
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import write_config
 from tests.unit.conftest import NOT_FOUND, Answer, FakeTorchServe, described
 
-REGISTER = "POST /models?url=tiny-eager.mar&initial_workers=1&synchronous=true"
+REGISTER = "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=true"
 DESCRIBE = "GET /models/tiny/1.0"
 UNREGISTER = "DELETE /models/tiny/1.0"
 REGISTERED = Answer({"status": 'Model "tiny" Version: 1.0 registered with 1 initial workers'})
@@ -64,7 +67,7 @@ def test_an_archive_that_was_changed_is_not_even_offered(
 
 @pytest.mark.slow
 def test_an_archive_that_is_not_there_is_answered_with_what_is(archive: Path, client: Client, log: Path) -> None:
-    with pytest.raises(UserError, match=r"no archive .*vgg16\.mar .*there: tiny-eager\.mar"):
+    with pytest.raises(UserError, match=r"no archive .*vgg16\.mar .*there: tiny-eager-1\.0\.mar"):
         register(client, archive.with_name("vgg16.mar"), log)
 
 
@@ -142,10 +145,22 @@ def running(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> Fake
     return torchserve
 
 
+MODELS = "GET /models?next_page_token=0"
+
+
+def with_default(version: str, *others: str) -> dict[str, list[Answer]]:
+    """What TorchServe says when tiny has these versions, all of them READY."""
+    versions = [described(number, "READY") for number in (version, *others)]
+    return {
+        MODELS: [Answer({"models": [{"modelName": "tiny"}]})],
+        "GET /models/tiny": [Answer([versions[0]])],
+        "GET /models/tiny/all": [Answer(sorted(versions, key=str))],
+    } | {f"GET /models/tiny/{one['modelVersion']}": [Answer([one])] for one in versions}
+
+
 @pytest.mark.parametrize(
     ("command", "question"),
     [
-        (partial(manage.default, version="2.0"), "PUT /models/tiny/2.0/set-default"),
         (partial(manage.scale, workers=2), "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true"),
         (
             partial(manage.scale, workers=1, version="2.0"),
@@ -173,13 +188,32 @@ def test_an_impossible_number_of_workers_is_refused(workers: int, running: FakeT
 
 
 def test_the_unregister_command_says_which_version_is_gone(
-    running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
+    running: FakeTorchServe, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """TorchServe says that the model is unregistered, as if it were all of it."""
+    running.answers = with_default("1.0", "2.0")
     running.answers["DELETE /models/tiny/2.0"] = [Answer({"status": 'Model "tiny" unregistered'})]
-    manage.unregister(model="tiny", version="2.0")
-    assert running.questions() == ["DELETE /models/tiny/2.0"]
+    manage.unregister(model="tiny", version="2.0", state=state)
     assert "tiny 2.0 is unregistered" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("others", "refused"),
+    [((), "2.0 is the last version of tiny; pass FORCE=1"), (("1.9", "1.10"), "2.0 is the default version, .*FORCE=1")],
+)
+def test_the_last_version_and_the_default_one_are_only_removed_by_force(
+    others: tuple[str, ...], refused: str, running: FakeTorchServe, state: Path
+) -> None:
+    running.answers = with_default("2.0", *others)
+    running.answers["DELETE /models/tiny/2.0"] = [Answer({"status": "gone"})]
+    running.answers["PUT /models/tiny/1.10/set-default"] = [Answer({"status": "1.10 is the default"})]
+    with pytest.raises(UserError, match=refused):
+        manage.unregister(model="tiny", version="2.0", state=state)
+    assert [one for one in running.questions() if not one.startswith("GET ")] == []
+    manage.unregister(model="tiny", version="2.0", force=True, state=state)
+    newest_first = ["PUT /models/tiny/1.10/set-default"] if others else []  # TorchServe removes no default version
+    asked = [one for one in running.questions() if not one.startswith("GET ")]
+    assert asked == [*newest_first, "DELETE /models/tiny/2.0"]
 
 
 @pytest.mark.slow
@@ -191,23 +225,51 @@ def test_the_register_command_says_how_to_make_it_the_default(
     running: FakeTorchServe,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    running.answers = {**with_default("1.0"), REGISTER: [REGISTERED], DESCRIBE: [READY]}
     manage.register_archive(str(archive) if folder else archive.name, state=state)
     assert "make default MODEL=tiny VERSION=1.0" in capsys.readouterr().out
 
 
-def test_the_versions_command_shows_a_line_for_each(
-    running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
+def test_the_versions_command_shows_each_version_its_file_and_what_is_in_it(
+    archive: Path, running: FakeTorchServe, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    versions = [described("1.0", "READY", "READY"), described("2.0")]
-    running.answers = {
-        "GET /models?next_page_token=0": [Answer({"models": [{"modelName": "tiny"}]})],
-        "GET /models/tiny/all": [Answer(versions)],
-    }
-    manage.versions()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "1.0" in line and "tiny-eager.mar" in line and "READY, READY" in line]
-    assert [line for line in lines if "2.0" in line and "none" in line]
+    running.answers = with_default("1.0", "2.0")
+    manage.versions(state=state)
+    assert capsys.readouterr().out.splitlines() == [
+        "  tiny 1.0  default since when, is not known  READY",
+        f"    tiny-eager-1.0.mar  content {content_of(archive)[:12]}  weights tiny-trained",
+        "  tiny 2.0  READY",
+        "    tiny-eager-2.0.mar  the file is gone from the store",
+    ]
+
+
+def test_the_default_command_remembers_since_when_it_is(
+    running: FakeTorchServe, state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.answers = with_default("2.0", "1.0")
+    running.answers["PUT /models/tiny/2.0/set-default"] = [Answer({"status": "as you wish"})]
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 1, 2, 3, 4, 5, 4, 2, 0)))
+    manage.default(model="tiny", version="2.0", state=state)
+    monkeypatch.undo()
+    monkeypatch.setattr(manage, "running", lambda _: running.server)
+    manage.default(model="tiny", version="2.0", state=state)  # again: it has been the default all the time
+    manage.versions(model="tiny", state=state)
+    said = capsys.readouterr().out
+    assert "as you wish" in said
+    assert "tiny 2.0  default since 2026-01-02 03:04 UTC  READY" in said
+    running.answers = with_default("1.0", "2.0")  # somebody else changes it
+    manage.versions(model="tiny", state=state)
+    assert "tiny 1.0  default since when, is not known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"tiny": 1}'])
+def test_a_record_of_defaults_that_cannot_be_read_is_written_anew(
+    content: str, client: Client, torchserve: FakeTorchServe, state: Path
+) -> None:
+    (state / "defaults.json").write_text(content)
+    torchserve.answers = with_default("2.0", "1.0")
+    versions.remember_defaults(client, state)
+    assert json.loads((state / "defaults.json").read_text())["tiny"]["version"] == "2.0"
 
 
 def test_the_describe_command_shows_what_the_model_says(
@@ -216,6 +278,9 @@ def test_the_describe_command_shows_what_the_model_says(
     running.answers["GET /models/tiny?customized=true"] = [Answer([{"customizedMetadata": {"classes": 10}}])]
     manage.describe(model="tiny")
     assert '"classes": 10' in capsys.readouterr().out
+    running.answers["GET /models/tiny/2.0?customized=true"] = [Answer([{"customizedMetadata": {"classes": 20}}])]
+    manage.describe(model="tiny", version="2.0")
+    assert '"classes": 20' in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("running")
@@ -237,6 +302,6 @@ def test_an_archive_outside_the_servers_store_is_refused(
 
 
 def test_the_register_command_takes_the_short_names_that_others_take(state: Path, running: FakeTorchServe) -> None:
-    running.answers = {REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    running.answers = {**with_default("1.0"), REGISTER: [REGISTERED], DESCRIBE: [READY]}
     manage.register_archive("tiny", state=state)
-    assert running.questions() == [REGISTER, DESCRIBE]
+    assert running.questions()[:2] == [REGISTER, DESCRIBE]

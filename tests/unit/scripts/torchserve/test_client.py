@@ -36,6 +36,15 @@ def test_the_number_of_classes_goes_as_a_header_and_the_version_in_the_path(
     assert torchserve.asked[0].headers["X-Top-K"] == "3"
 
 
+def test_the_default_version_is_the_one_that_answers_for_the_model(client: Client, torchserve: FakeTorchServe) -> None:
+    torchserve.answers = {
+        "GET /models?next_page_token=0": [Answer({"models": [{"modelName": "a"}, {"modelName": "b"}]})],
+        "GET /models/a": [Answer([described("2.0", model="a")])],
+        "GET /models/b": [Answer([described("1.0", model="b")])],
+    }
+    assert client.defaults() == {"a": "2.0", "b": "1.0"}
+
+
 def test_all_versions_of_all_models_come_from_all_pages(client: Client, torchserve: FakeTorchServe) -> None:
     torchserve.answers = {
         "GET /models?next_page_token=0": [Answer({"nextPageToken": "2", "models": [{"modelName": "a"}]})],
@@ -44,9 +53,9 @@ def test_all_versions_of_all_models_come_from_all_pages(client: Client, torchser
         "GET /models/b/all": [Answer([described("1.0", "READY", "UNLOADING", model="b", minimum=2)])],
     }
     assert [(item.name, item.version, item.workers, item.min_workers, item.archive) for item in client.versions()] == [
-        ("a", "1.0", ["READY"], 1, "a-eager.mar"),
-        ("a", "2.0", [], 1, "a-eager.mar"),
-        ("b", "1.0", ["READY", "UNLOADING"], 2, "b-eager.mar"),
+        ("a", "1.0", ["READY"], 1, "a-eager-1.0.mar"),
+        ("a", "2.0", [], 1, "a-eager-2.0.mar"),
+        ("b", "1.0", ["READY", "UNLOADING"], 2, "b-eager-1.0.mar"),
     ]
 
 
@@ -82,8 +91,8 @@ DONE = [Answer({"status": "done"})]
     [
         (lambda client: client.ping(), "GET /ping", [Answer({"status": "Healthy"})], {"status": "Healthy"}),
         (
-            lambda client: client.register("tiny-eager.mar"),
-            "POST /models?url=tiny-eager.mar&initial_workers=1&synchronous=true",
+            lambda client: client.register("tiny-eager-1.0.mar"),
+            "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=true",
             DONE,
             "done",
         ),

@@ -56,7 +56,7 @@ def archive(options: Options) -> Archive:
 
 def test_the_command_names_models_and_files_unless_a_snapshot_does(archive: Archive) -> None:
     config = {"model_store": str(archive.path.parent)}
-    assert command(config, [archive], None)[-2:] == ["--models", "tiny=tiny-eager.mar"]
+    assert command(config, [archive], None)[-2:] == ["--models", "tiny=tiny-eager-1.0.mar"]
     assert "--models" not in command(config | {"model_snapshot": "{}"}, [archive], None)
     assert command(config, [], Path("log4j2.xml"))[-2:] == ["--log-config", "log4j2.xml"]
 

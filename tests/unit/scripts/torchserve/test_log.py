@@ -32,7 +32,7 @@ ANOTHER = """\
 2026-11-23T06:43:11,300 [INFO ] W-9001-efficientnet_lite0_1.0-stdout MODEL_LOG - ValueError: this is another worker's
 """
 REFUSED = """\
-2026-11-23T06:43:09,000 [ERROR] main org.pytorch.serve.ModelServer - Failed to load model: vgg16-eager.mar
+2026-11-23T06:43:09,000 [ERROR] main org.pytorch.serve.ModelServer - Failed to load model: vgg16-eager-1.0.mar
 org.pytorch.serve.archive.model.InvalidModelException: Model archive version is not defined correctly
 \tat org.pytorch.serve.archive.model.ModelArchive.validate(ModelArchive.java:200)
 """
@@ -57,7 +57,7 @@ def test_a_model_name_may_have_underscores() -> None:
 
 def test_an_archive_that_torchserve_refuses_is_named_with_its_reason() -> None:
     assert failure(REFUSED + STARTED) == (
-        "TorchServe cannot load vgg16-eager.mar: org.pytorch.serve.archive.model.InvalidModelException: "
+        "TorchServe cannot load vgg16-eager-1.0.mar: org.pytorch.serve.archive.model.InvalidModelException: "
         "Model archive version is not defined correctly"
     )
 
