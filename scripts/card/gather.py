@@ -16,7 +16,7 @@ from scripts.card.evaluation import Evaluation, evaluate
 from scripts.card.facts import Facts, read_facts, size_of
 from scripts.card.parity import Difference, differences, is_reference
 from scripts.card.pictures import Outputs, Sample, outputs, read_samples, sample_paths
-from scripts.card.speed import Machine, Ratio, Speed, Turn, ratio, speed, take_turns, this_machine
+from scripts.card.speed import Clock, Machine, Ratio, Speed, Turn, ratio, speed, take_turns, this_machine
 from scripts.console import UserError, progress, step
 from scripts.measuring.evaluate import find_pictures
 
@@ -47,6 +47,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     day: date  # of the measurements
     machine: Machine
+    others: float  # share of the processors, 0…1, that other programs took while speed was measured
     samples: list[Sample]
     pictures: int  # of which the samples are the first
     evaluation: Evaluation | None  # None without labelled pictures
@@ -103,7 +104,9 @@ def gather(
         samples = read_samples(paths, own)
         picture = _readable(paths, samples)
         evaluation = evaluate(own, labelled) if labelled else None
+        begin = Clock.read()
         measured, failed = _measure_all(archive, own, others, samples, picture)
+        others_took = Clock.read().others_since(begin)
     rows, reference = _rows(measured, samples, facts.labels)
     return Card(
         name=archive.path.name,
@@ -111,6 +114,7 @@ def gather(
         facts=facts,
         day=date.today(),  # the user's day
         machine=this_machine(),
+        others=others_took,
         samples=samples,
         pictures=there,
         evaluation=evaluation,

@@ -71,8 +71,10 @@ def size(count: int) -> str:
 
 
 def precise(value: float) -> str:
-    """A figure of any magnitude, to three digits."""
-    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.1e}"
+    """A figure of any magnitude, to three digits where it has no more before the point."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def short(row: Row) -> str:

@@ -80,6 +80,8 @@ def difference_plot(found: Sequence[Difference], tolerance: float) -> str:
         if tolerance > 0:
             axes.axhline(tolerance, color=_INK, linestyle="--", linewidth=1, label=f"allowed: {tolerance:g}")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # the usual one writes TeX
+        axes.yaxis.set_minor_formatter("")
         axes.set_ylim(min(values) / 4, max(*values, tolerance) * 4)
         axes.set_xlabel("picture")
         axes.set_ylabel("largest |Δlogit|")

@@ -68,6 +68,28 @@ def this_machine() -> Machine:
     )
 
 
+class Clock(msgspec.Struct, frozen=True):
+    """How long all processors, and this process, have worked until a moment; seconds."""
+
+    moment: float
+    all: float
+    own: float
+
+    @classmethod
+    def read(cls) -> "Clock":
+        """Until now."""
+        times = psutil.cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        own = time.process_time()
+        return cls(time.perf_counter(), sum(times[:8]) - idle, own)  # the fields after eight count guests twice
+
+    def others_since(self, earlier: "Clock") -> float:
+        """The share of all processors' time, 0…1, that other programs took since an earlier moment."""
+        there = (self.moment - earlier.moment) * psutil.cpu_count()
+        taken = (self.all - earlier.all) - (self.own - earlier.own)
+        return min(1.0, max(0.0, taken / there))
+
+
 def take_turns(models: Sequence[Classifier], picture: bytes) -> list[list[Turn]]:
     """Measure models one after the other in several rounds, on a picture's file; returns the turns of each.
 
@@ -76,7 +98,7 @@ def take_turns(models: Sequence[Classifier], picture: bytes) -> list[list[Turn]]
     """
     batches = [_batch(model, picture) for model in models]
     for model, batch in zip(models, batches, strict=True):
-        model.forward(batch)
+        model.logits(batch)
     turns: list[list[Turn]] = [[] for _ in models]
     for _ in range(_ROUNDS):
         for model, batch, own in zip(models, batches, turns, strict=True):
@@ -89,7 +111,7 @@ def _turn(model: Classifier, picture: bytes, batch: Pixels) -> Turn:
         return model.classify([picture], [1])
 
     lone()  # not counted: threads of the model before may still wait actively
-    return Turn(_seconds(lone) * 1e3, len(batch) / _seconds(lambda: model.forward(batch)))
+    return Turn(_seconds(lone) * 1e3, len(batch) / _seconds(lambda: model.logits(batch)))
 
 
 def _batch(model: Classifier, picture: bytes) -> Pixels:
