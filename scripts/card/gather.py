@@ -156,14 +156,16 @@ def _measure_all(
     """Measure the page's own archive, which comes first, and others in turns with it; and those that do not load."""
     measured: list[_Measured] = []
     failed: list[LeftOut] = []
-    with progress(f"archives in turns with {archive.path.name}", len(others)) as advance:
+    with progress(f"archives of {archive.identity.model.name}", 1 + len(others)) as advance:
+        alone = take_turns([own], picture)[0]
+        advance(1)
         for other in others:
             try:
                 measured.append(_measure(archive, own, other, samples, picture))
             except UserError as error:
                 failed.append(LeftOut(other.path.name, str(error)))
             advance(1)
-    turns = [turn for item in measured for turn in item.own_turns] or take_turns([own], picture)[0]
+    turns = [*alone, *(turn for item in measured for turn in item.own_turns)]
     mine = _Measured(archive=archive, turns=turns, own_turns=turns, outputs=outputs(samples, own))
     return [mine, *measured], failed
 
