@@ -59,7 +59,7 @@ def percent(share: float) -> str:
 def interval(share: Share) -> str:
     """The 95 % interval of a share."""
     low, high = share.interval
-    return f"{low:.1%} to {high:.1%}"
+    return f"{100 * low:.1f}\u2013{high:.1%}"
 
 
 def size(count: int) -> str:

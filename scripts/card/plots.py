@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scripts.card.parity import Difference
 
@@ -26,7 +26,7 @@ def _figure(name: str, height: float, found: list[str]) -> "Iterator[Axes]":
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # of the ids in it, which differ from those of the page's other plots
         "text.parse_math": False,
@@ -68,6 +68,8 @@ def _inline(text: str) -> str:
 
 def difference_plot(found: Sequence[Difference], tolerance: float) -> str:
     """The largest difference of a logit of each picture, with what the recipe allows."""
+    from matplotlib.ticker import MaxNLocator
+
     svg: list[str] = []
     with _figure("difference", 2.6, svg) as axes:
         numbers = [item.number for item in found]
@@ -85,7 +87,7 @@ def difference_plot(found: Sequence[Difference], tolerance: float) -> str:
         axes.set_ylim(min(values) / 4, max(*values, tolerance) * 4)
         axes.set_xlabel("picture")
         axes.set_ylabel("largest |Δlogit|")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.figure.legend(loc="outside upper center", ncols=3)
     return svg[0]
 
@@ -110,6 +112,8 @@ def probability_plot(found: Sequence[Difference]) -> str:
 
 def confidence_plot(right: Sequence[float], wrong: Sequence[float]) -> str:
     """How sure the first answers are, the right ones and the wrong ones."""
+    from matplotlib.ticker import MaxNLocator
+
     svg: list[str] = []
     with _figure("confidence", 2.6, svg) as axes:
         axes.hist(
@@ -122,7 +126,7 @@ def confidence_plot(right: Sequence[float], wrong: Sequence[float]) -> str:
         )
         axes.set_xlabel("probability of the first answer")
         axes.set_ylabel("pictures")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.figure.legend(loc="outside upper center", ncols=2)
     return svg[0]
 

@@ -85,7 +85,7 @@ class Clock(msgspec.Struct, frozen=True):
 
     def others_since(self, earlier: "Clock") -> float:
         """The share of all processors' time, 0…1, that other programs took since an earlier moment."""
-        there = (self.moment - earlier.moment) * psutil.cpu_count()
+        there = (self.moment - earlier.moment) * (psutil.cpu_count() or 1)
         taken = (self.all - earlier.all) - (self.own - earlier.own)
         return min(1.0, max(0.0, taken / there))
 

@@ -88,11 +88,11 @@ def test_what_is_missing_is_said(of_three: Reader) -> None:
     assert "no bill of materials of this very file" in of_three.text
     assert "no other archive of this model" in of_three.text
     assert "Top-5 says nothing of a model with 3 classes" in of_three.text
-    assert "the PNG data is truncated or corrupt" in of_three.text
+    assert "The picture is broken: the header of the picture is truncated or corrupt" in of_three.text
 
 
 def test_an_evaluation_has_its_shares_confusions_and_classes(of_three: Reader) -> None:
-    assert "33.3% 6.1% to 79.2%" in of_three.text
+    assert "33.3% 6.1\u201379.2%" in of_three.text
     assert of_three.text.count("taken for") == 2
 
 
