@@ -108,6 +108,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "set a model's smallest weights to zero and measure what remains",
                 ("plots",),
             ),
+            Verb("card", "scripts.card.page:main", "write a page to hand over with an archive", ("card",)),
             Verb(
                 "tune",
                 "benchmarks.tune:main",
