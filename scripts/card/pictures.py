@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 import numpy as np
 from classifier.decode import decode
+from classifier.input import PILLOW_LIMIT
 from classifier.pipeline import Classifier, Pixels, load_pixels
 from classifier.problems import Problem
 from classifier.rank import Prediction
-from classifier.recipe import PILLOW_LIMIT
 from numpy.typing import NDArray
 
 from scripts.building.golden import golden_set, pictures_in
