@@ -1,0 +1,76 @@
+"""Tries an adopted model on pictures: whether it sees them as its library does, and what its outputs are."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from classifier.input import Input
+from classifier.preprocess import normalize, resize_and_crop
+from classifier.recipe import Recipe
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from scripts.building.original import original
+from scripts.building.weights import Weights
+from scripts.console import UserError
+
+_SIZES: Final = ((457, 301), (301, 457), (640, 600))  # pixels: both orientations, sides that nothing divides
+_MOST_LEVELS: Final = 1.0  # of 255, on average; libraries' own resizing by tensors and by Pillow differ by less
+_EXACT: Final = 1e-3  # of sums that should be 1
+
+
+def pictures() -> list[Image.Image]:
+    """Made-up pictures, the same every time: soft spots of colour with fine structure."""
+    random = np.random.default_rng(0)
+    made = []
+    for size in _SIZES:
+        coarse, fine = (random.integers(0, 256, (*shape, 3), np.uint8) for shape in ((8, 10), (90, 110)))
+        spots, grain = (Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC) for levels in (coarse, fine))
+        made.append(Image.blend(spots, grain, 0.3))
+    return made
+
+
+def check_input(spec: Input, transform: Callable[[Image.Image], Tensor], whose: str) -> None:
+    """Compare the recipe's way of preparing pictures with a library's own, which gives float32 [C,H,W].
+
+    Raises:
+        UserError: they differ by more than roundings.
+    """
+    for picture in pictures():
+        ours = normalize(torch.from_numpy(resize_and_crop(picture, spec))[None], spec)[0]
+        theirs = transform(picture)
+        levels = float("inf")
+        if ours.shape == theirs.shape:
+            deviation = torch.tensor(spec.std)[:, None, None] / spec.statistics.scale
+            levels = ((ours - theirs).abs() * deviation).mean().item()
+        if levels > _MOST_LEVELS:
+            differ = f"{levels:.1f} of 255 levels on average" if np.isfinite(levels) else f"{list(theirs.shape)}"
+            raise UserError(
+                f"{whose} prepares pictures in a way that a recipe cannot say: the nearest differs by {differ}; "
+                "pass LIKE=<a recipe whose input you have checked>"
+            )
+
+
+def outputs_of(
+    recipe: Recipe, weights: Path, entry: str | None = None, prefix: str | None = None
+) -> NDArray[np.float32]:
+    """The model's outputs [N,classes] for those pictures, computed as the build does it.
+
+    Raises:
+        UserError: the weights do not fit, or the model does not take the recipe's input.
+    """
+    pixels = np.stack([resize_and_crop(picture, recipe.input) for picture in pictures()])
+    return original(recipe, Weights(weights.stem, weights, "", entry, prefix)).outputs(pixels)
+
+
+def scores_of(outputs: NDArray[np.float32]) -> tuple[str, str] | None:
+    """The recipe's `scores` for such outputs and why, if they are not logits."""
+    inside = bool(((outputs >= -_EXACT) & (outputs <= 1 + _EXACT)).all())
+    if inside and outputs.shape[1] > 1 and bool((abs(outputs.sum(1) - 1) < _EXACT).all()):
+        return "none", "the model's outputs sum to one on every picture tried, so they are probabilities already"
+    if inside and bool((abs(outputs) > _EXACT).any()):
+        return "none", "the model's outputs lie between 0 and 1 on every picture tried, as after a sigmoid"
+    return None
