@@ -71,8 +71,10 @@ def main(
         adoption = adopt(from_, request)
         if like is not None:
             adoption.follow(recipes / f"{like}.yaml")
-        recipe = _write(adoption, _labels(adoption, request), request, force)
-    _say(adoption, recipe, recipes)
+        files = _files(adoption, _labels(adoption, request), request)
+        recipe = _checked(files, adoption, request)
+        _write(files, force)
+    _say(adoption, recipe, list(files), recipes)
 
 
 def adopt(source: str, request: Request) -> Adoption:
@@ -135,9 +137,8 @@ def _labels(adoption: Adoption, request: Request) -> list[Label] | str:
     return chosen
 
 
-def _write(adoption: Adoption, labels: list[Label] | str, request: Request, force: bool) -> Recipe:
-    """Write the recipe and what belongs to it, the recipe last; each file is there whole or not at all."""
-    target = request.recipes / f"{adoption.name}.yaml"
+def _files(adoption: Adoption, labels: list[Label] | str, request: Request) -> dict[Path, bytes]:
+    """All files to write, the recipe last."""
     files = dict(adoption.files)
     written: Any = labels
     if isinstance(labels, list):
@@ -146,20 +147,32 @@ def _write(adoption: Adoption, labels: list[Label] | str, request: Request, forc
             beside = request.recipes / f"{adoption.name}.labels.json"
             files[beside] = msgspec.json.format(msgspec.json.encode(labels), indent=1) + b"\n"
             written = beside.name
-    text = adoption.text(written)
-    for path, content in [*files.items(), (target, text.encode())]:
-        if path.exists() and path.read_bytes() != content and not force:
-            raise UserError(f"{path} is there already, with other content: pass NAME=<another> or FORCE=1")
-    checked = request.scratch / target.name
-    checked.write_text(text)
+    files[request.recipes / f"{adoption.name}.yaml"] = adoption.text(written).encode()
+    return files
+
+
+def _checked(files: dict[Path, bytes], adoption: Adoption, request: Request) -> Recipe:
+    """The recipe among the files, as it will be read."""
+    path, text = list(files.items())[-1]
+    copy = request.scratch / path.name
+    copy.write_bytes(text)
     try:
-        recipe = read_recipe(checked)
+        return read_recipe(copy)
     except UnusableError as error:
         raise UserError(f"{adoption.source} cannot be said in a recipe: {error}") from error
-    for path, content in [*files.items(), (target, text.encode())]:
+
+
+def _write(files: dict[Path, bytes], force: bool) -> None:
+    """Write all files or none; each one is there whole or not at all.
+
+    Raises:
+        UserError: one is there with other content, and may not be replaced.
+    """
+    for path, content in files.items():
+        if path.exists() and path.read_bytes() != content and not force:
+            raise UserError(f"{path} is there already, with other content: pass NAME=<another> or FORCE=1")
+    for path, content in files.items():
         _replace(path, content)
-        done(str(path))
-    return recipe
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -172,11 +185,13 @@ def _replace(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _say(adoption: Adoption, recipe: Recipe, recipes: Path) -> None:
+def _say(adoption: Adoption, recipe: Recipe, files: list[Path], recipes: Path) -> None:
     for sentence in adoption.taken:
-        step(f"taken: {sentence}")
+        step(sentence)
     for field, sentence in adoption.assumed.items():
         warn(f"assumed {field}: {sentence}")
+    for path in files:
+        done(str(path))
     where = "" if recipes == RECIPES else f" RECIPES={recipes}"
     out.print(f"Next:\n  make archives MODEL={adoption.name}{where}", markup=False)
     out.print(f"  make serve MODELS={adoption.name}-{recipe.archives[0].runtime}", markup=False)

@@ -107,9 +107,11 @@ class Adoption(msgspec.Struct, kw_only=True):
     def text(self, labels: str | list[Any]) -> str:
         """The recipe's text, with each assumption above what it is about."""
         lines = [f"# {self.name}: adopted from {self.source} by `make adopt`. recipes/README.md explains every field."]
+        before = ""
         for key, value in self._fields(labels).items():
-            if key in ("labels", "input", "serving") and isinstance(value, list | dict):
+            if "input" in (key, before):
                 lines.append("")
+            before = key
             lines += self._comment(key)
             if key != "input":
                 lines.append(_yaml(key, value))
@@ -161,7 +163,9 @@ def input_fields(spec: Input) -> dict[str, Any]:
 def whole_input(spec: Input) -> dict[str, Any]:
     """The fields of an input that decide what the model sees, for a comment to stand above them."""
     settings = {"crop": spec.crop, "interpolation": spec.interpolation, "normalization": spec.normalization}
-    return {**settings, **({"resize": spec.scaled[0]} if spec.fit == "crop" else {}), **input_fields(spec)}
+    if spec.fit == "crop" and spec.crop_percentage is None:
+        settings["resize"] = spec.scaled[0]
+    return {**settings, **input_fields(spec)}
 
 
 def input_of(

@@ -38,6 +38,8 @@ def adopt_folder(folder: Path, request: Request) -> Adoption:
     Raises:
         UserError: a file is missing, the model is no classifier of pictures, or a recipe cannot say what it does.
     """
+    if request.architecture is not None or request.weights is not None:
+        raise UserError(f"{folder} has an architecture and weights: leave ARCHITECTURE= and WEIGHTS= out")
     config = _json(folder / _CONFIG)
     weights = _weights(folder)
     name = request.name or model_name(folder.resolve().name)
@@ -100,7 +102,12 @@ def _transformers(folder: Path, config: dict[str, Any], weights: Path, adoption:
     if "ImageClassification" not in architecture or found is None:
         raise UserError(f"{folder / _CONFIG}: {architecture} is no class of transformers that classifies pictures")
     settings = found.config_class.from_dict(config)
-    own = {key: value for key, value in settings.to_diff_dict().items() if key not in _BESIDE}
+    usual = found.config_class().to_dict()
+    own = {
+        key: value
+        for key, value in settings.to_diff_dict().items()
+        if key not in _BESIDE and (key not in usual or usual[key] != value)
+    }
     labels = config.get("id2label") or {}
     adoption.fields |= {
         "architecture": f"transformers:{architecture}",

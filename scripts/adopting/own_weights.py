@@ -43,8 +43,6 @@ def give_weights(adoption: Adoption, request: Request, tries: Sequence[Arguments
             adoption.fields["arguments"] = arguments
         if "num_classes" in arguments:
             adoption.take(f"{arguments['num_classes']} classes from the last layer of {path.name}")
-        for note in fitted.notes:
-            adoption.take(f"{path.name}: {note}")
         chosen = {"entry": fitted.entry, "prefix": fitted.prefix}
         written = {key: chosen[key] for key in ("entry", "prefix") if chosen[key] or key in options}
         adoption.fields["weights"] = place(path, adoption, request, written)
@@ -109,7 +107,8 @@ def count_classes(adoption: Adoption, file: Path) -> int:
     where = adoption.fields.get("weights", "")
     options = dict(parse_qsl(where.partition("#")[2], keep_blank_values=True))
     outputs = outputs_of(adoption.recipe(["?"]), file, options.get("entry"), options.get("prefix"))
-    found = scores_of(outputs)
-    if found is not None and "scores" not in adoption.fields:
+    library = adoption.recipe(["?"]).library is not None  # whose classifiers give logits
+    found = None if library or "scores" in adoption.fields else scores_of(outputs)
+    if found is not None:
         adoption.assume("scores", *found)
     return int(outputs.shape[1])

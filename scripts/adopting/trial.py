@@ -19,6 +19,7 @@ from scripts.console import UserError
 
 _SIZES: Final = ((457, 301), (301, 457), (640, 600))  # pixels: both orientations, sides that nothing divides
 _MOST_LEVELS: Final = 1.0  # of 255, on average; libraries' own resizing by tensors and by Pillow differ by less
+_MIDDLE: Final = 128
 _EXACT: Final = 1e-3  # of sums that should be 1
 
 
@@ -57,13 +58,17 @@ def check_input(spec: Input, transform: Callable[[Image.Image], Tensor], whose: 
 def outputs_of(
     recipe: Recipe, weights: Path, entry: str | None = None, prefix: str | None = None
 ) -> NDArray[np.float32]:
-    """The model's outputs [N,classes] for those pictures, computed as the build does it.
+    """The model's outputs [N,classes] for those pictures, then for the same in black and white.
+
+    They are computed as the build does it.
 
     Raises:
         UserError: the weights do not fit, or the model does not take the recipe's input.
     """
     pixels = np.stack([resize_and_crop(picture, recipe.input) for picture in pictures()])
-    return original(recipe, Weights(weights.stem, weights, "", entry, prefix)).outputs(pixels)
+    extreme = np.where(pixels < _MIDDLE, 0, 255).astype(np.uint8)
+    model = original(recipe, Weights(weights.stem, weights, "", entry, prefix))
+    return model.outputs(np.concatenate([pixels, extreme]))
 
 
 def scores_of(outputs: NDArray[np.float32]) -> tuple[str, str] | None:
