@@ -11,10 +11,10 @@ import torch
 from classifier.identity import Identity, Model
 from classifier.labels import load_labels
 from classifier.recipe import Recipe, read_recipe
-from classifier.runtimes.eager import load_module
 
 from scripts.archives.store import Archive
-from scripts.building.stage import source_file
+from scripts.building.original import original
+from scripts.building.sources import sources
 from scripts.building.weights import resolve
 from scripts.torchserve.config import with_free_ports
 
@@ -35,10 +35,10 @@ _VERSION: Final = "1.0"
 def build_stock(recipe_file: Path, store: Path) -> Archive:
     """Build the archive as TorchServe's documentation says."""
     recipe = read_recipe(recipe_file)
-    weights = resolve(recipe, "auto", Path("weights"))
+    weights = resolve(recipe, "auto", Path("weights"), recipe_file.parent)
     folder = store / "content"
     folder.mkdir(parents=True)
-    torch.save(load_module(recipe.architecture, weights.path).state_dict(), folder / "model.pth")
+    torch.save(original(recipe, weights).module.state_dict(), folder / "model.pth")
     labels = load_labels(recipe.labels, recipe_file.parent)
     names = {str(index): [label.class_id, label.class_name] for index, label in enumerate(labels)}
     (folder / "index_to_name.json").write_text(json.dumps(names))
@@ -46,7 +46,7 @@ def build_stock(recipe_file: Path, store: Path) -> Archive:
         [
             *(sys.executable, "-m", "model_archiver.model_packaging"),
             *("--model-name", recipe.name, "--version", _VERSION, "--handler", "image_classifier"),
-            *("--model-file", str(source_file(recipe.architecture))),
+            *("--model-file", str(sources(recipe)[0])),
             *("--serialized-file", str(folder / "model.pth")),
             *("--extra-files", str(folder / "index_to_name.json")),
             *("--export-path", str(store), "--archive-format", "zip-store"),

@@ -20,12 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from classifier.decode import decode
-from classifier.identity import RECIPE_FILE
 from classifier.pipeline import Classifier
 from classifier.preprocess import normalize, region, resize_and_crop
 from classifier.problems import BadParameter, NotSupported
 from classifier.rank import Prediction
-from classifier.recipe import read_recipe
+from classifier.recipe import Recipe
 from classifier.runtimes.eager import load_module
 
 Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
@@ -127,7 +126,7 @@ def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, met
     if method == "occlusion":
         return _occlusion(captum.attr, classifier, pixels, index)
     source = classifier.source
-    module = _module(source.directory, source.path, source.device)
+    module = _module(msgspec.json.encode(source.recipe), source.path, source.device)
     spec = source.recipe.input
     floats = normalize(torch.from_numpy(pixels[None]).to(source.device), spec)
     if method == "grad_cam":
@@ -164,9 +163,9 @@ def _numpy(values: Tensor) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=2)
-def _module(directory: Path, path: Path, device: str) -> nn.Module:
+def _module(recipe: bytes, path: Path, device: str) -> nn.Module:
     """The archive's module in float32, for its gradients; the weights are mapped from the same file."""
-    return load_module(read_recipe(directory / RECIPE_FILE), path).to(device)
+    return load_module(msgspec.json.decode(recipe, type=Recipe), path).to(device)
 
 
 def last_convolution(module: nn.Module) -> nn.Module:

@@ -30,8 +30,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What an archive says about itself: the model, and the file that its runtime loads."""
 
     model: Model
-    weights_sha256: str  # of the state_dict file that the archive was built from
+    weights_sha256: str  # of the file of weights, or the program, that the archive was built from
     serialized_file: str  # in the archive, for the runtime
+    requirements: list[str] = []  # packages that a worker imports for it, beyond those of every worker of its runtime
 
 
 def read_identity(directory: Path) -> Identity:

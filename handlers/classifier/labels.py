@@ -29,13 +29,17 @@ def imagenet1k() -> list[Label]:
     return [Label(wordnet.imagenet1k_to_21k(index), name) for index, name in enumerate(names)]
 
 
-def load_labels(source: str, folder: Path) -> list[Label]:
-    """Read the labels that a recipe names: `imagenet1k`, or a label file, its path relative to the recipe's `folder`.
+def load_labels(source: str | list[str | Label], folder: Path) -> list[Label]:
+    """Read the labels that a recipe names: `imagenet1k`, a label file relative to the recipe's `folder`, or a list.
+
+    A label of a list that is only a name has its index as its id.
 
     Raises:
         UnusableError: the file is not a list of labels; the message says where.
         OSError: the file cannot be read.
     """
+    if not isinstance(source, str):
+        return [Label(str(index), item) if isinstance(item, str) else item for index, item in enumerate(source)]
     return imagenet1k() if source == "imagenet1k" else read_labels(folder / source)
 
 

@@ -51,6 +51,8 @@ def read_place(text: str) -> Place:
     kind: Scheme = known[scheme] if found and scheme in known else "file"
     options = _options(fragment, text) if hashed else {}
     path = rest if kind in ("torchvision", "package") else whole
+    if kind == "file" and "://" in path:
+        raise ValueError(f"{text}: expected torchvision:…, package:…, https://… or the path of a file")
     if not path:
         raise ValueError(f"{text}: no path in it")
     place = Place(scheme=kind, path=path, **options)

@@ -113,7 +113,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     runtime: RuntimeName
     precision: Precision = "float32"
-    version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)] | None = None
+    version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)] = ""
     tolerance: Tolerance | None = None
     serving: OwnServing = OwnServing()
     float32_layers: list[str] = []  # whose precision is not lowered: modules by their names in the architecture
@@ -124,7 +124,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError(f"{self.runtime} computes in {', '.join(PRECISIONS[self.runtime])}, not {self.precision}")
         if self.float32_layers and (self.runtime, self.precision) not in _SELECTIVE:
             raise ValueError("float32_layers is for openvino in bfloat16 and int8")
-        if self.version is None:
+        if not self.version:
             msgspec.structs.force_setattr(self, "version", _VERSIONS[self.runtime, self.precision])
 
     @property

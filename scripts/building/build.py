@@ -103,7 +103,7 @@ def _plan(options: Options, recipe_file: Path, variant: Variant, workdir: Path) 
         labels=load_labels(recipe.labels, options.recipe.parent),
         variant=variant,
         version=version,
-        weights=resolve(recipe, options.weights, options.cache),
+        weights=resolve(recipe, options.weights, options.cache, options.recipe.parent),
         torchscript=options.torchscript,
         pictures=pictures,
         calibration=calibration_pixels(options.calibration, recipe, pictures) if variant.precision == "int8" else None,

@@ -74,19 +74,20 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def checked_digest(path: Path, name: str, sha256: str | None = None) -> str:
-    """The SHA-256 of a file, which must be `sha256` and begin with the digits in `name`, where there are any.
+    """The SHA-256 of a file, which must be `sha256`; without it, begin with the digits in `name`, if there are any.
 
     Raises:
         UserError: it is another one.
     """
     actual = file_digest(path)
     in_name = DIGEST_IN_NAME.search(name)
-    for expected, where in ((sha256, "the recipe"), (in_name and in_name[1], "its name")):
-        if expected is not None and not actual.startswith(expected):
-            raise UserError(
-                f"{name} is damaged or was tampered with: by {where} its SHA-256 begins with {expected[:16]}, "
-                f"but it begins with {actual[: min(len(expected), 16)]}; delete {path} if it still exists, and try again"
-            )
+    expected, where = (sha256, "the recipe") if sha256 else (in_name[1] if in_name else "", "its name")
+    if not actual.startswith(expected):
+        shown = expected[:16]
+        raise UserError(
+            f"{name} is damaged or was tampered with: by {where} its SHA-256 begins with {shown}, "
+            f"but it begins with {actual[: len(shown)]}; delete {path} if it still exists, and try again"
+        )
     return actual
 
 

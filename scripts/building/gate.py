@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from classifier.preprocess import normalize
 from classifier.recipe import Recipe, RuntimeName, Tolerance
-from classifier.runtimes import Forward
 from numpy.typing import NDArray
 from torch import nn
 
+from scripts.console import UserError, warn
+
+_ROUNDING: Final = 1e-3  # of probabilities in half precision
 _TOOLS: Final = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver")
 # What else makes the files of these runtimes, or runs them. An archive of another runtime is the same without them.
 _FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
@@ -47,14 +49,27 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 @torch.inference_mode()
 def reference_logits(module: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
     """The plainest way to compute logits [N,classes]: float32, eager, one picture at a time, contiguous memory."""
-    rows = (normalize(torch.from_numpy(item[None]), recipe.input.normalization) for item in pixels)
+    rows = (normalize(torch.from_numpy(item[None]), recipe.input) for item in pixels)
     return torch.cat([module(row.contiguous()) for row in rows]).numpy()
 
 
-def exported_logits(forward: Forward, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
-    """Logits [N,classes] of an export, computed in batches as a server does."""
-    size = recipe.serving.batch_size
-    return np.concatenate([forward(pixels[start : start + size]) for start in range(0, len(pixels), size)])
+def check_outputs(outputs: NDArray[np.float32], labels: int, recipe: Recipe) -> None:
+    """Refuse a recipe whose labels or scores do not fit what the model gives, [N,classes].
+
+    Raises:
+        UserError: another number of labels than outputs; one output under softmax, which makes 100 % of anything; or
+            outputs that are no probabilities although the recipe says so.
+    """
+    classes = outputs.shape[1]
+    if classes != labels:
+        raise UserError(f"{recipe.name}: {labels} labels for {classes} logits")
+    between = bool((outputs >= 0).all() and (outputs <= 1 + _ROUNDING).all())
+    if recipe.scores == "softmax" and classes == 1:
+        raise UserError(f"{recipe.name} has one logit, of which softmax makes 100 %; write `scores: sigmoid`")
+    if recipe.scores == "softmax" and between and np.allclose(outputs.sum(axis=1), 1, atol=_ROUNDING):
+        warn(f"{recipe.name}'s outputs sum to one: they are probabilities already; `scores: none` leaves them so")
+    if recipe.scores == "none" and not between:
+        raise UserError(f"{recipe.name}'s outputs are not between 0 and 1; `scores: none` is for probabilities")
 
 
 def compare(

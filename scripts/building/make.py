@@ -5,7 +5,6 @@ changed file always causes a build, and a file with only a new date does not.
 """
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Final, get_args
 
 from classifier.cpu import computes
 from classifier.errors import UnusableError
+from classifier.places import read_place, read_program
 from classifier.recipe import Precision, Recipe, RuntimeName, read_recipe
 from msgspec.structs import replace
 
@@ -22,6 +22,7 @@ from scripts.archives.format import Format, archive_name
 from scripts.archives.runtimes import packages
 from scripts.archives.store import STORE, model_in
 from scripts.building.options import Options, TorchScriptMethod
+from scripts.building.sources import files
 from scripts.console import UserError, warn
 from scripts.packages import require
 
@@ -217,15 +218,22 @@ def digest(settings: bytes, inputs: Iterable[Path]) -> str:
 def _inputs(options: Options, recipe: Recipe) -> Iterator[Path]:
     """All that an archive is built from besides settings: recipe, labels, weights, pictures, code."""
     yield options.recipe
-    labels, tuned = options.recipe.parent / recipe.labels, options.tuned / f"{recipe.name}.yaml"
-    yield from (path for path in (labels, tuned, Path(options.weights)) if path.is_file())
+    folder, tuned = options.recipe.parent, options.tuned / f"{recipe.name}.yaml"
+    yield from (path for path in (*_named_files(recipe, folder), tuned, Path(options.weights)) if path.is_file())
     yield from pictures(options.golden, options.calibration)
-    spec = importlib.util.find_spec(recipe.architecture)
-    if spec is not None and spec.origin is not None and spec.has_location:
-        yield Path(spec.origin)
+    yield from files(recipe)
     yield _HANDLERS / "image_classifier_handler.py"
     for folder in _SOURCES:
         yield from sorted(folder.rglob("*.py"))
+
+
+def _named_files(recipe: Recipe, folder: Path) -> Iterator[Path]:
+    """The files that a recipe names: labels, and weights or a program of the user's own."""
+    if isinstance(recipe.labels, str):
+        yield folder / recipe.labels
+    place = read_program(recipe.program)[1] if recipe.program else read_place(recipe.weights or "")
+    if place.scheme == "file":
+        yield folder / place.path
 
 
 def pictures(*folders: Path | None) -> Iterator[Path]:

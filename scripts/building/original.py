@@ -83,9 +83,8 @@ def original(recipe: Recipe, weights: Weights) -> Original:
 
 def _with_weights(recipe: Recipe, weights: Weights) -> nn.Module:
     """The architecture with its weights, whatever form the checkpoint has; says what was done to them."""
-    assert recipe.architecture is not None
     try:
-        module = build(recipe.architecture, recipe.arguments)
+        module = build(recipe.architecture or "", recipe.arguments)
     except UnusableError as error:
         raise UserError(str(error)) from error
     checkpoint = read_checkpoint(weights.path)
@@ -93,9 +92,8 @@ def _with_weights(recipe: Recipe, weights: Weights) -> nn.Module:
     try:
         fitted = fit(checkpoint, wanted, weights.entry, weights.prefix)
     except MisfitError as error:
-        renamed = (
-            _renamed(module, checkpoint.get(weights.entry or "", {})) if recipe.library == "transformers" else None
-        )
+        of_transformers = recipe.library == "transformers"
+        renamed = _renamed(module, checkpoint.get(weights.entry or "", {})) if of_transformers else None
         if renamed is None:
             raise UserError(f"{weights.path.name} does not fit architecture {recipe.architecture}: {error}") from error
         step(f"{weights.path.name}: transformers renamed older names of the weights")

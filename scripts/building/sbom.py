@@ -5,7 +5,7 @@ has no time of the build, and its serial number is made from the digest.
 """
 
 import uuid
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +20,13 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scripts.archives.store import sbom_of
 from scripts.building.gate import Report
+from scripts.building.requirements import PROJECT, packages
 
-_PROJECT: Final = "torchserve-image-classifier"
-_EXPLAIN: Final = "explain"  # the project's extra that workers of every runtime may use
-_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, _PROJECT)
+_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, PROJECT)
 _PREFIX: Final = "image-classifier:"  # of properties that CycloneDX does not have itself
 
 
@@ -71,59 +69,24 @@ def _bill(archive: Path, identity: Identity, digests: dict[str, str], sha256: st
         type=ComponentType.MACHINE_LEARNING_MODEL,
         version=identity.weights_sha256[:8],
         bom_ref=f"weights:{identity.weights_sha256}",
-        description="the state_dict that the archive was built from",
+        description="the file of weights, or the program, that the archive was built from",
         hashes=[_sha256(identity.weights_sha256)],
     )
     files = [
         Component(name=name, type=ComponentType.FILE, bom_ref=f"file:{name}", hashes=[_sha256(value)])
         for name, value in sorted(digests.items())
     ]
-    graph = _packages(identity.model.runtime)
-    roots = graph.pop(_PROJECT)
-    packages = {name: _package(distribution(name)) for name in sorted(graph)}
+    graph = packages(identity.model.runtime, identity.requirements)
+    roots = graph.pop(PROJECT)
+    found = {name: _package(distribution(name)) for name in sorted(graph)}
     metadata = BomMetaData(component=main)
     metadata.timestamp = None  # type: ignore[assignment] # the setter takes it, and the schema
     serial = uuid.uuid5(_NAMESPACE, sha256)
-    bom = Bom(serial_number=serial, metadata=metadata, components=[weights, *files, *packages.values()])
-    bom.register_dependency(main, [weights, *files, *(packages[name] for name in sorted(roots))])
-    for name, package in packages.items():
-        bom.register_dependency(package, [packages[other] for other in sorted(graph[name])])
+    bom = Bom(serial_number=serial, metadata=metadata, components=[weights, *files, *found.values()])
+    bom.register_dependency(main, [weights, *files, *(found[name] for name in sorted(roots))])
+    for name, package in found.items():
+        bom.register_dependency(package, [found[other] for other in sorted(graph[name])])
     return bom
-
-
-def _packages(runtime: str) -> dict[str, set[str]]:
-    """The packages installed here that a worker of a runtime may import, each with those that it needs itself."""
-    graph: dict[str, set[str]] = {}
-    waiting = [(_PROJECT, frozenset({runtime, _EXPLAIN}))]
-    seen = set(waiting)
-    while waiting:
-        name, extras = waiting.pop()
-        needed = _requirements(name, extras)
-        graph.setdefault(name, set()).update(other for other, _ in needed)
-        waiting += needed - seen
-        seen |= needed
-    return graph
-
-
-def _requirements(name: str, extras: frozenset[str]) -> set[tuple[str, frozenset[str]]]:
-    """The requirements of a package that are installed too, with their extras: a worker cannot import others."""
-    found: set[tuple[str, frozenset[str]]] = set()
-    for line in distribution(name).requires or ():
-        requirement = Requirement(line)
-        applies = requirement.marker is None or any(
-            requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
-        )
-        if applies and _is_installed(requirement.name):
-            found.add((canonicalize_name(requirement.name), frozenset(requirement.extras)))
-    return found
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _package(installed: Distribution) -> Component:

@@ -9,19 +9,20 @@ import msgspec
 import numpy as np
 from classifier.identity import LABELS_FILE, PARITY_FILE, RECIPE_FILE, Identity, Model, write_identity
 from classifier.labels import Label, write_labels
-from classifier.pipeline import threads_per_worker
 from classifier.recipe import Recipe, Variant
-from classifier.runtimes import Source, load_runtime
-from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray
 
 from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings_text
+from scripts.building.alone import outputs_alone
 from scripts.building.exports.export import SUFFIX, export
 from scripts.building.exports.program import Export
-from scripts.building.gate import Report, compare, exported_logits, reference_logits
+from scripts.building.gate import Report, check_outputs, compare
 from scripts.building.golden import golden_pixels
 from scripts.building.options import TorchScriptMethod
+from scripts.building.original import Original, original
 from scripts.building.packing import Content
+from scripts.building.requirements import requirements_of
+from scripts.building.sources import sources
 from scripts.building.weights import Weights
 from scripts.console import UserError, step
 
@@ -53,19 +54,28 @@ def stage(plan: Plan) -> tuple[Content, Report]:
     """Put all files of the archive into the work folder, if the export passes the parity gate.
 
     Raises:
-        UserError: the model cannot be exported, or the export differs too much from it.
+        UserError: the model cannot be exported, the export differs too much from it, or the archive is not complete.
     """
-    beside = _export(plan)
-    report = _pass_parity_gate(plan)
-    return _content(plan, _extra(plan, beside, report)), report
+    pixels = golden_pixels(plan.pictures, plan.recipe)
+    model = original(plan.recipe, plan.weights)
+    reference = model.outputs(pixels)  # before the export, which may change the module
+    check_outputs(reference, len(plan.labels), plan.recipe)
+    requirements = requirements_of(plan.recipe, plan.variant.runtime)
+    content = _content(plan, _extra(plan, _export(plan, model), requirements))
+    step(f"comparing with the float32 eager reference on {len(plan.pictures)} pictures")
+    outputs = outputs_alone(content, plan.variant.runtime, requirements, pixels, plan.workdir)
+    report = _pass_parity_gate(plan, reference, outputs)
+    (content.extra_folder / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    return content, report
 
 
-def _export(plan: Plan) -> list[Path]:
+def _export(plan: Plan, model: Original) -> list[Path]:
     """Write the file that the runtime loads; returns further files that belong beside it."""
     recipe, variant = plan.recipe, plan.variant
     step(f"exporting {recipe.name} for {variant.runtime} in {variant.precision}, weights: {plan.weights.name}")
     what = Export(
-        module=load_module(recipe.architecture, plan.weights.path),
+        module=model.module,
+        program=model.program,
         recipe=recipe,
         variant=variant,
         torchscript=plan.torchscript,
@@ -74,25 +84,13 @@ def _export(plan: Plan) -> list[Path]:
     return export(what, plan.serialized)
 
 
-def _pass_parity_gate(plan: Plan) -> Report:
-    """Compare the exported file with the module it was exported from; an export that does not pass is not built."""
-    step(f"comparing with the float32 eager reference on {len(plan.pictures)} pictures")
+def _pass_parity_gate(plan: Plan, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> Report:
+    """Compare the archive's outputs with those of the model; an export that does not pass is not built."""
     recipe, variant = plan.recipe, plan.variant
-    pixels = golden_pixels(plan.pictures, recipe)
-    source = Source(
-        directory=plan.workdir,
-        serialized_file=plan.serialized.name,
-        recipe=recipe,
-        variant=variant,
-        threads=threads_per_worker(recipe.serving),
-    )
-    exported = exported_logits(load_runtime(source), pixels, recipe)
-    module = load_module(recipe.architecture, plan.weights.path)  # again: an export may change its module
-    reference = reference_logits(module, pixels, recipe)
-    if reference.shape[1] != len(plan.labels):
-        raise UserError(f"{recipe.name}: {len(plan.labels)} labels for {reference.shape[1]} logits")
+    if outputs.shape != reference.shape:
+        raise UserError(f"{recipe.name} gives {outputs.shape} in {variant.runtime} instead of {reference.shape}")
     calibrated_on = None if plan.calibration is None else len(plan.calibration)
-    report = compare(reference, exported, variant.tolerance, plan.weights.sha256, calibrated_on, variant.runtime)
+    report = compare(reference, outputs, variant.allowed, plan.weights.sha256, calibrated_on, variant.runtime)
     if failures := "; ".join(report.failures()):
         raise UserError(
             f"{recipe.name} {variant.runtime} {variant.precision} is not built, it differs from its reference: "
@@ -101,17 +99,17 @@ def _pass_parity_gate(plan: Plan) -> Report:
     return report
 
 
-def _extra(plan: Plan, beside: list[Path], report: Report) -> Path:
+def _extra(plan: Plan, beside: list[Path], requirements: list[str]) -> Path:
     """A folder with what lies beside the handler and the model's own file: the core, and what describes the model."""
     extra = plan.workdir / "extra"
     extra.mkdir()
     for path in beside:
         path.rename(extra / path.name)
-    core = source_file(_CORE).parent
-    shutil.copytree(core, extra / _CORE, ignore=lambda _, names: {name for name in names if not _is_source(name)})
+    _copy_sources(source_file(_CORE).parent, extra)
+    for helper in _python(plan)[1:]:
+        _copy_sources(helper, extra)
     shutil.copy(plan.recipe_file, extra / RECIPE_FILE)
     write_labels(plan.labels, extra / LABELS_FILE)
-    (extra / PARITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     model = Model(
         name=plan.recipe.name,
         version=plan.version,
@@ -119,7 +117,12 @@ def _extra(plan: Plan, beside: list[Path], report: Report) -> Path:
         precision=plan.variant.precision,
         weights=plan.weights.name,
     )
-    identity = Identity(model=model, weights_sha256=plan.weights.sha256, serialized_file=plan.serialized.name)
+    identity = Identity(
+        model=model,
+        weights_sha256=plan.weights.sha256,
+        serialized_file=plan.serialized.name,
+        requirements=requirements,
+    )
     write_identity(identity, extra)
     return extra
 
@@ -128,15 +131,33 @@ def _content(plan: Plan, extra: Path) -> Content:
     """The content for torch-model-archiver to pack, with the settings of TorchServe's front end."""
     config = plan.workdir / MODEL_CONFIG
     config.write_text(settings_text(front_end_settings(plan.recipe.serving)))
+    first = next(iter(_python(plan)), None)
+    if first is not None and first.is_dir():  # a package: torch-model-archiver takes a single file as the model's
+        _copy_sources(first, extra)
+        first = None
     return Content(
         model_name=plan.recipe.name,
         version=plan.version,
         handler=source_file(_HANDLER),
         serialized_file=plan.serialized,
-        model_file=source_file(plan.recipe.architecture) if plan.variant.runtime == "eager" else None,
+        model_file=first,
         config_file=config,
         extra_folder=extra,
     )
+
+
+def _python(plan: Plan) -> list[Path]:
+    """The architecture's own files, its module first; a graph needs none of them."""
+    return sources(plan.recipe) if plan.variant.runtime == "eager" else []
+
+
+def _copy_sources(source: Path, folder: Path) -> None:
+    """Copy a module, or a package without Python's caches and without hidden files."""
+    if source.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
+        shutil.copytree(source, folder / source.name, ignore=ignored)
+    else:
+        shutil.copy(source, folder)
 
 
 def source_file(module: str) -> Path:
@@ -149,7 +170,3 @@ def source_file(module: str) -> Path:
     if spec is None or spec.origin is None or not spec.has_location:
         raise UserError(f"there is no module {module} in handlers/")
     return Path(spec.origin)
-
-
-def _is_source(name: str) -> bool:
-    return name.endswith(".py") or ("." not in name and name != "__pycache__")

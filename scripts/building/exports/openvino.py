@@ -51,11 +51,8 @@ def _kept(what: Export, exported: Path, graph: openvino.Model) -> set[str]:
     nodes = onnx.load(exported, load_external_data=False).graph.node
     kept = set()
     for layer in what.variant.float32_layers:
-        of_layer = [
-            node
-            for node in nodes
-            if len(node.input) > 1 and node.input[1].startswith((f"module.{layer}.", f"{layer}."))
-        ]
+        weights = (f"module.{layer}.", f"{layer}.")  # as this project's export names them, or the user's own file
+        of_layer = [node for node in nodes if len(node.input) > 1 and node.input[1].startswith(weights)]
         # OpenVINO splits a bias off, and names the last operation after its output
         names = {name for node in of_layer for name in (f"{node.name}/WithoutBiases", node.name, *node.output)} & there
         if not names:

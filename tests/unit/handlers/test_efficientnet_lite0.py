@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from classifier.architecture import build
 from classifier.labels import imagenet1k
 from classifier.pipeline import load_pixels
 from classifier.preprocess import normalize
 from classifier.recipe import Recipe, read_recipe
-from classifier.runtimes.eager import build, load_module
+from classifier.runtimes.eager import load_module
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import Tensor, nn
@@ -40,12 +41,12 @@ def recipe() -> Recipe:
 @pytest.fixture(scope="module")
 def weights(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained weights, which come with a package."""
-    return resolve(recipe, "pretrained", tmp_path_factory.mktemp("cache")).path
+    return resolve(recipe, "pretrained", tmp_path_factory.mktemp("cache"), Path()).path
 
 
 @pytest.fixture(scope="module")
 def ours(recipe: Recipe, weights: Path) -> nn.Module:
-    return load_module(recipe.architecture, weights)
+    return load_module(recipe, weights)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def original(weights: Path) -> nn.Module:
 def inputs(recipe: Recipe) -> Tensor:
     """The photographs as the model sees them."""
     pixels = [load_pixels(photograph(name).read_bytes(), recipe.input) for name in PHOTOGRAPHS]
-    return torch.cat([normalize(torch.tensor(item)[None], recipe.input.normalization) for item in pixels])
+    return torch.cat([normalize(torch.tensor(item)[None], recipe.input) for item in pixels])
 
 
 @pytest.mark.slow
@@ -91,7 +92,7 @@ def test_the_trained_weights_know_the_photographs(ours: nn.Module, inputs: Tenso
 
 
 def top_five(module: nn.Module, pixels: Tensor, recipe: Recipe) -> set[str]:
-    logits = module(normalize(pixels[None], recipe.input.normalization))[0]
+    logits = module(normalize(pixels[None], recipe.input))[0]
     return {imagenet1k()[index].class_name for index in logits.topk(5).indices.tolist()}
 
 
@@ -110,8 +111,8 @@ def test_a_large_jpeg_that_is_decoded_smaller_has_the_five_likeliest_classes_of_
     assert isinstance(pixels, np.ndarray)
     with Image.open(io.BytesIO(data)) as image:
         assert min(image.size) == 3000
-        resized = resize(image, [spec.resize], InterpolationMode(spec.interpolation))
-        expected = pil_to_tensor(center_crop(resized, [spec.crop])).permute(1, 2, 0)
+        resized = resize(image, [spec.scaled[0]], InterpolationMode(spec.interpolation))
+        expected = pil_to_tensor(center_crop(resized, list(spec.size))).permute(1, 2, 0)
     assert not np.array_equal(pixels, expected.numpy())  # or it was not decoded smaller
     assert np.abs(pixels.astype(int) - expected.numpy()).mean() < 1.2
     assert top_five(ours, torch.tensor(pixels), recipe) == top_five(ours, expected, recipe)

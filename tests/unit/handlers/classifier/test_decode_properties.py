@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from classifier.decode import decode, decode_scaled
+from classifier.input import Input
 from classifier.pipeline import load_pixels
 from classifier.problems import Internal, Problem
-from classifier.recipe import Input
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

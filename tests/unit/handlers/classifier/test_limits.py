@@ -5,10 +5,10 @@ import sys
 import pytest
 from classifier import decode as decoder
 from classifier.decode import decode
+from classifier.input import Input
 from classifier.limits import Reader, check_scans
 from classifier.pipeline import load_pixels
 from classifier.problems import ImageBroken, ImageTooLarge, Internal
-from classifier.recipe import Input
 from PIL import Image
 
 from scripts.building.golden import photograph

@@ -14,11 +14,11 @@ from classifier import pipeline
 from classifier.decode import Extent, decode_scaled
 from classifier.errors import UnusableError
 from classifier.identity import IDENTITY_FILE, LABELS_FILE, RECIPE_FILE
+from classifier.input import Input
 from classifier.pipeline import Classifier, load_pixels, threads_per_worker
 from classifier.preprocess import resize_and_crop
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, Internal, NotAnImage, Problem
 from classifier.rank import Prediction
-from classifier.recipe import Input
 from classifier.runtimes import Forward
 from numpy.typing import NDArray
 from PIL import Image
@@ -159,7 +159,7 @@ def test_probabilities_are_float32_whatever_the_model_computes_in(tiny: Classifi
 
 def test_pixels_are_decoded_resized_and_cropped_as_the_recipe_says(tiny: Classifier, cat: bytes) -> None:
     with Image.open(io.BytesIO(cat)) as image:
-        expected = resize_and_crop(image, 36, 32, "bilinear")
+        expected = resize_and_crop(image, Input(resize=36, crop=32))
     assert np.array_equal(np.asarray(load_pixels(cat, tiny.recipe.input)), expected)
 
 

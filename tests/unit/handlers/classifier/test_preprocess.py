@@ -2,13 +2,14 @@ import io
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from classifier.input import NORMALIZATIONS, PILLOW_LIMIT, Input, Interpolation
 from classifier.pipeline import load_pixels
-from classifier.preprocess import NORMALIZATIONS, normalize, resize_and_crop
-from classifier.recipe import PILLOW_LIMIT, Input, Interpolation, Normalization
+from classifier.preprocess import normalize, resize_and_crop
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -49,7 +50,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 def grey_levels_between(ours: Tensor, reference: Tensor) -> NDArray[np.int64]:
     """The differences of two inputs of VGG16, which are in standard deviations, as grey levels."""
-    deviation = torch.tensor(NORMALIZATIONS["imagenet"][1]).reshape(3, 1, 1)
+    deviation = torch.tensor(NORMALIZATIONS["imagenet"].std).reshape(3, 1, 1)
     levels: NDArray[np.int64] = ((ours - reference).abs() * deviation * 255).round().to(torch.int64).numpy()
     return levels
 
@@ -58,13 +59,15 @@ def from_the_reference_transform(
     pixels: NDArray[np.uint8], image: Image.Image, interpolation: Interpolation
 ) -> NDArray[np.int64]:
     """How many grey levels the pixels are from what torchvision makes of the picture."""
-    ours = normalize(torch.from_numpy(pixels.copy())[None], "imagenet")[0]
+    ours = normalize(torch.from_numpy(pixels.copy())[None], Input())[0]
     transforms = VGG16_Weights.IMAGENET1K_V1.transforms(interpolation=INTERPOLATIONS[interpolation])
     return grey_levels_between(ours, transforms(image))
 
 
 def assert_is_the_reference_transform(image: Image.Image, interpolation: Interpolation) -> None:
-    difference = from_the_reference_transform(resize_and_crop(image, 256, 224, interpolation), image, interpolation)
+    difference = from_the_reference_transform(
+        resize_and_crop(image, Input(interpolation=interpolation)), image, interpolation
+    )
     assert difference.max() <= GREY_LEVELS[interpolation]
     assert (difference > 0).mean() <= SHARE
 
@@ -97,7 +100,7 @@ def test_small_and_narrow_pictures_become_what_torchvision_makes_of_them(
 def test_a_very_long_picture_costs_no_more_than_a_square_one(turn: Callable[[Image.Image], Image.Image]) -> None:
     length = 20_000
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    pixels = resize_and_crop(turn(noise(1, length)), 256, 224, "bilinear")
+    pixels = resize_and_crop(turn(noise(1, length)), Input())
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
     assert pixels.shape == (224, 224, 3)
     assert grown_kb < 100_000  # all of it resized is 256 x 5,120,000 pixels, four bytes each
@@ -108,13 +111,13 @@ def test_the_middle_of_a_very_long_picture_is_interpolated_between_its_middle_pi
     row = (np.arange(224) + 20_000 * 128 - 112 + 0.5) / 256 - 0.5  # of the picture, for each row of the crop
     source = np.asarray(image)[:, 0].astype(float)
     expected = [np.interp(row, np.arange(len(source)), source[:, channel]) for channel in range(3)]
-    pixels = resize_and_crop(image, 256, 224, "bilinear")
+    pixels = resize_and_crop(image, Input())
     assert np.abs(pixels[:, 0] - np.stack(expected, axis=1)).max() <= 1
     assert (pixels == pixels[:, :1]).all()
 
 
 def test_the_sizes_are_those_of_the_recipe() -> None:
-    pixels = resize_and_crop(noise(90, 60), 48, 32, "bilinear")
+    pixels = resize_and_crop(noise(90, 60), Input(resize=48, crop=32))
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
 
@@ -124,22 +127,22 @@ def test_the_sizes_are_those_of_the_recipe() -> None:
     [("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ("half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))],
 )
 def test_normalization_is_torchvisions(
-    normalization: Normalization, mean: tuple[float, ...], deviation: tuple[float, ...]
+    normalization: Literal["imagenet", "half"], mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> None:
     images = [noise(9, 7), noise(9, 7).transpose(Image.Transpose.ROTATE_180)]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     expected = torchvision_normalize(torch.stack([to_tensor(image) for image in images]), mean, deviation)
-    torch.testing.assert_close(normalize(pixels, normalization), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(normalize(pixels, Input(normalization=normalization)), expected, atol=1e-6, rtol=0)
 
 
 def test_half_normalization_reaches_from_minus_one_to_one() -> None:
     black_and_white = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)
-    assert normalize(black_and_white, "half")[0, :, :, 0].T.tolist() == [[-1.0] * 3, [1.0] * 3]
+    assert normalize(black_and_white, Input(normalization="half"))[0, :, :, 0].T.tolist() == [[-1.0] * 3, [1.0] * 3]
 
 
 def test_normalization_leaves_the_pixels_alone_and_the_channels_last() -> None:
     pixels = torch.full((2, 4, 5, 3), 255, dtype=torch.uint8)
-    result = normalize(pixels, "imagenet")
+    result = normalize(pixels, Input())
     assert pixels.unique().tolist() == [255]
     assert (result.dtype, result.shape) == (torch.float32, (2, 3, 4, 5))
     assert result.is_contiguous(memory_format=torch.channels_last)
@@ -156,7 +159,7 @@ def jpeg(name: str, short_side: int) -> bytes:
 
 def from_the_reference_of(data: bytes) -> NDArray[np.int64]:
     """How far a file, loaded as a worker does, is from torchvision's transform of all its pixels, in grey levels."""
-    pixels = load_pixels(data, Input(resize=256, crop=224, max_pixels=PILLOW_LIMIT))
+    pixels = load_pixels(data, Input(max_pixels=PILLOW_LIMIT))
     assert isinstance(pixels, np.ndarray)
     with Image.open(io.BytesIO(data)) as image:
         return from_the_reference_transform(pixels, image.convert("RGB"), "bilinear")

@@ -38,11 +38,11 @@ def test_the_project_has_the_recipes_of_its_two_models() -> None:
 
 def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> None:
     recipe = read_recipe(altered(tmp_path, lambda recipe: recipe["serving"].pop("threads")))
-    assert recipe.serving.threads == "share"
+    assert recipe.serving.threads == "all"
     assert recipe.archives[0].precision == "float32"
     assert (recipe.input.interpolation, recipe.input.normalization) == ("bilinear", "imagenet")
     assert (recipe.serving.response_timeout_s, recipe.serving.startup_timeout_s) == (120, 300)
-    tolerance = recipe.archives[0].tolerance
+    tolerance = recipe.archives[0].allowed
     assert (tolerance.top1_agreement, tolerance.top5_agreement) == (1.0, 1.0)
 
 

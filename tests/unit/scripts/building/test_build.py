@@ -22,8 +22,9 @@ from tiny_net import TinyNet
 from scripts.archives.format import Format, archive_name
 from scripts.archives.store import sbom_of
 from scripts.building import build as archive
+from scripts.building.alone import outputs_alone
 from scripts.building.build import build
-from scripts.building.gate import Report, exported_logits
+from scripts.building.gate import Report
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set
 from scripts.building.options import Options
 from scripts.building.stage import source_file
@@ -175,7 +176,7 @@ def test_a_second_build_takes_the_place_of_the_first(archive_format: Format, opt
 
 
 def test_an_export_that_computes_something_else_is_not_built(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.building.stage.exported_logits", lambda *given: exported_logits(*given) + 0.01)
+    monkeypatch.setattr("scripts.building.stage.outputs_alone", lambda *given: outputs_alone(*given) + 0.01)
     with pytest.raises(UserError, match=r"max \|Δlogit\| is 0.01, allowed is 1e-05"):
         build(options)
     assert list(options.store.iterdir()) == []

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.building.gate import Report, compare, exported_logits, reference_logits
+from scripts.building.gate import Report, compare, reference_logits
 from scripts.building.golden import golden_pixels, golden_set
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE
@@ -135,19 +135,7 @@ class Sums(nn.Module):
 def test_the_reference_sees_one_normalised_picture_at_a_time(recipe: Recipe) -> None:
     pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
     logits = reference_logits(Sums(), pixels, recipe)
-    floats = normalize(torch.from_numpy(pixels), recipe.input.normalization)
+    floats = normalize(torch.from_numpy(pixels), recipe.input)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits[:, 0], floats.sum(dim=(1, 2, 3)), atol=1e-5, rtol=1.3e-6)
     assert logits[:, 1].tolist() == [1, 1, 1]
-
-
-def test_the_export_sees_batches_of_the_size_that_a_server_makes(recipe: Recipe) -> None:
-    batches: list[int] = []
-
-    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batches.append(len(pixels))
-        return pixels[:, 0, 0, :1].astype(np.float32)
-
-    pixels = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1)
-    assert exported_logits(forward, pixels, recipe).flatten().tolist() == list(range(9))
-    assert batches == [4, 4, 1]

@@ -13,8 +13,9 @@ from classifier.identity import UNTRAINED
 from classifier.recipe import Recipe, read_recipe
 from msgspec.structs import replace
 
-from scripts.building import weights
-from scripts.building.weights import DownloadError, download, resolve
+from scripts.building import download as weights
+from scripts.building.download import DownloadError, download
+from scripts.building.weights import resolve
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE
 from tests.unit.conftest import StartServer
@@ -173,7 +174,7 @@ def test_two_builds_at_once_fetch_once(site: Site, tmp_path: Path) -> None:
 def test_the_recipes_weights_carry_their_name_and_digest(
     choice: str, site: Site, recipe: Recipe, tmp_path: Path
 ) -> None:
-    found = resolve(replace(recipe, weights=site.url), choice, tmp_path)
+    found = resolve(replace(recipe, weights=site.url), choice, tmp_path, tmp_path)
     assert (found.name, found.sha256) == (Path(site.name).stem, hashlib.sha256(site.content).hexdigest())
     assert found.path.read_bytes() == site.content
 
@@ -181,7 +182,7 @@ def test_the_recipes_weights_carry_their_name_and_digest(
 def test_auto_falls_back_to_untrained_weights_and_says_so(
     refusing_address: str, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = resolve(replace(recipe, weights=f"{refusing_address}/tiny-0123abcd.pth"), "auto", tmp_path)
+    found = resolve(replace(recipe, weights=f"{refusing_address}/tiny-0123abcd.pth"), "auto", tmp_path, tmp_path)
     assert found.name == UNTRAINED
     assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
     banner = capsys.readouterr().err
@@ -193,13 +194,13 @@ def test_auto_falls_back_to_untrained_weights_and_says_so(
 def test_auto_does_not_fall_back_when_the_file_was_tampered_with(site: Site, recipe: Recipe, tmp_path: Path) -> None:
     site.content = flipped(site.content)
     with pytest.raises(UserError, match="tampered"):
-        resolve(replace(recipe, weights=site.url), "auto", tmp_path)
+        resolve(replace(recipe, weights=site.url), "auto", tmp_path, tmp_path)
     assert kept(tmp_path) == {}
 
 
 def test_pretrained_is_strict(refusing_address: str, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="WEIGHTS=<path"):
-        resolve(replace(recipe, weights=f"{refusing_address}/tiny-0123abcd.pth"), "pretrained", tmp_path)
+        resolve(replace(recipe, weights=f"{refusing_address}/tiny-0123abcd.pth"), "pretrained", tmp_path, tmp_path)
     assert kept(tmp_path) == {}
 
 
@@ -207,11 +208,11 @@ def test_a_cached_file_that_was_changed_is_refused(site: Site, recipe: Recipe, t
     path = download(site.url, tmp_path)
     path.write_bytes(flipped(site.content))
     with pytest.raises(UserError, match=re.escape(str(path))):
-        resolve(replace(recipe, weights=site.url), "auto", tmp_path)
+        resolve(replace(recipe, weights=site.url), "auto", tmp_path, tmp_path)
 
 
 def test_own_weights_are_named_by_their_file(tiny_weights: Path, recipe: Recipe, tmp_path: Path) -> None:
-    found = resolve(recipe, str(tiny_weights), tmp_path / "cache")
+    found = resolve(recipe, str(tiny_weights), tmp_path / "cache", tmp_path)
     assert (found.name, found.path) == ("tiny-trained", tiny_weights)
     assert found.sha256 == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
     assert not (tmp_path / "cache").exists()
@@ -220,13 +221,13 @@ def test_own_weights_are_named_by_their_file(tiny_weights: Path, recipe: Recipe,
 def test_a_date_in_the_name_of_own_weights_is_no_digest(tiny_weights: Path, recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "tiny-20261123.pth"
     path.write_bytes(tiny_weights.read_bytes())
-    assert resolve(recipe, str(path), tmp_path).name == "tiny-20261123"
+    assert resolve(recipe, str(path), tmp_path, tmp_path).name == "tiny-20261123"
 
 
 @pytest.mark.parametrize("name", ["missing.pth", "."])
 def test_own_weights_that_are_no_file_are_refused(name: str, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(f"WEIGHTS={tmp_path / name}")):
-        resolve(recipe, str(tmp_path / name), tmp_path)
+        resolve(recipe, str(tmp_path / name), tmp_path, tmp_path)
 
 
 @pytest.fixture
@@ -244,7 +245,7 @@ def package(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_package_can_ship_the_weights(package: str, recipe: Recipe, tmp_path: Path, tiny_weights: Path) -> None:
     name = f"tiny-{hashlib.sha256(tiny_weights.read_bytes()).hexdigest()[:8]}"
-    found = resolve(replace(recipe, weights=f"package:{package}/models/{name}.pth"), "pretrained", tmp_path)
+    found = resolve(replace(recipe, weights=f"package:{package}/models/{name}.pth"), "pretrained", tmp_path, tmp_path)
     assert found.name == name
     assert found.path.read_bytes() == tiny_weights.read_bytes()
 
@@ -265,7 +266,7 @@ def test_a_source_that_cannot_be_used_is_refused_also_by_auto(
     source: str, message: str, recipe: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        resolve(replace(recipe, weights=source), "auto", tmp_path)
+        resolve(replace(recipe, weights=source), "auto", tmp_path, tmp_path)
 
 
 def test_torchvision_gives_the_address_and_the_name(
@@ -273,7 +274,7 @@ def test_torchvision_gives_the_address_and_the_name(
 ) -> None:
     entries = {"Tiny_Weights.V1": SimpleNamespace(name="V1", url=site.url)}
     monkeypatch.setattr("torchvision.models.get_weight", entries.__getitem__)
-    found = resolve(replace(recipe, weights="torchvision:Tiny_Weights.V1"), "pretrained", tmp_path)
+    found = resolve(replace(recipe, weights="torchvision:Tiny_Weights.V1"), "pretrained", tmp_path, tmp_path)
     assert found.name == "V1"
     assert found.path.read_bytes() == site.content
 
@@ -284,10 +285,10 @@ def test_untrained_weights_are_the_same_twice_and_leave_the_random_state_alone(
     unreachable = replace(recipe, weights=f"{refusing_address}/tiny-0123abcd.pth")
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        first = resolve(unreachable, "auto", tmp_path / "one")
+        first = resolve(unreachable, "auto", tmp_path / "one", tmp_path)
         torch.manual_seed(2)
         before = torch.random.get_rng_state()
-        second = resolve(unreachable, "auto", tmp_path / "two")
+        second = resolve(unreachable, "auto", tmp_path / "two", tmp_path)
         assert torch.equal(torch.random.get_rng_state(), before)
     assert first.path != second.path
     assert first.path.read_bytes() == second.path.read_bytes()

@@ -62,7 +62,7 @@ def test_a_pruned_state_dict_builds_an_archive(
     assert found[0].max_abs_logit < found[1].max_abs_logit
     assert found[0].compressed > found[1].compressed > found[2].compressed
     assert all(item.milliseconds > 0 for item in found)
-    module = load_module(read_recipe(TINY_RECIPE).architecture, found[2].path)
+    module = load_module(read_recipe(TINY_RECIPE), found[2].path)
     zeros = sum(
         int((layer.weight == 0).sum()) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
     )

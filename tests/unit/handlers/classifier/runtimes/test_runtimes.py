@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from classifier.architecture import build
 from classifier.errors import UnusableError
+from classifier.input import Input
 from classifier.pipeline import Classifier
 from classifier.preprocess import normalize
-from classifier.recipe import read_recipe
+from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes import Source, eager, load_runtime
-from classifier.runtimes.eager import build, load_module, read_state_dict
+from classifier.runtimes.eager import load_module, read_state_dict
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -62,6 +64,11 @@ ONES = torch.ones(1, 3, 4, 4)
 LOGITS = [[13.0, 23.0]]  # of ONES
 
 
+def of(architecture: str) -> Recipe:
+    """Tiny's recipe with another architecture."""
+    return msgspec.structs.replace(read_recipe(TINY_RECIPE), architecture=architecture)
+
+
 def random_pixels(number: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
 
@@ -81,7 +88,7 @@ def test_eager_computes_what_the_module_computes(tiny: Classifier, tiny_weights:
     module.load_state_dict(torch.load(tiny_weights, weights_only=True))
     pixels = random_pixels(3)
     with torch.inference_mode():
-        expected = module(normalize(torch.from_numpy(pixels), "imagenet"))
+        expected = module(normalize(torch.from_numpy(pixels), Input()))
     np.testing.assert_allclose(tiny.forward(pixels), expected, atol=1e-5, rtol=0)
 
 
@@ -145,7 +152,7 @@ def test_a_runtime_computes_with_the_recipes_normalization(architecture: Archite
 def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
     architecture: Architecture, weights: Path, init: str, forward: str
 ) -> None:
-    module = load_module(architecture(NET.format(init=init, forward=forward)), weights)
+    module = load_module(of(architecture(NET.format(init=init, forward=forward))), weights)
     assert module(ONES).tolist() == LOGITS
 
 
@@ -159,7 +166,7 @@ def test_eager_computes_with_channels_last(tiny_folder: Path, monkeypatch: pytes
 
 
 def test_a_loaded_module_is_ready_to_infer(architecture: Architecture, weights: Path) -> None:
-    module = load_module(architecture(NET.format(init="", forward="")), weights)
+    module = load_module(of(architecture(NET.format(init="", forward=""))), weights)
     assert not module.training
     assert not any(parameter.requires_grad for parameter in module.parameters())
     assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
@@ -170,7 +177,7 @@ def test_weights_saved_in_another_precision_are_computed_with_in_float32(
     architecture: Architecture, weights: Path, precision: torch.dtype
 ) -> None:
     torch.save({name: value.to(precision) for name, value in STATE_DICT.items()}, weights)
-    module = load_module(architecture(NET.format(init="", forward="")), weights)
+    module = load_module(of(architecture(NET.format(init="", forward=""))), weights)
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     assert module(ONES).tolist() == LOGITS
 
@@ -253,7 +260,7 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(
     content: dict[str, Tensor | None] = {**STATE_DICT, **change}
     torch.save({key: value for key, value in content.items() if value is not None}, weights)
     with pytest.raises(UnusableError) as caught:
-        load_module(name, weights)
+        load_module(of(name), weights)
     for word in ("weights.pth", name, named):
         assert word in str(caught.value)
 

@@ -31,7 +31,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def module(tiny_weights: Path) -> nn.Module:
-    return load_module("tiny_net", tiny_weights)
+    return load_module(read_recipe(TINY_RECIPE), tiny_weights)
 
 
 def of(
@@ -131,7 +131,7 @@ def test_eager_in_a_lower_precision_is_saved_in_it(
 @pytest.fixture(scope="module")
 def onnx_file(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    what = of(load_module("tiny_net", tiny_weights), read_recipe(TINY_RECIPE), "onnxruntime")
+    what = of(load_module(read_recipe(TINY_RECIPE), tiny_weights), read_recipe(TINY_RECIPE), "onnxruntime")
     assert export(what, folder / "tiny.onnx") == []
     assert [path.name for path in folder.iterdir()] == ["tiny.onnx"]  # the weights are in it
     return folder / "tiny.onnx"

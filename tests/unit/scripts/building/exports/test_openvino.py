@@ -41,7 +41,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="module")
 def module(tiny_weights: Path) -> nn.Module:
-    return load_module("tiny_net", tiny_weights)
+    return load_module(read_recipe(TINY_RECIPE), tiny_weights)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def error(source: Source, module: nn.Module) -> float:
     """How far the farthest logit is from those of the module."""
     pixels = random_pixels(8)
     with torch.inference_mode():
-        expected = module(normalize(torch.from_numpy(pixels), source.recipe.input.normalization)).numpy()
+        expected = module(normalize(torch.from_numpy(pixels), source.recipe.input)).numpy()
     return float(np.abs(load_runtime(source)(pixels) - expected).max())
 
 
