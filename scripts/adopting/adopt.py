@@ -67,10 +67,11 @@ def main(
             architecture=architecture,
             weights=weights,
             labels=labels,
+            like=None if like is None else recipes / f"{like}.yaml",
         )
         adoption = adopt(from_, request)
-        if like is not None:
-            adoption.follow(recipes / f"{like}.yaml")
+        if request.like is not None:
+            adoption.follow(request.like)
         files = _files(adoption, _labels(adoption, request), request)
         recipe = _checked(files, adoption, request)
         _write(files, force)

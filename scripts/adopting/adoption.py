@@ -39,6 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str | None = None
     weights: str | None = None  # the path of a checkpoint, perhaps with #entry=…&prefix=…
     labels: str | None = None
+    like: Path | None = None  # the recipe whose input to take
 
 
 class Adoption(msgspec.Struct, kw_only=True):
@@ -133,16 +134,11 @@ class Adoption(msgspec.Struct, kw_only=True):
 
 
 def _yaml(key: str, value: Any) -> str:
-    """One field; a list or a dictionary without others in it stands on one line."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if isinstance(value, dict | list) and not any(isinstance(item, dict | list) and item for item in inner):
-        return f"{key}: {_dump(value, flow=True)}"
-    return _dump({key: value}, flow=None if isinstance(value, dict | list) else False)
-
-
-def _dump(value: Any, flow: bool | None) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=_WIDE)
-    return text.rstrip("\n")
+    """One field, on one line."""
+    flow = isinstance(value, dict | list)
+    content = value if flow else {key: value}
+    text = yaml.safe_dump(content, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=_WIDE)
+    return f"{key}: {text.strip()}" if flow else text.strip()
 
 
 def _default(field: str) -> Any:

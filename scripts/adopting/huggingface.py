@@ -86,7 +86,8 @@ def _timm(config: dict[str, Any], adoption: Adoption, request: Request) -> None:
         raise UserError(f"{_CONFIG} has no pretrained_cfg, in which timm says how pictures are prepared")
     labels = {key: config[key] for key in ("num_classes", "label_names", "label_descriptions") if key in config}
     adoption.fields["architecture"] = f"timm:{config['architecture']}"
-    set_timm_input(adoption, pretrained, f"pretrained_cfg of {_CONFIG}", own=False)
+    if request.like is None:
+        set_timm_input(adoption, pretrained, f"pretrained_cfg of {_CONFIG}", own=False)
     give_weights(adoption, request, [config.get("model_args") or {}])
     adoption.labels = timm_labels({**pretrained, **labels})
     if adoption.labels is not None:
@@ -122,10 +123,18 @@ def _transformers(folder: Path, config: dict[str, Any], weights: Path, adoption:
     if labels and any(name != f"LABEL_{index}" for index, name in labels.items()):
         adoption.labels = labels_of(labels)
         adoption.take(f"{len(labels)} classes from id2label in {_CONFIG}")
+    if request.like is None:
+        _set_input(adoption, folder)
+
+
+def _set_input(adoption: Adoption, folder: Path) -> None:
     spec, transform = _processor(folder)
-    check_input(spec, transform, _PREPROCESSOR)
+    beside = check_input(spec, transform, _PREPROCESSOR)
     adoption.input = input_fields(spec)
     adoption.take(f"input from {_PREPROCESSOR}")
+    if beside:
+        why = "cut as torchvision does, on some pictures one pixel beside where transformers cuts, which rounds down"
+        adoption.assume("input.crop", spec.crop, why)
 
 
 def _processor(folder: Path) -> tuple[Input, Callable[[Image.Image], Tensor]]:

@@ -47,7 +47,8 @@ def adopt_torchvision(name: str, request: Request) -> Adoption:
         resize=preset.resize_size[0],
         interpolation=preset.interpolation.value,
     )
-    check_input(spec, preset, f"torchvision's {weights}")
+    if request.like is None:
+        check_input(spec, preset, f"torchvision's {weights}")
     arguments = _ARGUMENTS.get(model, {})
     if request.weights is not None:
         adoption.assume("input", whole_input(spec), f"as torchvision's {weights}; your training may have differed")
@@ -108,7 +109,8 @@ def adopt_timm(name: str, request: Request) -> Adoption:
     adoption = Adoption(name=request.name or model_name(name), source=f"timm:{name}")
     adoption.fields["architecture"] = f"timm:{name}"
     whole = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
-    set_timm_input(adoption, config.to_dict(), f"timm's configuration of {whole}", own=request.weights is not None)
+    if request.like is None:
+        set_timm_input(adoption, config.to_dict(), f"timm's configuration of {whole}", request.weights is not None)
     if request.weights is not None:
         give_weights(adoption, request)
         return adoption

@@ -1,7 +1,7 @@
 """Reads what an ONNX file takes."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scripts.console import UserError
 
@@ -18,14 +18,12 @@ def read_onnx(path: Path) -> tuple[list[int | None], bool]:
 
     try:
         model = onnx.load(path, load_external_data=False)
+        _refuse_external(model, path)
         onnx.checker.check_model(model)
+    except UserError:
+        raise
     except Exception as error:  # protobuf's and the checker's own
         raise UserError(f"{path} is no ONNX file, or a damaged one: {str(error)[:300]}") from error
-    if any(item.data_location == onnx.TensorProto.EXTERNAL for item in model.graph.initializer):
-        raise UserError(
-            f"{path} keeps its weights in a file beside it, which no digest covers; save it as one:\n"
-            f'    onnx.save(onnx.load("{path.name}"), "{path.stem}-whole.onnx")'
-        )
     constants = {item.name for item in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in constants]
     if len(inputs) != 1:
@@ -39,3 +37,11 @@ def read_onnx(path: Path) -> tuple[list[int | None], bool]:
     if len(shape) != _DIMENSIONS:
         raise UserError(f"{path} takes a tensor of {len(shape)} dimensions, not pictures [N,C,H,W] or [N,H,W,C]")
     return shape, kinds[tensor.elem_type]
+
+
+def _refuse_external(model: Any, path: Path) -> None:
+    if any(item.data_location == item.EXTERNAL for item in model.graph.initializer):
+        raise UserError(
+            f"{path} keeps its weights in a file beside it, which no digest covers; save it as one:\n"
+            f'    onnx.save(onnx.load("{path.name}"), "{path.stem}-whole.onnx")'
+        )
