@@ -99,7 +99,7 @@ def adopt(source: str, request: Request) -> Adoption:
     kind = kind_of(path)
     if kind == "archive":
         return adopt_stock(path, request)
-    if kind in ("checkpoint", "safetensors"):
+    if kind == "checkpoint" or kind == "safetensors":
         return adopt_checkpoint(path, source, request)
     return adopt_program(path, kind, request)
 

@@ -84,7 +84,9 @@ def _timm(config: dict[str, Any], adoption: Adoption, request: Request) -> None:
     pretrained = config.get("pretrained_cfg")
     if not isinstance(pretrained, dict):
         raise UserError(f"{_CONFIG} has no pretrained_cfg, in which timm says how pictures are prepared")
-    labels = {key: config[key] for key in ("num_classes", "label_names", "label_descriptions") if key in config}
+    labels: dict[str, Any] = {
+        key: config[key] for key in ("num_classes", "label_names", "label_descriptions") if key in config
+    }
     adoption.fields["architecture"] = f"timm:{config['architecture']}"
     if request.like is None:
         set_timm_input(adoption, pretrained, f"pretrained_cfg of {_CONFIG}", own=False)

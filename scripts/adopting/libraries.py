@@ -122,7 +122,8 @@ def adopt_timm(name: str, request: Request) -> Adoption:
 
 def set_timm_input(adoption: Adoption, config: dict[str, Any], whose: str, own: bool) -> None:
     """Set the input to what timm's evaluation does; `own` weights may have been trained with another one."""
-    from timm.data import create_transform, resolve_data_config
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
 
     data = resolve_data_config({}, pretrained_cfg=config)
     channels, height, width = data["input_size"]
@@ -145,7 +146,7 @@ def set_timm_input(adoption: Adoption, config: dict[str, Any], whose: str, own: 
 
 def timm_labels(config: dict[str, Any]) -> Any:
     """The labels in a configuration of timm, or ImageNet's by their number; None if neither says."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     names, descriptions = config.get("label_names"), config.get("label_descriptions") or {}
     if names:

@@ -29,7 +29,11 @@ def read_onnx(path: Path) -> tuple[list[int | None], bool]:
     if len(inputs) != 1:
         raise UserError(f"{path} takes {len(inputs)} tensors, not one of pictures: {', '.join(i.name for i in inputs)}")
     tensor = inputs[0].type.tensor_type
-    kinds = {onnx.TensorProto.FLOAT: False, onnx.TensorProto.FLOAT16: False, onnx.TensorProto.UINT8: True}
+    kinds: dict[int, bool] = {
+        onnx.TensorProto.FLOAT: False,
+        onnx.TensorProto.FLOAT16: False,
+        onnx.TensorProto.UINT8: True,
+    }
     if tensor.elem_type not in kinds:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         raise UserError(f"{path} takes {kind}; pictures are given as float, float16 or uint8")

@@ -24,7 +24,8 @@ def test_one_pixel_beside_is_told() -> None:
     whole = transform(transforms.Resize(40))
 
     def beside(picture: Image.Image) -> torch.Tensor:
-        return whole(picture).roll((1, -1), (1, 2))
+        moved: torch.Tensor = whole(picture).roll((1, -1), (1, 2))
+        return moved
 
     assert check_input(SPEC, beside, "x")
     with pytest.raises(UserError, match="cannot say"):

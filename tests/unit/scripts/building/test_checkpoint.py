@@ -86,7 +86,8 @@ def test_a_state_dict_is_read_in_each_format_of_torch(tmp_path: Path, legacy: bo
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file(state(), tmp_path / "weights")
-    assert_equal({**wanted(), **read_checkpoint(tmp_path / "weights")[""]}, state())
+    found = read_checkpoint(tmp_path / "weights")[""]
+    assert_equal({name: found[name] for name in state()}, state())  # the file has an order of its own
 
 
 @pytest.mark.parametrize("legacy", [False, True])
