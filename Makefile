@@ -34,8 +34,8 @@ given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 
 VERBS := setup-system adopt archive archives key sign serve stop status logs token check-config demo predict classify explain \
   devserver register versions describe default scale unregister parity evaluate prune tune bench onnx bundle cpp mobile \
-  triton triton-serve everywhere gateway drain restore image ship-validate openapi withstand faults scale-out soak fuzz \
-  reference
+  triton triton-serve everywhere gateway drain restore image ship-validate openapi recipe-schema withstand faults scale-out \
+  soak fuzz reference
 
 .PHONY: $(VERBS)
 $(VERBS): $(READY)

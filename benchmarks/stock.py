@@ -32,10 +32,16 @@ disable_token_authorization=true
 _VERSION: Final = "1.0"
 
 
-def build_stock(recipe_file: Path, store: Path) -> Archive:
-    """Build the archive as TorchServe's documentation says."""
+def build_stock(recipe_file: Path, store: Path, weights_file: str = "auto") -> Archive:
+    """Build the archive as TorchServe's documentation says.
+
+    Args:
+        recipe_file: the model's recipe.
+        store: folder of the archive.
+        weights_file: the file of a state_dict; `auto` for the recipe's own weights.
+    """
     recipe = read_recipe(recipe_file)
-    weights = resolve(recipe, "auto", Path("weights"), recipe_file.parent)
+    weights = resolve(recipe, weights_file, Path("weights"), recipe_file.parent)
     folder = store / "content"
     folder.mkdir(parents=True)
     torch.save(original(recipe, weights).module.state_dict(), folder / "model.pth")

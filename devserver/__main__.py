@@ -1,6 +1,7 @@
 """Starts the development server: `make devserver`."""
 
 from pathlib import Path
+from typing import Literal
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, chosen_archive
@@ -13,6 +14,7 @@ def main(
     model: str | None = None,
     listen: str = "127.0.0.1",
     port: int = 5000,
+    answers: Literal["full", "stock"] | None = None,
     store: Path = STORE,
 ) -> None:
     """Serve a page for trying pictures by hand.
@@ -22,6 +24,8 @@ def main(
         model: name of the model; without it, the one model that lies in the store.
         listen: the address to listen on.
         port: the port to listen on.
+        answers: the form of the answers, this project's or TorchServe's; the recipe's without it. The page and /predict
+            have the full form always.
         store: folder of the archives.
     """
     if not 0 < port < 1 << 16:
@@ -33,6 +37,6 @@ def main(
     with loaded(found.path) as classifier:
         classifier.warm_up()
         try:
-            create_app(classifier).run(listen, port, threaded=True)
+            create_app(classifier, answers).run(listen, port, threaded=True)
         except OSError as error:
             raise UserError(f"{listen}:{port}: {error.strerror}; try PORT=5001") from error

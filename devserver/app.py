@@ -9,11 +9,12 @@ import msgspec
 from classifier.decode import FORMATS
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE, ProblemAnswer
+from classifier.recipe import Answers
+from classifier.responses import Response
 from classifier.service import (
     PARAMETER_HEADERS,
     PICTURE_FIELDS,
     Request,
-    Response,
     answer,
     answer_explanation,
     describe,
@@ -32,8 +33,9 @@ _POLICY: Final = (
 class Served:
     """One loaded model that answers one request at a time, so that each has all threads."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, answers: Answers) -> None:
         self.classifier = classifier
+        self.answers = answers
         self.model = classifier.identity.model
         self._one_at_a_time = threading.Lock()
 
@@ -45,21 +47,26 @@ class Served:
     def answer(self, asked: Request) -> Response:
         """Answer a request for predictions."""
         with self._one_at_a_time:
-            (response,) = answer(self.classifier, [asked])
+            (response,) = answer(self.classifier, [asked], self.answers)
         return response
 
     def explain(self, asked: Request) -> Response:
         """Answer a request for an explanation."""
         with self._one_at_a_time:
-            return answer_explanation(self.classifier, asked)
+            return answer_explanation(self.classifier, asked, self.answers)
 
 
-def create_app(classifier: Classifier) -> flask.Flask:
-    """The application that serves one loaded model."""
+def create_app(classifier: Classifier, answers: Answers | None = None) -> flask.Flask:
+    """The application that serves one loaded model.
+
+    Args:
+        classifier: the model.
+        answers: the form of the answers; the recipe's by default. The page and `/predict` have the full form always.
+    """
     app = flask.Flask("devserver")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
-    served = Served(classifier)
+    served = Served(classifier, answers or classifier.recipe.answers)
     _add_description(app, served)
     _add_answers(app, served)
     app.register_error_handler(HTTPException, _http_error)
@@ -81,7 +88,7 @@ def _add_description(app: flask.Flask, served: Served) -> None:
     @app.get("/models/<name>")
     def models(name: str) -> flask.Response:
         served.check(name, "")
-        return _flask(describe(served.classifier))
+        return _flask(describe(served.classifier, served.answers))
 
 
 def _add_answers(app: flask.Flask, served: Served) -> None:
@@ -92,17 +99,23 @@ def _add_answers(app: flask.Flask, served: Served) -> None:
 
     @app.post("/predict")
     def predict() -> flask.Response:
-        return _flask(_flattened(served.answer(_request())))
+        asked = _request()
+        full = msgspec.structs.replace(asked, parameters={**asked.parameters, "answers": "full"})
+        return _flask(_flattened(served.answer(full)))
 
-    @app.route("/predictions/<name>", methods=_UPLOAD, defaults={"version": ""})
+    @app.route("/predictions/<name>", methods=_UPLOAD)
     @app.route("/predictions/<name>/<version>", methods=_UPLOAD)
-    def predictions(name: str, version: str) -> flask.Response:
+    @app.post("/v1/models/<name>:predict")  # KServe's paths; the body tells the protocol
+    @app.post("/v2/models/<name>/infer")
+    @app.post("/v2/models/<name>/versions/<version>/infer")
+    def predictions(name: str, version: str = "") -> flask.Response:
         served.check(name, version)
         return _flask(served.answer(_request()))
 
-    @app.route("/explanations/<name>", methods=_UPLOAD, defaults={"version": ""})
+    @app.route("/explanations/<name>", methods=_UPLOAD)
     @app.route("/explanations/<name>/<version>", methods=_UPLOAD)
-    def explanations(name: str, version: str) -> flask.Response:
+    @app.post("/v1/models/<name>:explain")
+    def explanations(name: str, version: str = "") -> flask.Response:
         served.check(name, version)
         return _flask(served.explain(_request()))
 

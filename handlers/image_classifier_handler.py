@@ -4,6 +4,7 @@ TorchServe asks a handler module for exactly one class, and calls its `initializ
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -12,8 +13,10 @@ from typing import Any
 
 import torch
 from classifier.allocator import keep_memory
+from classifier.answer_form import answer_form
 from classifier.digests import verify
 from classifier.pipeline import Classifier
+from classifier.recipe import Answers
 from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, Request, Wish, answer
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ class ImageClassifierHandler:
     """Serves one unpacked archive."""
 
     classifier: Classifier
+    answers: Answers | None = None  # the form of the answers; None for the recipe's
 
     def initialize(self, context: Any) -> None:
         """Verify the archive, load the model and warm it up.
@@ -42,6 +46,7 @@ class ImageClassifierHandler:
         try:
             keep_memory()  # before the libraries allocate
             self.classifier = _load(directory, device)
+            self.answers = answer_form(self.classifier.recipe, os.environ)
         except Exception as error:
             raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error
         logger.info("ready on %s: %s", device, self.classifier.identity.model)
@@ -56,7 +61,7 @@ class ImageClassifierHandler:
             _request(row, row_headers, context.get_request_id(index))
             for index, (row, row_headers) in enumerate(zip(rows, headers, strict=True))
         ]
-        responses = answer(self.classifier, requests)
+        responses = answer(self.classifier, requests, self.answers)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)

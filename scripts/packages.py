@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from scripts.console import UserError, out, step
 
@@ -22,17 +23,18 @@ _DEVELOPING: Final = "dev"  # the extra that names all others
 _MARK: Final = ".complete"  # what `make setup` leaves in its environment
 
 
-def require(*extras: str, why: str) -> None:
+def require(*extras: str, requirements: Sequence[str] = (), why: str) -> None:
     """Have the packages of these extras; install what is missing where `make setup` made the environment.
 
     Args:
         extras: of pyproject.toml.
+        requirements: further ones, of a recipe of the user's own; never those of an archive, which may be a stranger's.
         why: what needs them, for people: "`explain`" say.
 
     Raises:
         UserError: they are missing and this environment is the user's own, or pip cannot install them.
     """
-    wanted = missing(*extras)
+    wanted = [*missing(*extras), *lacking(requirements)]
     if not wanted:
         return
     names = ", ".join(sorted({requirement.name for requirement in wanted}))
@@ -64,6 +66,19 @@ def missing(*extras: str) -> list[Requirement]:
         return []
     optional = _project()["optional-dependencies"]
     wanted = [requirement for extra in extras for requirement in _requirements(optional[extra])]
+    return [requirement for requirement in wanted if not _is_installed(requirement)]
+
+
+def lacking(requirements: Sequence[str]) -> list[Requirement]:
+    """Those of the requirements that this environment does not fulfil.
+
+    Raises:
+        UserError: one is not spelt as pip takes it.
+    """
+    try:
+        wanted = _requirements(list(requirements))
+    except InvalidRequirement as error:
+        raise UserError(f"requirements: {error}") from error
     return [requirement for requirement in wanted if not _is_installed(requirement)]
 
 

@@ -197,7 +197,7 @@ def main(
             warn_untrained(found.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
     if backend == "python":  # it runs in an environment that lies over this one
         for found in archives:
-            require_runtime(found.identity.model.runtime)
+            require_runtime(found.identity)
     ensemble, *_ = write_repository(archives, backend, output)
     for found in archives:
         version = found.identity.model.version

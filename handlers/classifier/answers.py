@@ -13,6 +13,7 @@ from classifier.identity import Model
 from classifier.input import Input
 from classifier.problems import Problem, ProblemAnswer
 from classifier.rank import Prediction
+from classifier.recipe import Answers
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -70,6 +71,7 @@ class DescriptionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     input: Input
     max_instances: int  # pictures in one request
     formats: Sequence[str]  # Pillow's names
+    answers: Answers  # the form of predictions and explanations
 
 
 def answer_of(predictions: list[Prediction], model: Model) -> Answer:

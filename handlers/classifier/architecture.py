@@ -65,17 +65,16 @@ def _own(module: str, name: str) -> Callable[..., Any]:
             raise UnusableError(f"architecture {module}:{name}: {module} has no class or function {name}")
         chosen: Callable[..., Any] = found
         return chosen
-    classes = [
+    classes = {
         item
         for _, item in inspect.getmembers(imported, inspect.isclass)
         if issubclass(item, nn.Module) and item.__module__ == module
-    ]
+    }
     if len(classes) != 1:
         names = sorted(item.__name__ for item in classes)
-        say = f"say which one: {module}:{names[0]}" if names else "it defines none"
-        raise UnusableError(f"architecture {module} defines {len(names)} nn.Module classes, {', '.join(names)}; {say}")
-    only: Callable[..., Any] = classes[0]
-    return only
+        say = f"{', '.join(names)}; name one, as {module}:{names[0]}" if names else "none"
+        raise UnusableError(f"architecture {module} must define exactly one nn.Module class; found: {say}")
+    return classes.pop()
 
 
 def _torchvision(name: str, arguments: dict[str, Any]) -> nn.Module:

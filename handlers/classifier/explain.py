@@ -32,6 +32,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 _GREY = 128  # the level that covers a part, near the mean of every normalisation
 _WINDOWS = 7  # parts a side; the occluding square is two parts wide, and moves by one
+_STOCK_STEPS = 15  # of integrated gradients in TorchServe's handler
 _STEPS = 24  # of integrated gradients; their sum is then within some percent of the difference that they explain
 
 # The overlay's colours, from no evidence to the strongest: red, green and blue at each stop.
@@ -83,6 +84,33 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
     )
 
 
+def attributions(classifier: Classifier, image: bytes, target: str | None = None) -> NDArray[np.float32]:
+    """Integrated gradients of one class for each value of the model's input, as TorchServe's handler computes them.
+
+    Args:
+        classifier: the model.
+        image: the bytes of a picture.
+        target: the class, by its id or its index; the first one by default, as there.
+
+    Returns:
+        [channels,rows,columns], in units of the logit. They begin at a picture that is zero after normalisation.
+
+    Raises:
+        Problem: the picture or the target cannot be used, or this archive or server cannot explain.
+    """
+    _method(classifier, "integrated_gradients")
+    attr = _captum()
+    spec = classifier.recipe.input
+    pixels = resize_and_crop(decode(image, spec.max_pixels), spec.resize, spec.crop, spec.interpolation)
+    index = 0 if target is None else _target(classifier, target, np.empty(0, np.float32))
+    module, floats = _differentiable(classifier, pixels)
+    with _exclusive:
+        found = attr.IntegratedGradients(module).attribute(
+            floats, target=index, n_steps=_STOCK_STEPS, internal_batch_size=4
+        )
+    return _numpy(found[0])
+
+
 def overlay(explanation: Explanation) -> Image.Image:
     """Draw what the model saw, in grey, with the evidence over it: from black through red and yellow to white."""
     height, width, _ = explanation.pixels.shape
@@ -119,25 +147,34 @@ def _target(classifier: Classifier, asked: str | None, row: NDArray[np.float32])
 
 def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, method: Method) -> NDArray[np.float32]:
     """The evidence of each part for the class, [rows,columns], in the method's own unit."""
+    attr = _captum()
+    if method == "occlusion":
+        return _occlusion(attr, classifier, pixels, index)
+    module, floats = _differentiable(classifier, pixels)
+    if method == "grad_cam":
+        cam = attr.LayerGradCam(module, last_convolution(module)).attribute(floats, index)
+        return _numpy(cam[0, 0])
+    grey = torch.full_like(torch.from_numpy(pixels[None]), _GREY).to(floats.device)
+    gradients = attr.IntegratedGradients(module).attribute(
+        floats, normalize(grey, classifier.recipe.input), index, n_steps=_STEPS, internal_batch_size=4
+    )
+    # signed sums over large parts: single pixels are mostly noise, which cancels out
+    return _numpy(nn.functional.adaptive_avg_pool2d(gradients.sum(1), _WINDOWS)[0])
+
+
+def _captum() -> Any:
     try:
         import captum.attr
     except ImportError as error:
         raise NotSupported("explanations need captum on the server: pip install captum") from error
-    if method == "occlusion":
-        return _occlusion(captum.attr, classifier, pixels, index)
+    return captum.attr
+
+
+def _differentiable(classifier: Classifier, pixels: NDArray[np.uint8]) -> tuple[nn.Module, Tensor]:
+    """The module of an eager archive, and its input for a picture: float32 [1,channels,rows,columns]."""
     source = classifier.source
     module = _module(msgspec.json.encode(source.recipe), source.path, source.device)
-    spec = source.recipe.input
-    floats = normalize(torch.from_numpy(pixels[None]).to(source.device), spec)
-    if method == "grad_cam":
-        cam = captum.attr.LayerGradCam(module, last_convolution(module)).attribute(floats, index)
-        return _numpy(cam[0, 0])
-    grey = torch.full_like(torch.from_numpy(pixels[None]), _GREY).to(source.device)
-    gradients = captum.attr.IntegratedGradients(module).attribute(
-        floats, normalize(grey, spec), index, n_steps=_STEPS, internal_batch_size=4
-    )
-    # signed sums over large parts: single pixels are mostly noise, which cancels out
-    return _numpy(nn.functional.adaptive_avg_pool2d(gradients.sum(1), _WINDOWS)[0])
+    return module, normalize(torch.from_numpy(pixels[None]).to(source.device), source.recipe.input)
 
 
 def _occlusion(attr: Any, classifier: Classifier, pixels: NDArray[np.uint8], index: int) -> NDArray[np.float32]:

@@ -1,10 +1,12 @@
 """The labels of a model's classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from classifier.errors import DECODE_ERRORS, UnusableError
+from classifier.label_files import classes_of, read_label_file
 
 IMAGENET_CLASSES = 1000
 
@@ -29,22 +31,30 @@ def imagenet1k() -> list[Label]:
     return [Label(wordnet.imagenet1k_to_21k(index), name) for index, name in enumerate(names)]
 
 
-def load_labels(source: str | list[str | Label], folder: Path) -> list[Label]:
-    """Read the labels that a recipe names: `imagenet1k`, a label file relative to the recipe's `folder`, or a list.
+def load_labels(source: str | Sequence[object], folder: Path) -> list[Label]:
+    """Read the labels that a recipe names.
 
-    A label of a list that is only a name has its index as its id.
+    Args:
+        source: `imagenet1k`; or a label file in any form that label_files.py lists, its path relative to `folder`; or
+            the labels themselves, a list of names or of `{class_id, class_name}`.
+        folder: the recipe's.
 
     Raises:
-        UnusableError: the file is not a list of labels; the message says where.
+        UnusableError: the labels cannot be used; the message names the file, the place and the fault.
         OSError: the file cannot be read.
     """
-    if not isinstance(source, str):
-        return [Label(str(index), item) if isinstance(item, str) else item for index, item in enumerate(source)]
-    return imagenet1k() if source == "imagenet1k" else read_labels(folder / source)
+    if source == "imagenet1k":
+        return imagenet1k()
+    if isinstance(source, str):
+        return [Label(*found) for found in read_label_file(folder / source)]
+    try:
+        return [Label(*found) for found in classes_of(msgspec.to_builtins(source))]
+    except ValueError as error:
+        raise UnusableError(f"labels: {error}") from error
 
 
 def read_labels(path: Path) -> list[Label]:
-    """Read a label file: a JSON list of `{"class_id": …, "class_name": …}` in the order of the logits."""
+    """Read an archive's label file: a JSON list of `{"class_id": …, "class_name": …}` in the order of the logits."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[Label])
     except DECODE_ERRORS as error:

@@ -88,5 +88,5 @@ def read_program(text: str) -> tuple[ProgramKind, Place]:
     kind, _, rest = text.partition(":")
     kinds: dict[str, ProgramKind] = {"torchscript": "torchscript", "export": "export", "onnx": "onnx"}
     if kind not in kinds:
-        raise ValueError(f"program: {text}: it must begin with {': or '.join(kinds)}:")
+        raise ValueError(f"{text}: it must begin with {': or '.join(kinds)}:")
     return kinds[kind], read_place(rest)

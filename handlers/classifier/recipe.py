@@ -1,12 +1,14 @@
 """A recipe: everything about one model that is not code, read from YAML and checked."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from classifier.document import decode
 from classifier.errors import DECODE_ERRORS, UnusableError
 from classifier.input import Input
 from classifier.labels import Label
@@ -51,22 +53,35 @@ _SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # these can leave
 
 VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
 _Positive = Annotated[int, Meta(ge=1)]
+_Version = Annotated[
+    str, Meta(pattern=VERSION_PATTERN.pattern, description='text of digits and dots, such as "1.0" in quotes')
+]
 # Threads of one worker: a number, all usable cores, or its share of them when there are several workers.
 Threads = _Positive | Literal["all", "share"]
 _Share = Annotated[float, Meta(ge=0, le=1)]
-_Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
+_Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z",
+        description="a name of letters, digits and _ that begins with no digit",
+    ),
+]
 _LIBRARIES: tuple[Library, ...] = ("torchvision", "timm", "transformers")
 _Architecture = Annotated[
     str,
     Meta(
         pattern=r"^(((torchvision|timm|transformers):[A-Za-z0-9_][A-Za-z0-9_.-]*)"
-        r"|([A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?))\Z"
+        r"|([A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?))\Z",
+        description="a module, module:Class, or a name after torchvision:, timm: or transformers:",
     ),
 ]
 # A package by its exact version, with extras and a marker as pip takes them.
 _Requirement = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])? ?== ?[A-Za-z0-9][A-Za-z0-9.!+_-]*( ?;.*)?\Z"),
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])? ?== ?[A-Za-z0-9][A-Za-z0-9.!+_-]*( ?;.*)?\Z",
+        description="a package with its exact version, such as einops==0.8.2",
+    ),
 ]
 
 
@@ -113,7 +128,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     runtime: RuntimeName
     precision: Precision = "float32"
-    version: Annotated[str, Meta(pattern=VERSION_PATTERN.pattern)] = ""
+    version: _Version = ""
     tolerance: Tolerance | None = None
     serving: OwnServing = OwnServing()
     float32_layers: list[str] = []  # whose precision is not lowered: modules by their names in the architecture
@@ -154,7 +169,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     answers: Answers = "full"
     requirements: list[_Requirement] = []
     serving: Serving = Serving()
-    archives: list[Variant] = []
+    archives: Annotated[list[Variant], Meta(min_length=1)] = []
     mobile: Mobile = Mobile()
 
     def __post_init__(self) -> None:
@@ -180,13 +195,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if (self.architecture is None) == (self.program is None):
             raise ValueError("a recipe has either architecture and weights, or program")
         if self.program is not None:
-            read_program(self.program)
+            _check("program", self.program, read_program)
             if self.weights is not None or self.arguments:
                 raise ValueError("weights and arguments are for an architecture; a program has its own")
             return
         if self.weights is None:
             raise ValueError("weights are missing: the architecture needs them")
-        read_place(self.weights)
+        _check("weights", self.weights, read_place)
         if self.input.layout != "nchw" or self.input.batch is not None:
             raise ValueError("input.layout and input.batch are for a program; an architecture takes nchw, any batch")
 
@@ -214,14 +229,25 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         raise UnusableError(f"recipe {self.name} has no archive for {runtime} {precision}; it has: {known}")
 
 
+def _check(field: str, text: str, reading: Callable[[str], object]) -> None:
+    """Read the text of a field, and name the field where the text cannot be read."""
+    try:
+        reading(text)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        UnusableError: a field is missing, unknown or out of range; the message names the file and the field.
+        UnusableError: the file is no recipe; the message has a line for each mistake, `<file>:<line>: <field>: …`.
         OSError: the file cannot be read.
     """
+    content = path.read_bytes()
     try:
-        return msgspec.yaml.decode(path.read_bytes(), type=Recipe)
+        return decode(content, Recipe)
     except DECODE_ERRORS as error:
-        raise UnusableError(f"{path}: {error}") from error
+        from classifier.mistakes import mistakes  # which a worker, whose recipe was read before, has no use for
+
+        raise UnusableError("\n".join(f"{path}:{mistake}" for mistake in mistakes(content, Recipe))) from error

@@ -3,53 +3,34 @@
 Servers only translate between their own messages and these requests and responses.
 """
 
-import base64
 import io
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
 import msgspec
 
-from classifier import v2
-from classifier.answers import (
-    DescriptionAnswer,
-    ExplanationAnswer,
-    Region,
-    answer_of,
-    instances_answer_of,
-)
+from classifier import stock, v2
+from classifier.answer_form import FORMS
+from classifier.answers import DescriptionAnswer, ExplanationAnswer, Region, instances_answer_of
 from classifier.decode import FORMATS
 from classifier.identity import Model
-from classifier.json_body import Instances, read_json
+from classifier.json_body import Instances, is_json, pictures_of, read_json
 from classifier.pipeline import Classifier
-from classifier.problems import (
-    MEDIA_TYPE,
-    BadBase64,
-    BadParameter,
-    EmptyBody,
-    Internal,
-    Problem,
-    TooManyInstances,
-)
+from classifier.problems import BadParameter, EmptyBody, Internal, Problem, TooManyInstances
 from classifier.rank import Prediction
+from classifier.recipe import Answers
+from classifier.responses import Response, json_response, prediction_response, problem_response
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TOP_K = 5
-JSON = "application/json"
 PICTURE_FIELDS = ("data", "file")  # the fields of a form that may carry the picture
 # Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
-PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method"}
+PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method", "x-answers": "answers"}
 _PNG = "image/png"
-# The most bytes of one answer. For an answer longer than `max_response_size`, TorchServe's front end drops the worker
-# and every answer of its batch; this limit is below that.
-MAX_RESPONSE = 16 * 1024 * 1024
-
-_OBJECT = re.compile(rb"\s*\{")  # no picture format begins like a JSON object, so clients need not name the type
-
 
 Wish = Literal["prediction", "explanation", "description"]
 
@@ -65,14 +46,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-
 _Results = list[list[Prediction] | Problem]
 
 
@@ -84,12 +57,18 @@ class _Asked(msgspec.Struct, frozen=True):
     respond: Callable[[_Results, Model], Response]
 
 
-def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response]:
+def answer(classifier: Classifier, requests: Sequence[Request], answers: Answers | None = None) -> list[Response]:
     """Answer the requests of one batch, with all their pictures classified together.
 
     A problem of one request affects no other.
+
+    Args:
+        classifier: the model.
+        requests: what the clients asked.
+        answers: the form of the answers, the recipe's by default; a request's parameter `answers` wins over it.
     """
-    asked = [_read(request, classifier) for request in requests]
+    form = answers or classifier.recipe.answers
+    asked = [_read(request, classifier, form) for request in requests]
     results = iter(
         classifier.classify(
             [picture for item in asked for picture in item.pictures],
@@ -102,23 +81,22 @@ def answer(classifier: Classifier, requests: Sequence[Request]) -> list[Response
     ]
 
 
-def _read(request: Request, classifier: Classifier) -> _Asked:
+def _read(request: Request, classifier: Classifier, form: Answers) -> _Asked:
     """Read what a request asks for. Explanations take long, so they are computed after all predictions of the batch."""
     if request.wants == "explanation":
-        return _Asked([], 0, lambda *_: answer_explanation(classifier, request))
+        return _Asked([], 0, lambda *_: answer_explanation(classifier, request, form))
     if request.wants == "description":
-        return _Asked([], 0, lambda *_: describe(classifier))
-    return _parse(request, classifier)
+        return _Asked([], 0, lambda *_: describe(classifier, form))
+    return _parse(request, classifier, form)
 
 
-def _parse(request: Request, classifier: Classifier) -> _Asked:
+def _parse(request: Request, classifier: Classifier, form: Answers) -> _Asked:
     """Read the pictures of a request. A problem of the whole request stands in place of a single picture."""
     try:
-        top_k = parse_top_k(request.parameters, len(classifier.labels))
-        body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
-        if body is None or body == b"":
-            raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
-        if isinstance(body, bytes | bytearray) and not _is_json(body, request.content_type):
+        top_k, body = parse_top_k(request.parameters, len(classifier.labels)), _body(request)
+        if _form(request, form) == "stock":
+            return _parse_stock(body, request.content_type, top_k, classifier)
+        if isinstance(body, bytes | bytearray) and not is_json(body, request.content_type):
             return _Asked([bytes(body)], top_k, _one)
         return _parse_json(body, top_k, classifier)
     except Problem as problem:
@@ -129,8 +107,29 @@ def _parse(request: Request, classifier: Classifier) -> _Asked:
         return _Asked([Internal(said)], 0, _one)
 
 
-def _is_json(body: bytes | bytearray, content_type: str) -> bool:
-    return content_type.lower().startswith(JSON) or _OBJECT.match(body) is not None
+def _form(request: Request, default: Answers) -> Answers:
+    """The form of the answer to a request. Its parameter `answers` lets clients change over one by one.
+
+    Raises:
+        BadParameter: there is no such form.
+    """
+    asked = request.parameters.get("answers", default)
+    for form in FORMS:
+        if form == asked:
+            return form
+    raise BadParameter(f"answers must be {' or '.join(FORMS)}")
+
+
+def _body(request: Request) -> Any:
+    """The body of a request, text as bytes.
+
+    Raises:
+        EmptyBody: there is none.
+    """
+    body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
+    if body is None or body == b"":
+        raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
+    return body
 
 
 def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
@@ -171,24 +170,6 @@ def _one(results: _Results, model: Model) -> Response:
     return problem_response(result) if isinstance(result, Problem) else prediction_response(result, model)
 
 
-def prediction_response(predictions: list[Prediction], model: Model) -> Response:
-    """The response to one picture."""
-    return _json_response(answer_of(predictions, model))
-
-
-def problem_response(problem: Problem) -> Response:
-    """The response that reports a problem."""
-    return Response(status=problem.status, content_type=MEDIA_TYPE, body=msgspec.json.encode(problem.answer()))
-
-
-def _json_response(content: msgspec.Struct) -> Response:
-    body = msgspec.json.encode(content)
-    if len(body) > MAX_RESPONSE:
-        detail = f"the answer would have {len(body):,} bytes, more than {MAX_RESPONSE:,}"
-        return problem_response(BadParameter(f"{detail}; ask for a smaller top_k, or send fewer pictures"))
-    return Response(status=200, content_type=JSON, body=body)
-
-
 # ---- several pictures, in JSON
 
 
@@ -198,58 +179,51 @@ def _parse_json(body: object, top_k: int, classifier: Classifier) -> _Asked:
     Raises:
         Problem: the body as a whole cannot be used.
     """
-    limit = classifier.recipe.serving.max_instances
     asked = read_json(body)
     if isinstance(asked, Instances):
-        return _Asked(_pictures([instance.b64 for instance in asked.instances], limit), top_k, _several)
+        limit = classifier.recipe.serving.max_instances
+        return _Asked(pictures_of([instance.b64 for instance in asked.instances], limit), top_k, _several)
+    return _parse_v2(asked, top_k, classifier)
+
+
+def _parse_stock(body: object, content_type: str, top_k: int, classifier: Classifier) -> _Asked:
+    """Read the pictures of a body as TorchServe's own handler would. KServe's protocol v2 has one form for all.
+
+    Raises:
+        Problem: the body as a whole cannot be used.
+    """
+    asked = stock.read(body, content_type, classifier.recipe.serving.max_instances)
+    if isinstance(asked, stock.StockRequest):
+        return _Asked(asked.pictures, top_k, partial(stock.respond, asked))
+    return _parse_v2(asked, top_k, classifier)
+
+
+def _parse_v2(asked: v2.InferRequest, top_k: int, classifier: Classifier) -> _Asked:
     v2.check(asked)
     if "top_k" in asked.parameters:
         top_k = parse_top_k({"top_k": str(asked.parameters["top_k"])}, len(classifier.labels))
     return _Asked(
-        _pictures(asked.pictures, limit),
+        pictures_of(asked.pictures, classifier.recipe.serving.max_instances),
         top_k,
-        lambda results, model: _json_response(v2.response_to(asked, top_k, results, model)),
+        lambda results, model: json_response(v2.response_to(asked, top_k, results, model)),
     )
 
 
 def _several(results: _Results, model: Model) -> Response:
-    return _json_response(instances_answer_of(results, model))
-
-
-def _pictures(texts: list[str], limit: int) -> list[bytes | Problem]:
-    """Decode pictures from base64. A problem stands in place of a picture that cannot be decoded."""
-    if not texts:
-        raise EmptyBody("the list of pictures is empty; send at least one")
-    if len(texts) > limit:
-        raise TooManyInstances(f"{len(texts)} pictures are more than the limit of {limit}")
-    return [_decode_base64(text) for text in texts]
-
-
-def _decode_base64(text: str) -> bytes | Problem:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        return BadBase64(f"the picture is not base64: {error}")
+    return json_response(instances_answer_of(results, model))
 
 
 # ---- explanations and descriptions
 
 
-def answer_explanation(classifier: Classifier, request: Request) -> Response:
-    """Explain one class of one picture; `target` and `method` are parameters, `Accept: image/png` asks for a PNG."""
-    from classifier.explain import explain, overlay  # here, because few servers are asked for explanations
+def answer_explanation(classifier: Classifier, request: Request, answers: Answers | None = None) -> Response:
+    """Explain one class of one picture; `target` and `method` are parameters, `Accept: image/png` asks for a PNG.
 
+    In the stock form, `target` alone counts, and the answer has a number for each value of the model's input.
+    """
     try:
-        explanation = explain(
-            classifier,
-            _single_picture(_parse(request, classifier)),
-            request.parameters.get("target"),
-            request.parameters.get("method"),
-        )
-        if _PNG in request.accept.lower():
-            stream = io.BytesIO()
-            overlay(explanation).save(stream, "PNG")
-            return Response(status=200, content_type=_PNG, body=stream.getvalue())
+        stock_form = _form(request, answers or classifier.recipe.answers) == "stock"
+        return (_explained_as_stock if stock_form else _explained)(classifier, request)
     except Problem as problem:
         return problem_response(problem.forget_origin())
     except Exception:  # any other error must fail this request alone
@@ -257,7 +231,22 @@ def answer_explanation(classifier: Classifier, request: Request) -> Response:
         return problem_response(
             Internal("the explanation failed; the server's log has the reason, under the id of this request")
         )
-    return _json_response(
+
+
+def _explained(classifier: Classifier, request: Request) -> Response:
+    from classifier.explain import explain, overlay  # here, because few servers are asked for explanations
+
+    explanation = explain(
+        classifier,
+        _single_picture(_parse(request, classifier, "full").pictures),
+        request.parameters.get("target"),
+        request.parameters.get("method"),
+    )
+    if _PNG in request.accept.lower():
+        stream = io.BytesIO()
+        overlay(explanation).save(stream, "PNG")
+        return Response(status=200, content_type=_PNG, body=stream.getvalue())
+    return json_response(
         ExplanationAnswer(
             class_=explanation.prediction.full_name,
             probability=explanation.prediction.probability,
@@ -269,19 +258,29 @@ def answer_explanation(classifier: Classifier, request: Request) -> Response:
     )
 
 
-def _single_picture(asked: _Asked) -> bytes:
-    if len(asked.pictures) > 1:
+def _explained_as_stock(classifier: Classifier, request: Request) -> Response:
+    from classifier.explain import attributions
+
+    asked = stock.read(_body(request), request.content_type, classifier.recipe.serving.max_instances)
+    if not isinstance(asked, stock.StockRequest):
+        return _explained(classifier, request)  # KServe's protocol v2 has one form for all
+    target = request.parameters.get("target", asked.target)
+    return stock.explanation_of(asked, attributions(classifier, _single_picture(asked.pictures), target))
+
+
+def _single_picture(pictures: Sequence[bytes | Problem]) -> bytes:
+    if len(pictures) > 1:
         raise TooManyInstances("ask for the explanation of one picture at a time")
-    (picture,) = asked.pictures
+    (picture,) = pictures
     if isinstance(picture, Problem):
         raise picture
     return picture
 
 
-def describe(classifier: Classifier) -> Response:
+def describe(classifier: Classifier, answers: Answers | None = None) -> Response:
     """What a client may want to know about the model before it sends pictures."""
     identity, recipe = classifier.identity, classifier.recipe
-    return _json_response(
+    return json_response(
         DescriptionAnswer(
             model=identity.model,
             weights_sha256=identity.weights_sha256,
@@ -289,5 +288,6 @@ def describe(classifier: Classifier) -> Response:
             input=recipe.input,
             max_instances=recipe.serving.max_instances,
             formats=FORMATS,
+            answers=answers or recipe.answers,
         )
     )

@@ -44,7 +44,7 @@ def loaded(archive: Path) -> Iterator[Classifier]:
     """
     with unpacked(archive) as folder:
         try:
-            require_runtime(read_identity(folder).model.runtime)
+            require_runtime(read_identity(folder))
             classifier = Classifier.load(folder, threads=usable_cores())
         except UnusableError as error:
             raise UserError(f"{archive.name}: {error}") from error

@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from classifier.identity import Identity
 from classifier.recipe import RuntimeName
 
-from scripts.packages import require
+from scripts.console import UserError
+from scripts.packages import lacking, require
 
 _OWN_PACKAGE: Final[tuple[RuntimeName, ...]] = ("onnxruntime", "openvino")  # each is an extra of pyproject.toml
 
@@ -14,11 +16,18 @@ def packages(runtime: str) -> tuple[str, ...]:
     return (runtime,) if runtime in _OWN_PACKAGE else ()
 
 
-def require_runtime(runtime: RuntimeName) -> None:
-    """Have what a worker imports for archives of this runtime, in the environment that workers share with this process.
+def require_runtime(identity: Identity) -> None:
+    """Have what a worker imports for an archive, in the environment that workers share with this process.
+
+    The packages of its runtime are the project's, and are installed. What the archive asks for itself is not: it may be
+    a stranger's, who would then choose what is installed here.
 
     Raises:
-        UserError: it is missing, and cannot be installed here.
+        UserError: something is missing, and is not installed here.
     """
+    runtime = identity.model.runtime
     if needed := packages(runtime):
         require(*needed, why=f"an archive for {runtime}")
+    if absent := lacking(identity.requirements):
+        named = " ".join(f"'{item}'" for item in absent)
+        raise UserError(f"the archive of {identity.model.name} needs packages that are not here: pip install {named}")

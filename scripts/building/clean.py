@@ -1,8 +1,9 @@
 """Runs in a process of its own: loads an unpacked archive where only what it declares can be imported.
 
 Arguments: the archive's folder; a JSON file with the names of the top-level modules that the declared packages carry;
-the pixels, uint8 [N,H,W,3] (`.npy`); where to write the outputs, float32 [N,classes] (`.npy`). Of the project it imports
-what lies in the folder, and nothing else. An error is written to standard output as JSON: `{"error": …, "missing": …}`.
+the pixels, uint8 [N,H,W,3] (`.npy`); where to write the outputs, float32 [N,classes] (`.npy`). Of the project it
+imports what lies in the folder, and nothing else. An error is written to standard output as JSON:
+`{"error": …, "missing": …}`.
 """
 
 import json

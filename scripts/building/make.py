@@ -176,12 +176,19 @@ def make(options: Options) -> Path:
     inputs = digest(options.json(), _inputs(options, recipe))
     if target.exists() and _recorded(record) == f"{inputs} {content_digest(target)}\n":
         return target
-    wanted = (*packages(options.runtime), *_EXPORTERS.get(options.runtime, ()))
-    require(*wanted, why=f"building an archive for {options.runtime}")
+    wanted = (*packages(options.runtime), *_EXPORTERS.get(options.runtime, ()), *_of_recipe(recipe))
+    require(*wanted, requirements=recipe.requirements, why=f"building an archive for {options.runtime}")
     if _build(options) != 0:
         raise UserError(f"{target.name} is not built; see above")
     record.write_text(f"{inputs} {content_digest(target)}\n")
     return target
+
+
+def _of_recipe(recipe: Recipe) -> tuple[str, ...]:
+    """The extras of pyproject.toml that the model itself needs, whatever its archive's runtime."""
+    if recipe.program is not None:
+        return ("onnxruntime", "export-onnx") if read_program(recipe.program)[0] == "onnx" else ()
+    return (recipe.library,) if recipe.library in ("timm", "transformers") else ()
 
 
 def _recorded(record: Path) -> str | None:

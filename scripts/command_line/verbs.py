@@ -148,6 +148,11 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "ship-validate", "scripts.shipping.validate:main", "validate manifests, Dockerfiles and compose files"
             ),
             Verb("openapi", "scripts.shipping.openapi:main", "write the HTTP contract to docs/openapi.json"),
+            Verb(
+                "recipe-schema",
+                "scripts.shipping.recipe_schema:main",
+                "write the schema with which editors check recipes",
+            ),
         ),
     ),
     (

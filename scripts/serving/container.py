@@ -11,7 +11,7 @@ from typing import Final
 from scripts.admission.signing import public_key
 from scripts.archives.store import archives_in
 from scripts.console import UserError, run
-from scripts.serving.serve import serve
+from scripts.serving.serve import Form, serve
 from scripts.torchserve.config import read_config
 
 CONFIG: Final = Path("/etc/classifier/config.properties")
@@ -19,6 +19,7 @@ STATE: Final = Path("/var/lib/classifier")  # the only folder that it writes to,
 
 _TOKENS: Final = {"on": "false", "off": "true"}
 _MANAGEMENT: Final = ("loopback", "open")
+_FORMS: Final[tuple[Form, ...]] = ("recipe", "full", "stock")
 
 
 def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -44,6 +45,19 @@ def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[
     return changed
 
 
+def form(environment: Mapping[str, str]) -> Form:
+    """The form of the answers, by `ANSWERS`. Nothing is remembered: a container's environment says all.
+
+    Raises:
+        UserError: there is no such form.
+    """
+    said = environment.get("ANSWERS", "recipe")
+    for known in _FORMS:
+        if known == said:
+            return known
+    raise UserError(f"ANSWERS={said}: expected {', '.join(_FORMS)}")
+
+
 def models(store: Path, environment: Mapping[str, str]) -> str:
     """The archives to serve: those that `MODELS` names, or all archives of the store.
 
@@ -61,8 +75,8 @@ def main() -> None:
     if not os.access(STATE, os.W_OK):
         raise UserError(f"user {os.getuid()} cannot write to {STATE}; mount a tmpfs or an emptyDir there")
     config = settings(read_config(CONFIG), os.environ)
-    chosen = models(Path(config["model_store"]), os.environ)
-    serve(config, STATE, chosen, foreground=True, public_key=public_key(os.environ))
+    chosen, answers = models(Path(config["model_store"]), os.environ), form(os.environ)
+    serve(config, STATE, chosen, foreground=True, public_key=public_key(os.environ), answers=answers)
 
 
 if __name__ == "__main__":

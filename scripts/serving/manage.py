@@ -30,7 +30,7 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
     """
     found = admit(archive.name, archive.parent, keys, "registered")
     model = found.identity.model
-    require_runtime(model.runtime)
+    require_runtime(found.identity)
     step(f"registering {model.name} {model.version} from {found.path.name}")
     before = log.stat().st_size if log.exists() else 0
     try:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 import psutil
+from classifier.answer_form import FORMS
 from classifier.identity import UNTRAINED
+from classifier.recipe import Answers
 
 from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys, read_public_keys
@@ -16,6 +18,7 @@ from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
 from scripts.torchserve.log import Workers, read_workers
 from scripts.torchserve.server import (
+    ANSWERS,
     CONSOLE_LOG,
     PUBLIC_KEY,
     SNAPSHOTS,
@@ -34,11 +37,17 @@ _LOOK_S: Final = 5.0  # between two checks of the workers of a server in the for
 _LOST: Final = (
     "a worker's process has ended, but TorchServe counts it as READY: a bug in its gRPC call StreamPredictions2"
 )
+Form = Literal["recipe", "full", "stock"]  # recipe: each model answers as its recipe says
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in the foreground
 
 
 def serve(
-    config: dict[str, str], state: Path, models: str | None, foreground: bool, public_key: Path | None = None
+    config: dict[str, str],
+    state: Path,
+    models: str | None,
+    foreground: bool,
+    public_key: Path | None = None,
+    answers: Form | None = None,
 ) -> None:
     """Start a server, wait until it is ready, and print how to reach it.
 
@@ -48,8 +57,10 @@ def serve(
         models: the archives to load, separated by spaces; if None, those of the last server, or the store's one model.
         foreground: stay until the server ends or the program is interrupted.
         public_key: the key that signs archives, a file or a folder of several; if None, that of the last server.
+        answers: the form of all answers; if None, as the last server answered.
     """
     refuse_a_second(state)
+    form = _chosen_form(answers, state)
     if public_key is None and (public_key := remembered_key(state)) is not None:
         step(
             f"archives must be signed by {public_key}, as for the last server; to end that, remove {state / PUBLIC_KEY}"
@@ -63,10 +74,11 @@ def serve(
     _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
-        server = start(config, archives, state, public_key=public_key, console=foreground)
+        server = start(config, archives, state, public_key=public_key, console=foreground, answers=form)
         with out.status("waiting until every worker is READY"):
             wait_ready(server, state, () if saved is None else _idle(saved))
         ready = True
+        _remember_form(form, state)
         _remove(snapshots)
         done(f"ready after {time.monotonic() - started:.1f} s")
         _show(server)
@@ -77,6 +89,31 @@ def serve(
         if not ready:  # the next server must not repeat a start that failed
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
+
+
+def _chosen_form(said: Form | None, state: Path) -> Answers | None:
+    """The form of the answers: what was said, or that of the last server; None for that of each recipe.
+
+    Raises:
+        UserError: the state folder's own record of the last server is damaged.
+    """
+    path = state / ANSWERS
+    if said is not None or not path.exists():
+        return None if said == "recipe" else said
+    remembered = path.read_text()
+    for form in FORMS:
+        if form == remembered:
+            step(f"answers in the form `{form}`, as the last server's; ANSWERS=recipe ends that")
+            return form
+    raise UserError(f"{path} has {remembered!r}, which is no form of answers; remove it, or pass ANSWERS=…")
+
+
+def _remember_form(form: Answers | None, state: Path) -> None:
+    """Keep the form for the next servers of that folder: a restart must not change what clients read."""
+    if form is None:
+        (state / ANSWERS).unlink(missing_ok=True)
+    else:
+        (state / ANSWERS).write_text(form)
 
 
 def _admitted(saved: str | None, models: str | None, store: Path, keys: PublicKeys | None) -> list[Archive]:
@@ -210,6 +247,7 @@ def main(
     foreground: bool = False,
     secure: bool = False,
     public_key: Path | None = None,
+    answers: Form | None = None,
     config: Path = CONFIG_FILE,
     store: Path = STORE,
     state: Path = STATE_FOLDER,
@@ -223,6 +261,8 @@ def main(
         secure: ask for tokens, whatever the configuration says.
         public_key: the key that must have signed every archive, a PEM file or a folder of several; the last server's
             without it.
+        answers: the form of all answers: `full`, this project's; `stock`, that of TorchServe's own image_classifier;
+            `recipe`, as each model's recipe says; the last server's without it.
         config: TorchServe's configuration.
         store: folder of the archives.
         state: folder for all that the server writes.
@@ -232,7 +272,7 @@ def main(
         settings = with_free_ports(settings)
     if secure:
         settings |= SECURE
-    serve(settings, state, " ".join(models) or None, foreground, public_key)
+    serve(settings, state, " ".join(models) or None, foreground, public_key, answers)
 
 
 def stop_server(*, state: Path = STATE_FOLDER) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.archives.store import STORE, find_archive, sbom_of, signature_of
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from scripts.archives.store import STORE, find_archive, read_archive_identity, sbom_of, signature_of
 from scripts.console import UserError, done, step
 
 NAME: Final = "torchserve-image-classifier"
@@ -47,11 +50,27 @@ def version() -> str:
     return str(_project()["version"])
 
 
-def requirements() -> list[str]:
-    """The packages that the programs in the image and the workers of every runtime import."""
+def requirements(archives: Sequence[Path] = ()) -> list[str]:
+    """The packages that the programs in the image, the workers of every runtime and these archives import.
+
+    Raises:
+        UserError: two of them need different versions of one package; the message names it.
+    """
     project = _project()
     extras = [item for extra in _EXTRAS for item in project["optional-dependencies"][extra]]
-    return sorted({*project["dependencies"], *extras})
+    own = {item for archive in archives for item in read_archive_identity(archive).requirements}
+    every = sorted({*project["dependencies"], *extras, *own})
+    for name, lines in _by_name(every).items():
+        if len({str(Requirement(line).specifier) for line in lines}) > 1:
+            raise UserError(f"an image has one version of {name}, not {' and '.join(lines)}; build two images")
+    return every
+
+
+def _by_name(lines: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        found.setdefault(canonicalize_name(Requirement(line).name), []).append(line)
+    return found
 
 
 def tag(gpu: bool) -> str:
@@ -67,7 +86,8 @@ def write_context(folder: Path, archives: Sequence[Path]) -> None:
         archives: the archives to put into the image.
 
     Raises:
-        UserError: two archives have the same file name, which the image's one folder does not allow.
+        UserError: two archives have the same file name, which the image's one folder does not allow; or they need
+            different versions of one package.
     """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
@@ -78,7 +98,7 @@ def write_context(folder: Path, archives: Sequence[Path]) -> None:
     for name in ("Dockerfile", "config.properties"):
         shutil.copy(docker / name, folder)
     shutil.copytree(docker / "bin", folder / "bin")
-    (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n")
+    (folder / "requirements.txt").write_text("\n".join(requirements(archives)) + "\n")
     for name in _APP:
         _copy(_ROOT / name, folder / "app" / name.removeprefix("handlers/"))
     (folder / "archives").mkdir()

@@ -16,7 +16,8 @@ from classifier.json_body import Instances
 from classifier.labels import load_labels
 from classifier.problems import MEDIA_TYPE, NotSupported, Problem
 from classifier.recipe import VERSION_PATTERN, Recipe, read_recipe
-from classifier.service import DEFAULT_TOP_K, JSON, PICTURE_FIELDS
+from classifier.responses import JSON
+from classifier.service import DEFAULT_TOP_K, PICTURE_FIELDS
 from classifier.v2 import OUTPUTS, InferRequest, InferResponse
 from PIL import Image
 
@@ -68,7 +69,8 @@ def description(recipes: Sequence[Recipe], folder: Path = RECIPES) -> Schema:
         "info": {
             "title": "Image classifier on TorchServe",
             "version": "1",
-            "description": "The contract of the inference port. Compare a problem's `code`; never its text.",
+            "description": "The contract of the inference port, with answers in the full form: `answers: stock` of a "
+            "recipe or server is another one (docs/migrate.md). Compare a problem's `code`; never its text.",
         },
         "servers": [{"url": addresses(read_config()).inference}],
         "paths": _paths([recipe.name for recipe in recipes], classes),

@@ -18,6 +18,7 @@ from scripts.torchserve.tokens import REFUSED, Api, Tokens
 _CONNECT_TIMEOUT_S: Final = 5
 _LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
 _POLL_S: Final = 0.1
+FULL_ANSWERS: Final = {"X-Answers": "full"}  # whatever form the server answers others in
 
 Metrics = Literal["metrics"]  # the API that needs no token
 
@@ -99,7 +100,7 @@ class Client:
             RequestFailedError: with the status and code of the contract.
         """
         # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
-        headers = {} if top_k is None else {"X-Top-K": str(top_k)}
+        headers = FULL_ANSWERS if top_k is None else FULL_ANSWERS | {"X-Top-K": str(top_k)}
         if content_type:
             headers["Content-Type"] = content_type
         path = _path("predictions", model, version)

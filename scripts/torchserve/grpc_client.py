@@ -40,7 +40,7 @@ class GrpcClient:
         Raises:
             RequestFailedError: the server refused the request; `code` is gRPC's status.
         """
-        parameters = {} if top_k is None else {"top_k": str(top_k).encode()}
+        parameters = {"answers": b"full"} | ({} if top_k is None else {"top_k": str(top_k).encode()})
         request = inference_pb2.PredictionsRequest(
             model_name=model, model_version=version or "", input={"data": image, **parameters}
         )

@@ -10,17 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from classifier import answer_form
+from classifier.recipe import Answers
+
 from scripts.archives.store import Archive, lies_in
 from scripts.console import UserError
 
 CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
 
-# Inherited variables that would override config.properties, or confuse make
+# Inherited variables that would override config.properties or what `make serve` was given, or confuse make
 _DROPPED_VARIABLES: Final = (
     "PYTHONPATH",
     "TS_CONFIG_FILE",
     "LOG_LOCATION",
     "METRICS_LOCATION",
+    answer_form.VARIABLE,
     "MAKEFLAGS",
     "MAKELEVEL",
 )
@@ -50,7 +54,14 @@ def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: 
     return found
 
 
-def environment(inherited: Mapping[str, str], java_home: Path, temporary: Path, *, console: bool) -> dict[str, str]:
+def environment(
+    inherited: Mapping[str, str],
+    java_home: Path,
+    temporary: Path,
+    *,
+    console: bool,
+    answers: Answers | None = None,
+) -> dict[str, str]:
     """The environment of a server.
 
     Args:
@@ -58,14 +69,17 @@ def environment(inherited: Mapping[str, str], java_home: Path, temporary: Path, 
         java_home: JAVA_HOME of the Java that runs the front end.
         temporary: folder for unpacked archives, sockets and the file with the server's pid.
         console: see `server.start`.
+        answers: see `server.start`; workers inherit it.
     """
-    kept = {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES}
-    return kept | {
+    changed = {
         "JAVA_HOME": str(java_home),
         "TMPDIR": str(temporary),
         "TEMP": str(temporary),
         "CONSOLE_LOG": "console" if console else "file",  # log4j2.xml reads it
     }
+    if answers is not None:
+        changed[answer_form.VARIABLE] = answers
+    return {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES} | changed
 
 
 @contextmanager

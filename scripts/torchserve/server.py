@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 import psutil
+from classifier.recipe import Answers
 
 from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import Archive
@@ -34,6 +35,7 @@ LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
 CONSOLE_LOG: Final = Path("logs/console.log")
 _RECORD: Final = "server.json"
+ANSWERS: Final = "answers"  # its content is the form that this folder's servers answer in, if it is not the recipes'
 PUBLIC_KEY: Final = "public_key"  # its content is the path of the key, or of the folder of keys, that sign archives
 _KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started in
 
@@ -108,6 +110,7 @@ def start(
     *,
     public_key: Path | None = None,
     console: bool = False,
+    answers: Answers | None = None,
 ) -> Server:
     """Start TorchServe in the background, in a process group of its own; `wait_ready` waits until it is ready.
 
@@ -118,6 +121,7 @@ def start(
         log_config: a log4j configuration; None for TorchServe's own, which logs more.
         public_key: the key that signs archives; `make register` and later servers of that folder check with it too.
         console: whether the caller reads the output and truncates its file; otherwise that file is rotated.
+        answers: the form of all models' answers; None for that of each recipe.
 
     Raises:
         UserError: a server already runs from that folder, a port is taken, Java or a runtime is missing, or an archive
@@ -132,7 +136,7 @@ def start(
         launch.temporary_folder() as temporary,
         launch.held(
             command,
-            launch.environment(os.environ, java_home, temporary, console=console),
+            launch.environment(os.environ, java_home, temporary, console=console, answers=answers),
             state,
             state / CONSOLE_LOG,
         ) as process,
@@ -164,7 +168,7 @@ def _checked(
     check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
     command, java_home = launch.command(config, archives, log_config), find_java_home()
     for archive in archives:
-        require_runtime(archive.identity.model.runtime)
+        require_runtime(archive.identity)
     return command, java_home
 
 

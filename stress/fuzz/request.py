@@ -20,8 +20,9 @@ with atheris.instrument_imports(include=["msgspec", "classifier.service", "class
     from classifier.pipeline import Classifier
     from classifier.problems import MEDIA_TYPE
     from classifier.recipe import read_recipe
+    from classifier.responses import JSON, Response
     from classifier.runtimes import Source
-    from classifier.service import JSON, Request, Response, answer
+    from classifier.service import Request, answer
 
 from stress.hostile.files import png
 

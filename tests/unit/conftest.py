@@ -26,7 +26,7 @@ from stress.hostile.files import stored as stored
 from tests.conftest import THIRD_MODEL, TINY_RECIPE
 
 if TYPE_CHECKING:
-    from classifier.service import Response
+    from classifier.responses import Response
 
 StartServer = Callable[[type[BaseHTTPRequestHandler]], str]
 

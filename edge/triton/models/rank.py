@@ -14,7 +14,8 @@ from classifier.pipeline import finite, internal_problem
 from classifier.problems import Problem
 from classifier.rank import probabilities, top_k
 from classifier.recipe import read_recipe
-from classifier.service import PARAMETER_HEADERS, parse_top_k, prediction_response
+from classifier.responses import prediction_response
+from classifier.service import PARAMETER_HEADERS, parse_top_k
 from triton_problems import error_response
 
 

@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 from typing import Any
@@ -51,6 +52,31 @@ def test_top_k_is_a_query_a_header_or_a_field(client: FlaskClient, cat: bytes, h
         headers={"X-Top-K": "2"} if how == "header" else {},
     )
     assert len(response.get_json()["predictions"]) == 2
+
+
+def test_a_stock_server_answers_as_torchserves_handler_but_not_at_predict(tiny: Classifier, cat: bytes) -> None:
+    stock = create_app(tiny, "stock").test_client()
+    found = stock.post("/predictions/tiny", data=cat).get_json()
+    predictions = create_app(tiny).test_client().post("/predictions/tiny", data=cat).get_json()["predictions"]
+    assert found == {item["class_name"]: item["probability"] for item in predictions}
+    data = base64.b64encode(cat).decode()
+    v1 = stock.post("/v1/models/tiny:predict", json={"instances": [{"data": data}]}).get_json()
+    assert v1 == {"predictions": [pytest.approx(found, abs=1e-6)]}
+    assert "class_id" in stock.post("/predict", data=cat, headers={"X-Answers": "stock"}).get_json()
+    assert "class" in stock.post("/predictions/tiny", data=cat, headers={"X-Answers": "full"}).get_json()
+    assert stock.get("/models/tiny").get_json()["answers"] == "stock"
+    explained = stock.post("/v1/models/tiny:explain", json={"instances": [{"data": data}]}).get_json()
+    assert len(explained["explanations"][0]) == len("RGB")
+
+
+def test_kserves_paths_are_there_as_on_torchserve(client: FlaskClient, cat: bytes) -> None:
+    data = base64.b64encode(cat).decode()
+    v1 = client.post("/v1/models/tiny:predict", json={"instances": [{"b64": data}]}).get_json()
+    assert len(v1["instances"]) == 1
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [data]}
+    for path in ("/v2/models/tiny/infer", "/v2/models/tiny/versions/1.0/infer"):
+        assert client.post(path, json={"inputs": [tensor]}).get_json()["model_name"] == "tiny"
+    assert problem(client.post("/v1/models/other:predict", json={}), 404)["code"] == "not_found"
 
 
 def test_problems_are_the_contracts(client: FlaskClient, cat: bytes) -> None:

@@ -12,7 +12,7 @@ import torch
 from classifier.errors import UnusableError
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
-from classifier.service import JSON
+from classifier.responses import JSON
 from image_classifier_handler import ImageClassifierHandler
 from numpy.typing import NDArray
 
@@ -356,3 +356,33 @@ def test_an_answer_over_grpc_says_that_it_is_the_last_of_its_stream(
         None,
         "false",
     ]
+
+
+@pytest.mark.parametrize("said", [None, "stock"])
+def test_the_server_says_the_form_of_the_answers_in_its_environment(
+    said: str | None,
+    handler: ImageClassifierHandler,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Ask,
+    cat: bytes,
+) -> None:
+    monkeypatch.setattr(Classifier, "warm_up", lambda _: None)
+    monkeypatch.setattr(handler, "answers", None)
+    if said is not None:
+        monkeypatch.setenv("CLASSIFIER_ANSWERS", said)
+    handler.initialize(context_for(tiny_folder))
+    by_body, by_form = ask(message({"body": cat}), message({"data": cat}))
+    assert ("predictions" in by_body.content) == (said is None)
+    assert by_body.content == by_form.content
+    (full,) = ask(message({"body": cat}, {"X-Answers": "full"}))
+    assert "predictions" in full.content
+
+
+def test_a_form_that_does_not_exist_keeps_an_archive_from_being_served(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "warm_up", lambda _: None)
+    monkeypatch.setenv("CLASSIFIER_ANSWERS", "short")
+    with pytest.raises(RuntimeError, match="CLASSIFIER_ANSWERS=short: expected full or stock"):
+        ImageClassifierHandler().initialize(context_for(tiny_folder))

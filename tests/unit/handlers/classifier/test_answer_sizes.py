@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from classifier import service
+from classifier import responses
 from classifier.json_body import read_json
 from classifier.pipeline import Classifier
 from classifier.problems import DETAIL_LENGTH, Internal, Problem
@@ -48,9 +48,9 @@ def test_an_answer_that_would_be_too_long_is_refused(
     tiny: Classifier, cat: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest = len(ask(tiny, as_json(cat, cat), top_k="10")[0].body)
-    monkeypatch.setattr(service, "MAX_RESPONSE", longest)
+    monkeypatch.setattr(responses, "MAX_RESPONSE", longest)
     assert len(read(ask(tiny, as_json(cat, cat), top_k="10")[0])["instances"]) == 2
-    monkeypatch.setattr(service, "MAX_RESPONSE", longest - 1)
+    monkeypatch.setattr(responses, "MAX_RESPONSE", longest - 1)
     long, short = ask(tiny, as_json(cat, cat), as_json(cat), top_k="10")
     assert_refused([long], 400, "bad_parameter")
     assert "smaller top_k" in json.loads(long.body)["detail"]
@@ -59,7 +59,7 @@ def test_an_answer_that_would_be_too_long_is_refused(
 
 @pytest.mark.parametrize("path", ["config.properties", "docker/config.properties"])
 def test_the_longest_answer_is_shorter_than_what_torchserve_takes(path: str) -> None:
-    assert int(read_config(Path(path))["max_response_size"]) > service.MAX_RESPONSE
+    assert int(read_config(Path(path))["max_response_size"]) > responses.MAX_RESPONSE
 
 
 @pytest.mark.parametrize("value", [b"[" + b"[]," * MEGABYTE + b"[]]", b"9" * MEGABYTE, b'"' + b"x" * MEGABYTE + b'"'])

@@ -51,8 +51,6 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
     [
         pytest.param(lambda recipe: recipe.pop("name"), "name", id="missing"),
         pytest.param(lambda recipe: recipe["input"].pop("crop"), "crop", id="missing-in-input"),
-        pytest.param(lambda recipe: recipe["serving"].pop("batch_size"), "batch_size", id="missing-in-serving"),
-        pytest.param(lambda recipe: recipe["archives"][1].pop("tolerance"), "tolerance", id="missing-in-archive"),
         pytest.param(lambda recipe: recipe.update(colour=1), "colour", id="unknown"),
         pytest.param(lambda recipe: recipe["input"].update(colour=1), "colour", id="unknown-in-input"),
         pytest.param(lambda recipe: recipe["serving"].update(batchSize=8), "batchSize", id="unknown-in-serving"),
@@ -62,7 +60,7 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
         pytest.param(lambda recipe: recipe["input"].update(resize=36.5), "resize", id="half-a-pixel"),
         pytest.param(lambda recipe: recipe["input"].update(crop=37), "crop", id="crop-beyond-resize"),
         pytest.param(lambda recipe: recipe["input"].update(crop=0), "crop", id="no-crop"),
-        pytest.param(lambda recipe: recipe["input"].update(interpolation="nearest"), "interpolation", id="nearest"),
+        pytest.param(lambda recipe: recipe["input"].update(interpolation="cubic"), "interpolation", id="cubic"),
         pytest.param(lambda recipe: recipe["input"].update(normalization="z"), "normalization", id="normalization"),
         pytest.param(lambda recipe: recipe["input"].update(max_pixels=178_956_971), "max_pixels", id="beyond-pillow"),
         pytest.param(lambda recipe: recipe["serving"].update(max_batch_delay_ms=0), "max_batch_delay_ms", id="delay-0"),
@@ -82,7 +80,6 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
         pytest.param(
             lambda recipe: recipe["archives"][0]["tolerance"].update(top1_agreement=99), "top1_agreement", id="percent"
         ),
-        pytest.param(lambda recipe: recipe.update(archives=[]), "archives", id="no-archives"),
         pytest.param(lambda recipe: recipe.update(name="ti/ny"), "name", id="name-slash"),
         pytest.param(lambda recipe: recipe.update(name="tiny\n"), "name", id="name-newline"),
         pytest.param(lambda recipe: recipe.update(architecture="../tiny"), "architecture", id="architecture-path"),
@@ -92,8 +89,8 @@ def test_a_mistake_is_refused_naming_the_file_and_the_field(tmp_path: Path, chan
     path = altered(tmp_path, change)
     with pytest.raises(UnusableError) as caught:
         read_recipe(path)
-    file, _, fault = str(caught.value).partition(": ")
-    assert file == str(path)
+    where, _, fault = str(caught.value).partition(": ")
+    assert re.fullmatch(rf"{re.escape(str(path))}:\d+", where)
     assert re.search(rf"\b{named}\b", fault)
 
 
@@ -192,7 +189,7 @@ def test_layers_can_stay_in_float32_where_others_are_lowered_one_by_one(
     if (runtime, precision) in (("openvino", "bfloat16"), ("openvino", "int8")):
         assert read_recipe(path).variant(runtime, precision).float32_layers == ["features.0"]
     else:
-        with pytest.raises(UnusableError, match=r"altered\.yaml: float32_layers is for openvino in bfloat16 and int8"):
+        with pytest.raises(UnusableError, match=r"altered\.yaml:\d+: archives\[0\]: float32_layers is for openvino in"):
             read_recipe(path)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
-from classifier.service import JSON, Request, Response, answer
+from classifier.responses import JSON, Response
+from classifier.service import Request, answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

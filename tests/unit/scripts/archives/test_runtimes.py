@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from classifier.identity import Identity, Model
 from classifier.recipe import RuntimeName
 
 from scripts.archives import runtimes
@@ -22,6 +23,12 @@ from tests.unit.test_makefile import ROOT
 MISSING = "an archive for openvino needs openvino"
 
 
+def identity(runtime: RuntimeName, *requirements: str) -> Identity:
+    """What an archive for that runtime says of itself."""
+    model = Model(name="tiny", version="1.0", runtime=runtime, precision="float32", weights="mine")
+    return Identity(model=model, weights_sha256="0" * 64, serialized_file="tiny.pth", requirements=[*requirements])
+
+
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment of the user's own, with the base only."""
@@ -36,7 +43,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_runtimes_have_packages_of_their_own(runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(runtimes, "require", lambda *extras, why: asked.append((extras, why)))
-    require_runtime(runtime)
+    require_runtime(identity(runtime))
     own = runtime in ("onnxruntime", "openvino")
     assert asked == ([((runtime,), f"an archive for {runtime}")] if own else [])
 
@@ -68,3 +75,10 @@ def test_a_running_server_is_not_asked_to_load_it(
     with pytest.raises(UserError, match=MISSING):
         register(Client(torchserve.addresses), tiny_archive("openvino"), tmp_path / "log")
     assert torchserve.asked == []
+
+
+def test_what_an_archive_asks_for_itself_is_never_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("pip was run for an archive"))
+    with pytest.raises(UserError, match=r"pip install 'no-such-package==1\.0'"):
+        require_runtime(identity("eager", "no-such-package==1.0"))
+    require_runtime(identity("eager", "pillow>=1"))

@@ -116,9 +116,10 @@ def test_set_up_installs_the_base() -> None:
     assert f"'.[{','.join(BASE)}]'" in (ROOT / "Makefile").read_text()
 
 
-def test_every_extra_is_the_bases_some_verbs_or_some_runtimes() -> None:
+def test_every_extra_is_the_bases_some_verbs_some_runtimes_or_some_architectures() -> None:
     of_verbs = {extra for verb in VERBS.values() for extra in verb.needs}
-    assert of_verbs | {"onnxruntime", "openvino", "export-onnx", "export-openvino", *BASE} == EXTRAS.keys() - {"dev"}
+    of_archives = {"onnxruntime", "openvino", "export-onnx", "export-openvino", "timm", "transformers"}
+    assert of_verbs | of_archives | {*BASE} == EXTRAS.keys() - {"dev"}
 
 
 def test_development_installs_every_extra() -> None:

@@ -60,13 +60,13 @@ def test_rest_and_grpc_ask_the_same_and_give_the_same_answer(
     (rest,), (request,) = torchserve.asked, grpc_server[0].asked
     assert (rest.body, rest.headers["X-Top-K"]) == (b"picture", "2")
     assert (request.model_name, request.model_version) == ("tiny", "2.0")
-    assert dict(request.input) == {"data": b"picture", "top_k": b"2"}
+    assert dict(request.input) == {"data": b"picture", "answers": b"full", "top_k": b"2"}
 
 
 def test_grpc_leaves_out_what_was_not_asked_for(grpc_server: tuple[GrpcServer, str], server: Server) -> None:
     predict(server, b"picture", "tiny", None, None, grpc=True)
     (request,) = grpc_server[0].asked
-    assert (request.model_version, dict(request.input)) == ("", {"data": b"picture"})
+    assert (request.model_version, dict(request.input)) == ("", {"data": b"picture", "answers": b"full"})
 
 
 @pytest.mark.parametrize("over_grpc", [False, True])

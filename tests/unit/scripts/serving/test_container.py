@@ -18,7 +18,7 @@ from scripts.admission.verify import verify_store
 from scripts.archives.store import sbom_of, signature_of
 from scripts.console import UserError
 from scripts.serving import container
-from scripts.serving.container import STATE, models, settings
+from scripts.serving.container import STATE, form, models, settings
 from scripts.shipping.image import build_arguments, engine, tag, write_context
 from scripts.torchserve.config import addresses, read_config
 from tests.unit.conftest import Answer, FakeTorchServe
@@ -52,6 +52,12 @@ def test_management_can_be_opened_with_tokens_only() -> None:
     assert found.items() >= {"disable_token_authorization": "false"}.items()
     with pytest.raises(UserError, match="needs TOKENS=on"):
         settings(CONFIG, {"MANAGEMENT": "open", "TOKENS": "off"})
+
+
+def test_the_form_of_the_answers_is_the_recipes_unless_the_environment_says_otherwise() -> None:
+    assert [form({}), form({"ANSWERS": "stock"}), form({"ANSWERS": "full"})] == ["recipe", "stock", "full"]
+    with pytest.raises(UserError, match="ANSWERS=short: expected recipe, full, stock"):
+        form({"ANSWERS": "short"})
 
 
 @pytest.mark.parametrize("variables", [{"TOKENS": "yes"}, {"MANAGEMENT": "everywhere"}, {"TOKENS": ""}])

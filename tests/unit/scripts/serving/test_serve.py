@@ -39,3 +39,23 @@ def test_the_key_of_the_last_server_is_that_of_the_next(
     with pytest.raises(UserError, match=r"PUBLIC_KEY=.*keys/public\.pem: No such file"):
         serve.serve({}, tmp_path, None, foreground=False)
     assert "as for the last server; to end that, remove" in capsys.readouterr().out
+
+
+def test_the_form_of_the_answers_is_that_of_the_last_server_unless_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve._chosen_form(None, tmp_path) is None
+    assert [serve._chosen_form(said, tmp_path) for said in ("full", "stock", "recipe")] == ["full", "stock", None]
+    serve._remember_form("stock", tmp_path)
+    assert capsys.readouterr().out == ""
+    assert serve._chosen_form(None, tmp_path) == "stock"
+    assert "`stock`, as the last server's; ANSWERS=recipe ends that" in capsys.readouterr().out
+    assert serve._chosen_form("recipe", tmp_path) is None
+    serve._remember_form(None, tmp_path)
+    assert serve._chosen_form(None, tmp_path) is None
+
+
+def test_a_damaged_record_of_the_form_is_said(tmp_path: Path) -> None:
+    (tmp_path / server.ANSWERS).write_text("sto")
+    with pytest.raises(UserError, match=r"answers has 'sto', which is no form"):
+        serve._chosen_form(None, tmp_path)

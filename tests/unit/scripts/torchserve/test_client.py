@@ -25,6 +25,7 @@ def test_a_picture_goes_as_the_body_and_its_answer_comes_back(client: Client, to
     (asked,) = torchserve.asked
     assert asked.body == b"\x89PNG"
     assert asked.headers["X-Top-K"] is None
+    assert asked.headers["X-Answers"] == "full"  # also of a server that answers its clients in another form
 
 
 def test_the_number_of_classes_goes_as_a_header_and_the_version_in_the_path(

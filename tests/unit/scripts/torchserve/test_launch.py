@@ -76,3 +76,10 @@ def test_the_environment_is_the_inherited_one_without_what_would_change_the_serv
     expected = {"PATH": "/bin", "JAVA_HOME": "/java", "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
     found = environment(inherited, Path("/java"), tmp_path, console=True)
     assert found == expected | {"CONSOLE_LOG": "console"}
+
+
+def test_workers_inherit_the_form_that_the_server_was_given_and_no_other(tmp_path: Path) -> None:
+    inherited = {"CLASSIFIER_ANSWERS": "stock"}
+    given = environment(inherited, Path("/java"), tmp_path, console=False, answers="full")
+    assert given["CLASSIFIER_ANSWERS"] == "full"
+    assert "CLASSIFIER_ANSWERS" not in environment(inherited, Path("/java"), tmp_path, console=False)

@@ -11,7 +11,8 @@ import pytest
 from classifier.decode import FORMATS
 from classifier.pipeline import Classifier
 from classifier.recipe import read_recipe
-from classifier.service import Request, Response, answer
+from classifier.responses import Response
+from classifier.service import Request, answer
 
 from stress.hostile import files as hostile_files
 from stress.hostile.corpus import ACCEPTED, MAX_PIXELS, corpus
