@@ -10,10 +10,9 @@ from classifier.errors import UnusableError
 from classifier.labels import Label
 from classifier.recipe import Recipe, read_recipe
 
-from scripts.adopting.adoption import IMAGENET, Adoption, Request, inline, model_name
+from scripts.adopting.adoption import IMAGENET, Adoption, Request, inline, labels_in, labels_of, model_name
 from scripts.adopting.files import adopt_checkpoint
 from scripts.adopting.huggingface import adopt_folder
-from scripts.adopting.labels import read_any_labels, with_ids
 from scripts.adopting.libraries import adopt_timm, adopt_torchvision
 from scripts.adopting.own_weights import count_classes
 from scripts.adopting.programs import adopt_program
@@ -114,7 +113,7 @@ def _labels(adoption: Adoption, request: Request) -> list[Label] | str:
     if request.labels == IMAGENET:
         chosen = IMAGENET
     elif request.labels is not None:
-        chosen = read_any_labels(Path(request.labels))
+        chosen = labels_in(Path(request.labels))
         adoption.take(f"{len(chosen)} classes from {Path(request.labels).name}")
     if adoption.weights is None:
         if chosen is None:
@@ -129,7 +128,7 @@ def _labels(adoption: Adoption, request: Request) -> list[Label] | str:
             )
             return IMAGENET
         adoption.assume("labels", None, "numbers, because nothing names the classes; LABELS=<file> does")
-        return with_ids([(None, str(index)) for index in range(classes)])
+        return labels_of([str(index) for index in range(classes)])
     count = _IMAGENET_CLASSES if isinstance(chosen, str) else len(chosen)
     if count != classes:
         raise UserError(

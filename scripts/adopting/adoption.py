@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from classifier.errors import UnusableError
 from classifier.input import NORMALIZATIONS, Input, Normalization
+from classifier.label_files import classes_of, read_label_file
 from classifier.labels import Label
 from classifier.recipe import Recipe, read_recipe
 from msgspec.structs import asdict
@@ -226,8 +227,33 @@ def place(path: Path, adoption: Adoption, request: Request, options: Mapping[str
     return f"{written}#sha256={file_digest(path)}{further}"
 
 
+def labels_of(listed: Sequence[object]) -> list[Label]:
+    """The labels of names, or of pairs of id and name.
+
+    Raises:
+        UserError: one is empty, or an id is there twice.
+    """
+    try:
+        return [Label(*found) for found in classes_of(listed)]
+    except ValueError as error:
+        raise UserError(f"the classes cannot be used: {error}") from error
+
+
+def labels_in(path: Path) -> list[Label]:
+    """The labels in a file of any of the forms that people have.
+
+    Raises:
+        UserError: it has none, or they cannot be used.
+        OSError: it cannot be read.
+    """
+    try:
+        return [Label(*found) for found in read_label_file(path)]
+    except UnusableError as error:
+        raise UserError(str(error)) from error
+
+
 def inline(labels: list[Label]) -> list[str] | None:
-    """Labels as a recipe's own list, if they are few and have no ids besides their names."""
-    if len(labels) > _INLINE_LABELS or any(label.class_id != label.class_name for label in labels):
+    """Labels as a recipe's own list, if they are few and have no ids besides their indices."""
+    if len(labels) > _INLINE_LABELS or any(label.class_id != str(index) for index, label in enumerate(labels)):
         return None
     return [label.class_name for label in labels]

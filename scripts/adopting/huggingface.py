@@ -10,8 +10,7 @@ from classifier.input import Input
 from PIL import Image
 from torch import Tensor
 
-from scripts.adopting.adoption import Adoption, Request, input_fields, input_of, model_name, place
-from scripts.adopting.labels import labels_of
+from scripts.adopting.adoption import Adoption, Request, input_fields, input_of, labels_in, model_name, place
 from scripts.adopting.libraries import set_timm_input, timm_labels
 from scripts.adopting.own_weights import give_weights
 from scripts.adopting.trial import check_input
@@ -123,7 +122,7 @@ def _transformers(folder: Path, config: dict[str, Any], weights: Path, adoption:
         adoption.fields["scores"] = "sigmoid"
         adoption.take(f"scores: sigmoid, because problem_type in {_CONFIG} is {_LABELS_OF_SEVERAL}")
     if labels and any(name != f"LABEL_{index}" for index, name in labels.items()):
-        adoption.labels = labels_of(labels)
+        adoption.labels = labels_in(folder / _CONFIG)
         adoption.take(f"{len(labels)} classes from id2label in {_CONFIG}")
     if request.like is None:
         _set_input(adoption, folder)

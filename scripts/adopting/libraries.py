@@ -12,10 +12,10 @@ from scripts.adopting.adoption import (
     Request,
     input_fields,
     input_of,
+    labels_of,
     model_name,
     whole_input,
 )
-from scripts.adopting.labels import with_ids
 from scripts.adopting.own_weights import give_weights
 from scripts.adopting.trial import check_input
 from scripts.console import UserError
@@ -66,7 +66,7 @@ def adopt_torchvision(name: str, request: Request) -> Adoption:
     if categories == _torchvision("vgg16")[1].meta["categories"]:
         adoption.labels = IMAGENET
     else:
-        adoption.labels = with_ids([(None, category) for category in categories])
+        adoption.labels = labels_of(categories)
     adoption.take(f"{len(categories)} classes from {weights}")
     return adoption
 
@@ -152,14 +152,14 @@ def timm_labels(config: dict[str, Any]) -> Any:
     if names:
         texts = [descriptions.get(name) if isinstance(descriptions, dict) else None for name in names]
         pairs = zip(names, texts, strict=True)
-        return with_ids([(None, name) if text is None else (name, text) for name, text in pairs])
+        return labels_of([name if text is None else (name, text) for name, text in pairs])
     subset = infer_imagenet_subset(config)
     if subset is None:
         return None
     if subset == "imagenet-1k":
         return IMAGENET
     info = ImageNetInfo(subset)
-    return with_ids([(name, info.label_name_to_description(name)) for name in info.label_names()])
+    return labels_of([(name, info.label_name_to_description(name)) for name in info.label_names()])
 
 
 def _timm_weights(name: str, config: Any) -> str:

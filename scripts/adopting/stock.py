@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from classifier.places import ProgramKind
 
-from scripts.adopting.adoption import Adoption, Request, model_name
-from scripts.adopting.labels import labels_of
+from scripts.adopting.adoption import Adoption, Request, labels_in, model_name
 from scripts.building.checkpoint import kind_of, read_checkpoint
 from scripts.console import UserError
 
@@ -53,10 +52,8 @@ def adopt_stock(path: Path, request: Request) -> Adoption:
     adoption.fields["answers"] = "stock"
     adoption.take("answers: stock, so that clients get what they got; remove that line for the answers of docs/http.md")
     if _LABELS in members:
-        try:
-            adoption.labels = labels_of(json.loads(members[_LABELS]))
-        except ValueError as error:
-            raise UserError(f"{path}: {_LABELS}: {error}") from error
+        (request.scratch / _LABELS).write_bytes(members[_LABELS])
+        adoption.labels = labels_in(request.scratch / _LABELS)
         adoption.take(f"{len(adoption.labels)} classes from {_LABELS}")
     return adoption
 

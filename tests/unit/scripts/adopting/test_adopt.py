@@ -23,11 +23,14 @@ def test_labels_are_the_users(project: Project) -> None:
     labels = project.folder / "labels.txt"
     labels.write_text("Gänseblümchen\nRose\nRose\n")
     project.adopt(path, architecture="adopted_net:Net", labels=str(labels))
-    assert json.loads((project.recipes / "flowers.labels.json").read_text()) == [
-        {"class_id": "0", "class_name": "Gänseblümchen"},
-        {"class_id": "1", "class_name": "Rose"},
-        {"class_id": "2", "class_name": "Rose"},
-    ]
+    assert project.raw("flowers")["labels"] == ["Gänseblümchen", "Rose", "Rose"]
+    labels.write_text("n01,daisy\nn02,rose\nn03,tulip\n")
+    project.adopt(
+        path, architecture="adopted_net:Net", labels=str(labels.rename(labels.with_suffix(".csv"))), force=True
+    )
+    assert json.loads((project.recipes / "flowers.labels.json").read_text())[1] == {
+        "class_id": "n02", "class_name": "rose",
+    }  # fmt: skip
     labels.write_text("a\nb\n")
     with pytest.raises(UserError, match="there are 2 labels, but the model has 3 classes"):
         project.adopt(path, architecture="adopted_net:Net", labels=str(labels), name="other")

@@ -4,7 +4,17 @@ import pytest
 from classifier.input import Input
 from classifier.labels import Label
 
-from scripts.adopting.adoption import Adoption, inline, input_fields, input_of, model_name, place, whole_input
+from scripts.adopting.adoption import (
+    Adoption,
+    inline,
+    input_fields,
+    input_of,
+    labels_in,
+    labels_of,
+    model_name,
+    place,
+    whole_input,
+)
 from scripts.console import UserError
 from tests.unit.scripts.adopting.conftest import Project
 
@@ -109,8 +119,9 @@ def test_a_file_elsewhere_keeps_its_whole_path_and_that_is_said(
 
 
 def test_few_labels_without_ids_stand_in_the_recipe() -> None:
-    assert inline([Label("a", "a"), Label("b", "b")]) == ["a", "b"]
+    assert inline([Label("0", "a"), Label("1", "b")]) == ["a", "b"]
     assert inline([Label("n1", "a")]) is None
+    assert inline(labels_of(["a", "a"])) == ["a", "a"]
     assert inline([Label(str(index), str(index)) for index in range(21)]) is None
 
 
@@ -118,3 +129,11 @@ def test_fields_that_contradict_each_other_are_refused() -> None:
     adoption = Adoption(name="flowers", source="x.pth", fields={"architecture": "net"})
     with pytest.raises(UserError, match=r"x\.pth cannot be said in a recipe: weights are missing"):
         adoption.recipe(["a"])
+
+
+def test_labels_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the id 'n1' is there already"):
+        labels_of([("n1", "a"), ("n1", "b")])
+    (tmp_path / "labels.json").write_text('{"0": "a", "2": "b"}')
+    with pytest.raises(UserError, match=r"labels\.json: no class has the index 1"):
+        labels_in(tmp_path / "labels.json")

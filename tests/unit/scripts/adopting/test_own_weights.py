@@ -48,7 +48,7 @@ def test_other_weights_are_refused_with_how_near_they_are(project: Project) -> N
     [
         ("nowhere:Net", "there is no handlers/nowhere.py"),
         ("adopted_net:Nut", "adopted_net has no class or function Nut"),
-        ("adopted_net", "defines 4 nn.Module classes"),
+        ("adopted_net", "must define exactly one nn.Module class"),
     ],
 )
 def test_an_architecture_that_is_not_there_is_said(project: Project, architecture: str, why: str) -> None:

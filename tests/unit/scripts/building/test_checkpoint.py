@@ -279,6 +279,16 @@ def test_entry_and_prefix_are_found(entry: str, prefix: str) -> None:
     assert [entry in note for note in found.notes[:1]] == ([True] if entry or prefix else [])
 
 
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod"])
+@pytest.mark.parametrize("prefix", ["", "net."])
+def test_a_part_of_the_module_may_be_wrapped(wrapper: str, prefix: str) -> None:
+    wrapped = {name.replace("body.", f"body.{wrapper}."): item for name, item in state().items()}
+    found = fit({"": prefixed(wrapped, prefix)}, wanted())
+    assert_equal(found.state_dict, state())
+    assert found.prefix == prefix
+    assert found.notes[-1] == "'module.' or '_orig_mod.' is taken out of the middle of names"
+
+
 def test_what_is_outside_the_prefix_is_left_out_and_said() -> None:
     found = fit({"": {**prefixed(state(), "model."), "loss.weight": torch.ones(3)}}, wanted())
     assert found.notes == ["'model.' is taken off the names", "left out, because without 'model.': loss.weight"]
