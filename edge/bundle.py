@@ -77,6 +77,7 @@ def _plain_input(recipe: Recipe) -> Input:
         for name, there in (
             (f"fit: {spec.fit}", spec.fit == "crop"),
             ("a rectangular crop", spec.size[0] == spec.size[1]),
+            (f"crop_offset: {spec.crop_offset}", spec.crop_offset == "round"),
             (f"channels: {spec.channels}", spec.channels == "rgb"),
             (f"interpolation: {spec.interpolation}", spec.interpolation in ("bilinear", "bicubic")),
             (f"layout: {spec.layout}", spec.layout == "nchw"),

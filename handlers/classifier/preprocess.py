@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from classifier.decode import Extent
-from classifier.input import UNIT_SCALE, Input, Interpolation, Layout
+from classifier.input import UNIT_SCALE, CropOffset, Input, Interpolation, Layout
 
 # Pillow's filter, and how many pixels it reaches to each side at the original size.
 _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
@@ -67,8 +67,8 @@ def region(width: float, height: float, spec: Input) -> tuple[float, float, floa
     if spec.fit == "pad":
         return 0.0, 0.0, width, height
     resized_width, resized_height = _resized(width, height, spec)
-    left, right = _crop_edges(width, resized_width, spec.size[1])
-    top, bottom = _crop_edges(height, resized_height, spec.size[0])
+    left, right = _crop_edges(width, resized_width, spec.size[1], spec.crop_offset)
+    top, bottom = _crop_edges(height, resized_height, spec.size[0], spec.crop_offset)
     return left, top, right, bottom
 
 
@@ -84,9 +84,9 @@ def _resized(width: float, height: float, spec: Input) -> tuple[int, int]:
     return (scaled_width, long) if width <= height else (long, scaled_width)
 
 
-def _crop_edges(side: float, resized: int, crop: int) -> tuple[float, float]:
+def _crop_edges(side: float, resized: int, crop: int, rounding: CropOffset) -> tuple[float, float]:
     """Where a crop from the middle of a resized side begins and ends, in pixels of the original side."""
-    offset = round((resized - crop) / 2)
+    offset = round((resized - crop) / 2) if rounding == "round" else (resized - crop) // 2
     return offset * side / resized, (offset + crop) * side / resized
 
 

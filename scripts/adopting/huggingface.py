@@ -130,12 +130,14 @@ def _transformers(folder: Path, config: dict[str, Any], weights: Path, adoption:
 
 def _set_input(adoption: Adoption, folder: Path) -> None:
     spec, transform = _processor(folder)
-    beside = check_input(spec, transform, _PREPROCESSOR)
+    if check_input(spec, transform, _PREPROCESSOR):  # transformers rounds half a pixel down, torchvision to even
+        spec = msgspec.structs.replace(spec, crop_offset="floor")
+        if check_input(spec, transform, _PREPROCESSOR):
+            adoption.assume(
+                "input.crop", spec.crop, "some pictures are cut one pixel beside where transformers cuts them"
+            )
     adoption.input = input_fields(spec)
     adoption.take(f"input from {_PREPROCESSOR}")
-    if beside:
-        why = "cut as torchvision does, on some pictures one pixel beside where transformers cuts, which rounds down"
-        adoption.assume("input.crop", spec.crop, why)
 
 
 def _processor(folder: Path) -> tuple[Input, Callable[[Image.Image], Tensor]]:

@@ -52,10 +52,10 @@ def test_another_recipe_replaces_a_processor_that_no_recipe_can_say(project: Pro
     assert project.adopt(folder, like="other").input.fit == "pad"
 
 
-def test_transformers_cuts_one_pixel_beside_and_that_is_said(project: Project) -> None:
+def test_the_crop_is_cut_where_transformers_cuts_it(project: Project) -> None:
     processor = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 35}, "crop_size": 32}
-    project.adopt(vit(project, processor))
-    assert "# Assumed: cut as torchvision does, on some pictures one pixel beside" in project.text("my_vit")
+    assert project.adopt(vit(project, processor)).input.crop_offset == "floor"
+    assert "Assumed" not in project.text("my_vit")
 
 
 def test_several_labels_at_once_have_sigmoid(project: Project) -> None:
