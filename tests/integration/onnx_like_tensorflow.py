@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -16,8 +15,8 @@ _FORMAT = 8
 
 def write_onnx(path: Path, pictures: Sequence[Tensor]) -> None:
     """Write a small network that tells these pictures, [3,H,W] each, apart."""
-    layers = [nn.Conv2d(3, 24, 3, stride=2), nn.ReLU(), nn.Conv2d(24, 48, 3, stride=2), nn.ReLU()]
-    network = decide(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 20)), pictures)
+    layers = [nn.Conv2d(3, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 96, 3, stride=2), nn.ReLU()]
+    network = decide(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 20)), pictures)
     first, second, head = network[0], network[2], network[6]
     nodes = [
         helper.make_node("Transpose", ["input_1"], ["nchw"], perm=[0, 3, 1, 2]),

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import v2 as transforms
 
-from scripts.building.golden import photograph
 from tests.integration.decisive import decide, seeded
 from tests.integration.onnx_like_tensorflow import write_onnx
 
@@ -142,13 +141,14 @@ def trained_of_timm(place: Place) -> Made:
 # ---- transformers
 
 
-def of_transformers(architecture: str, settings: dict[str, Any], processor: str) -> Callable[[Place], Made]:
+def of_transformers(
+    architecture: str, settings: dict[str, Any], processor: str, size: dict[str, int]
+) -> Callable[[Place], Made]:
     def make(place: Place) -> Made:
         import transformers
 
         folder = place.folder / "trained"
-        shown = getattr(transformers, processor)()
-        shown.save_pretrained(folder)
+        getattr(transformers, processor)(size=size).save_pretrained(folder)
         classes = {index: picture.stem for index, picture in enumerate(place.pictures)}
         kind = getattr(transformers, architecture)
         config = kind.config_class(id2label=classes, label2id={name: i for i, name in classes.items()}, **settings)
@@ -200,11 +200,11 @@ def of_half_precision(place: Place) -> Made:
     """As DataParallel names it, in half precision, of grey pictures squashed to a rectangle."""
     (place.recipes / "like.yaml").write_text(
         f"name: like\narchitecture: meadow:grey_meadow\nweights: like.pth#sha256={'0' * 64}\nlabels: [one]\n"
-        "input: {crop: [96, 128], fit: squash, channels: grey, normalization: {mean: 0.45, std: 0.25}}\n"
+        "input: {crop: [128, 160], fit: squash, channels: grey, normalization: {mean: 0.45, std: 0.25}}\n"
     )
     grey = transforms.Compose(
         [
-            *(transforms.Grayscale(), transforms.Resize((96, 128))),
+            *(transforms.Grayscale(), transforms.Resize((128, 160))),
             *(transforms.PILToTensor(), transforms.ToDtype(torch.float32, scale=True)),
             transforms.Normalize([0.45], [0.25]),
         ]
@@ -261,12 +261,12 @@ def of_tensorflow(place: Place) -> Made:
     """As TensorFlow's programs are converted: one picture [1,H,W,3] at a time, to probabilities."""
     (place.recipes / "like.yaml").write_text(
         f"name: like\narchitecture: meadow\nweights: like.pth#sha256={'0' * 64}\nlabels: [one]\n"
-        "input: {crop: [96, 128], fit: squash, normalization: half}\n"
+        "input: {crop: [128, 160], fit: squash, normalization: half}\n"
     )
     program = place.folder / "saved_model.onnx"
 
     def transform(picture: Image.Image) -> Tensor:
-        levels = np.asarray(picture.resize((128, 96), Image.Resampling.BILINEAR), np.float32)
+        levels = np.asarray(picture.resize((160, 128), Image.Resampling.BILINEAR), np.float32)
         return torch.from_numpy(levels / 127.5 - 1).permute(2, 0, 1)
 
     with seeded():
@@ -318,8 +318,15 @@ def of_stock(place: Place) -> Made:
     return Made({"FROM": folder / "old.mar"}, of_network(network, transform))
 
 
-SMALL_RESNET: Final = {"embedding_size": 16, "hidden_sizes": [16, 32, 64, 96], "depths": [1, 1, 1, 1]}
+SMALL_RESNET: Final = {
+    "embedding_size": 16,
+    "hidden_sizes": [16, 32, 64, 96],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
 SMALL_VIT: Final = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 192}
+CROPPED: Final = ("ConvNextImageProcessorPil", {"shortest_edge": 224})
+SQUASHED: Final = ("ViTImageProcessorPil", {"height": 224, "width": 224})
 
 SOURCES: Final = (
     Source("torchvision resnet18", of_torchvision("resnet18")),
@@ -333,11 +340,8 @@ SOURCES: Final = (
     Source("timm vit_tiny_patch16_224", of_timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k")),
     Source("timm convnext_atto", of_timm("convnext_atto.d2_in1k")),
     Source("timm tf_efficientnet_lite0", trained_of_timm),
-    Source(
-        "transformers ResNet",
-        of_transformers("ResNetForImageClassification", {**SMALL_RESNET, "layer_type": "basic"}, "ConvNextImageProcessorPil"),
-    ),
-    Source("transformers ViT", of_transformers("ViTForImageClassification", SMALL_VIT, "ViTImageProcessorPil")),
+    Source("transformers ResNet", of_transformers("ResNetForImageClassification", SMALL_RESNET, *CROPPED)),
+    Source("transformers ViT", of_transformers("ViTForImageClassification", SMALL_VIT, *SQUASHED)),
     Source("Lightning checkpoint", of_lightning),
     Source("safetensors in half precision", of_half_precision),
     Source("TorchScript", of_torchscript),
