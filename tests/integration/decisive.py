@@ -101,7 +101,7 @@ def _solved(features: Tensor) -> Tensor:
 
 
 def _wanted(classes: int) -> Tensor:
-    """Logits [classes,classes]: each picture's own class first, the others after it in turn, so that all have a rank."""
+    """Logits [classes,classes]: the own class first, the others after it in turn, so that each has a rank."""
     own = torch.arange(classes)
     logits = _STEP * -((own - own[:, None]) % classes).float() + _MARGIN * torch.eye(classes)
     return logits - logits.mean(0)
