@@ -117,6 +117,10 @@ class Client:
         """One registered version."""
         return self._describe(model, version)[0]
 
+    def answering(self, model: str) -> ModelVersion:
+        """The default version, which answers requests that name no version."""
+        return self._describe(model, None)[0]
+
     def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """The model's description of itself, from a worker: identity, classes, accepted pictures."""
         path = _path("models", model, version)
@@ -200,7 +204,7 @@ class Client:
             following = page.get("nextPageToken")
         return names
 
-    def _describe(self, model: str, version: str) -> list[ModelVersion]:
+    def _describe(self, model: str, version: str | None) -> list[ModelVersion]:
         return [
             ModelVersion(
                 name=entry["modelName"],
