@@ -29,9 +29,10 @@ from edge.bundle import write_facts
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
-from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, view_pixels
+from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, input_size, view_pixels
 from scripts.building.make import content_digest, digest, ensure, pictures
 from scripts.console import UserError, done, out, progress
+from scripts.measuring.labelled import trial_pictures
 
 _RECORD: Final = ".inputs"  # of the folder: what its programs were made from
 _TIMED: Final = 20  # forward passes
@@ -64,11 +65,10 @@ class Makers:
             classifier: the loaded archive.
             calibration: returns the pictures, uint8 [N,H,W,3], from which int8 chooses its scales.
         """
-        side = classifier.recipe.input.crop
         self._recipe = classifier.recipe
         self._calibration = calibration
         self._module = load_module(classifier.recipe.architecture, classifier.source.path)
-        self._example = (torch.zeros(1, 3, side, side),)
+        self._example = (torch.zeros(1, 3, *input_size(classifier.recipe.input)),)
 
     def all(self) -> dict[str, Callable[[], bytes]]:
         """Every program that can be made."""
@@ -193,7 +193,8 @@ def write_programs(
         model: name of a model whose float32 eager archive is in the store.
         store: folder of the archives.
         folder: folder to write into.
-        golden: folder of pictures to check the programs on; default: views of the labelled photographs.
+        golden: folder of pictures to check the programs on; default: views of those of scikit-image's that the model
+            is surest of.
         calibration: folder of pictures for int8's scales; default: views of the golden set.
 
     Raises:
@@ -204,7 +205,8 @@ def write_programs(
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
         recipe = classifier.recipe
         makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
-        pixels = view_pixels(recipe.input) if golden is None else golden_pixels(golden_set(golden), recipe)
+        pictures = trial_pictures(classifier, golden)
+        pixels = view_pixels(recipe.input, pictures) if golden is None else golden_pixels(pictures, recipe)
         with progress(f"programs of {model}", len(makers)) as advance:
             for name, make in makers.items():
                 path = folder / f"{model}-{name}.pte"
@@ -217,7 +219,7 @@ def write_programs(
                     path.unlink()
                     raise
                 advance(1)
-        write_facts(classifier, folder)
+        write_facts(classifier, folder, pictures)
     return found
 
 

@@ -20,6 +20,7 @@ from classifier.recipe import Recipe, read_recipe
 from scripts.archives.loaded import unpacked
 from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import STORE, Archive, find_archive, model_in
+from scripts.building.golden import input_size
 from scripts.building.make import ensure
 from scripts.console import UserError, done, step, warn_untrained
 
@@ -70,10 +71,12 @@ def write_repository(archives: Sequence[Archive], backend: Backend, repository: 
         for archive in archives:
             with unpacked(archive.path) as folder:
                 version = _version(archive, folder)
-                tensors.add((version.recipe.input.crop, version.classes))
+                tensors.add((*input_size(version.recipe.input), version.classes))
                 _write_version(version, backend, written)
         if len(tensors) > 1:  # versions share a configuration
-            raise UserError("the archives differ in crop or in the number of labels; build all from the same recipe")
+            raise UserError(
+                "the archives differ in the size of their input or in the number of labels; build all from the same recipe"
+            )
         (written / model / str(version.number)).mkdir(parents=True)  # Triton requires the folder, though it stays empty
         values = settings(version, backend)
         for name, source in zip(names, ("ensemble", *STEPS), strict=True):
@@ -118,6 +121,7 @@ def version_number(version: str) -> int:
 def settings(version: Version, backend: Backend) -> dict[str, str | int]:
     """The values for the configurations' templates, all of them from the archive. Triton's delay is in µs."""
     serving = version.recipe.serving
+    height, width = input_size(version.recipe.input)
     return {
         "model": version.recipe.name,
         "version": version.number,
@@ -126,7 +130,8 @@ def settings(version: Version, backend: Backend) -> dict[str, str | int]:
         "delay_us": 1000 * serving.max_batch_delay_ms,
         "workers": serving.workers,
         "threads": serving.threads if isinstance(serving.threads, int) else 0,
-        "crop": version.recipe.input.crop,
+        "height": height,
+        "width": width,
         "classes": version.classes,
     }
 
