@@ -74,9 +74,7 @@ def write_repository(archives: Sequence[Archive], backend: Backend, repository: 
                 tensors.add((*input_size(version.recipe.input), version.classes))
                 _write_version(version, backend, written)
         if len(tensors) > 1:  # versions share a configuration
-            raise UserError(
-                "the archives differ in the size of their input or in the number of labels; build all from the same recipe"
-            )
+            raise UserError("the archives differ in input or in number of labels; build all from the same recipe")
         (written / model / str(version.number)).mkdir(parents=True)  # Triton requires the folder, though it stays empty
         values = settings(version, backend)
         for name, source in zip(names, ("ensemble", *STEPS), strict=True):
