@@ -87,11 +87,11 @@ def _by_folder(folder: Path, classes: Classes) -> Found:
         if class_id is None:
             near = classes.nearest(inside.name)
             hint = f"; is it {near}?" if near else ""
-            left_out.append(f"folder {inside.name} with {len(files)} files is no class of this model{hint}")
+            left_out.append(f"folder {inside.name} with {_number(files)} is no class of this model{hint}")
             continue
         pictures += [Labelled(path, class_id) for path in files if _is_picture(path)]
         others += [path for path in files if not _is_picture(path)]
-    return Found(pictures, left_out + _no_pictures(others, "are no pictures of a class folder"))
+    return Found(pictures, left_out + _no_pictures(others, "not counted as pictures of a class"))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -107,7 +107,11 @@ def _no_pictures(files: Sequence[Path], what: str) -> list[str]:
     if not files:
         return []
     names = ", ".join(sorted(path.name for path in files)[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
-    return [f"{len(files)} files {what}: {names}"]
+    return [f"{_number(files)} {what}: {names}"]
+
+
+def _number(files: Sequence[Path]) -> str:
+    return f"{len(files)} file" + "s" * (len(files) != 1)
 
 
 def _by_line(folder: Path, label_file: Path, classes: Classes, labels: Sequence[Label]) -> Found:
@@ -132,8 +136,8 @@ def _by_line(folder: Path, label_file: Path, classes: Classes, labels: Sequence[
         elif pictures.setdefault(path, Labelled(path, class_id)).class_id != class_id:
             raise UserError(f"{where}: another line has {path} with another class")
     unlabelled = [path for path in _files(folder) if path not in pictures and path.resolve() != label_file.resolve()]
-    left_out = _no_pictures(absent, f"of LABELS={label_file} are not in {folder}")
-    return Found(list(pictures.values()), left_out + _no_pictures(unlabelled, f"have no line in LABELS={label_file}"))
+    left_out = _no_pictures(absent, f"of LABELS={label_file} not found in {folder}")
+    return Found(list(pictures.values()), left_out + _no_pictures(unlabelled, f"without a line in LABELS={label_file}"))
 
 
 def _by_name(paths: Sequence[Path], folder: Path) -> dict[str, list[Path]]:

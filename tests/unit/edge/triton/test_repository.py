@@ -191,7 +191,7 @@ def test_archives_with_other_sizes_of_pictures_are_refused(find: Find, options: 
     shutil.copy(THIRD_MODEL / "labels.json", tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY_RECIPE.read_text().replace("crop: 32", "crop: 36"))
     larger, _ = build(msgspec.structs.replace(options, recipe=tmp_path / "tiny.yaml", runtime="torchscript"))
-    with pytest.raises(UserError, match="differ in crop"):
+    with pytest.raises(UserError, match="differ in input"):
         write_repository([find("eager"), find_archive(larger.name, larger.parent)], "python", tmp_path / "repository")
     assert list((tmp_path / "repository").iterdir()) == []
 
