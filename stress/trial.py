@@ -35,17 +35,16 @@ def friendly_bodies(archive: Archive, golden: Path | None = None) -> list[Body]:
 
 
 def trial(archive: Archive, golden: Path | None = None) -> Trial:
-    """Good pictures as `friendly_bodies`, and the hostile corpus, made of the first of them for this model's limits.
+    """Good pictures as `friendly_bodies`, and the hostile corpus, for this model's limits.
 
     Raises:
         UserError: as `friendly_bodies`.
     """
     step(f"asking {archive.path.name} in this process what it must answer")
     with loaded(archive.path) as classifier:
-        recipe = classifier.recipe
-        pictures = trial_pictures(classifier, golden)
-        hostile = corpus(pictures[0], recipe.input.max_pixels, recipe.serving.max_instances)
-        return Trial(answered(known(classifier, good(pictures))), known(classifier, hostile))
+        friendly = answered(known(classifier, good(trial_pictures(classifier, golden))))
+        hostile = corpus(classifier.recipe.input.max_pixels, classifier.recipe.serving.max_instances)
+        return Trial(friendly, known(classifier, hostile))
 
 
 def served_archive(client: Client, model: str, store: Path) -> Archive:

@@ -1,4 +1,4 @@
-"""Measures an archive's top-1 and top-5 accuracy on labelled pictures, for example ImageNet's validation set."""
+"""Measures an archive's top-1 and top-5 accuracy on labelled pictures: the user's own, or a public data set."""
 
 import re
 import time
@@ -256,7 +256,8 @@ def main(
     """Measure top-1 and top-5 accuracy on labelled pictures.
 
     Args:
-        data: a folder with one folder of pictures for each class or, with labels, a folder of pictures.
+        data: a folder with one folder of pictures for each class or, with labels, a folder of pictures. A folder has
+            the id or the name of its class, exactly, or but for upper case, composed letters and underscores.
         labels: a file with a line for each picture: its name and its class.
         model: name of the model; without it, the one model that lies in the store.
         archive: archives to evaluate instead; the first one is the reference.

@@ -10,11 +10,8 @@ import random
 import warnings
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
-from classifier.decode import decode
-from classifier.recipe import PILLOW_LIMIT
 from msgspec.structs import replace
 from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
@@ -40,7 +37,6 @@ MAX_PIXELS: Final = 64_000_000  # the limit of the recipes that come with the pr
 MAX_INSTANCES: Final = 64  # theirs too
 
 _SMALL: Final = (96, 64)
-_LONG_SIDE: Final = 600  # pixels of the picture that variants are made of, at most
 _FLIPS: Final = 200  # places, of all kinds together
 _TENSOR: Final = b'{"inputs": [{"name": "pictures", "shape": [0], "datatype": "BYTES", "data": []}]}'
 _BROKEN: Final = (422, "image_broken")
@@ -49,16 +45,19 @@ _TOO_LARGE: Final = (413, "image_too_large")
 _NO_IMAGE: Final = (415, "not_an_image")
 
 
-def corpus(picture: Path | None = None, max_pixels: int = MAX_PIXELS, max_instances: int = MAX_INSTANCES) -> list[Body]:
+def corpus(max_pixels: int = MAX_PIXELS, max_instances: int = MAX_INSTANCES) -> list[Body]:
     """All hostile bodies. It takes some seconds.
 
+    All are made of the same photograph, whatever the model is for: what a damaged file must get depends on its bytes.
+
     Args:
-        picture: the good picture that most are made of; a photograph of scikit-image without it.
         max_pixels: the recipe's limit of pixels, beyond which the answer is 413.
         max_instances: the recipe's limit of pictures in one JSON request.
     """
-    photo = decode((picture or photograph("coffee.png")).read_bytes(), PILLOW_LIMIT)
-    photo.thumbnail((_LONG_SIDE, _LONG_SIDE))
+    with Image.open(photograph("coffee.png")) as opened:
+        photo = opened.convert("RGB")
+    if photo.width * photo.height > max_pixels:
+        photo.thumbnail((math.isqrt(max_pixels), math.isqrt(max_pixels)))
     small = photo.resize(_SMALL, Image.Resampling.BOX)
     groups = (
         _modes(small),
