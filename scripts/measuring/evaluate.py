@@ -271,5 +271,5 @@ def main(
             pictures = pictures or _said(find_pictures(data, classifier.labels, labels))
             score, best = evaluate(classifier, pictures, found.path.name, reference)
         reference = best if reference is None else reference
-        scores[str(found.path)] = score
+        scores[found.path.name if found.path.name not in scores else str(found.path)] = score
     out.print(table(scores))
