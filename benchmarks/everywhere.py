@@ -15,6 +15,7 @@ from edge import cpp_program, mobile, onnx_file
 from edge.triton import repository
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
+from scripts.building.golden import objects
 from scripts.building.make import archives
 from scripts.console import UserError, done, show_table, step
 from scripts.measuring.labelled import trial_pictures
@@ -77,7 +78,8 @@ def compare_homes(model: str, store: Path, golden: Path | None = None) -> Compar
         UserError: a home is not built; the message says how to build it.
     """
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
-        pictures = trial_pictures(classifier, golden)[:_SHOWN]
+        chosen = trial_pictures(classifier, golden)[:_SHOWN]
+        pictures = [path for path in objects(golden) if path in chosen]
         subject = Model(name=model, store=store, reference=classifier)
         reference = classifier.probabilities(np.concatenate([subject.pixels(picture) for picture in pictures]))
         rows = []

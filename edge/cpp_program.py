@@ -19,8 +19,7 @@ def main(*, model: str | None = None, golden: Path | None = None, store: Path = 
 
     Args:
         model: name of the model; without it, the one model that lies in the store.
-        golden: folder of pictures for the bundle's golden vectors; without it, those of scikit-image's that the model
-            is surest of.
+        golden: folder of pictures for the bundle's golden vectors; photographs of scikit-image without it.
         store: folder of the archives.
     """
     name = model or model_in(store)

@@ -29,7 +29,7 @@ from edge.bundle import write_facts
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
-from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, input_size, view_pixels
+from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, input_size, objects, view_pixels
 from scripts.building.make import content_digest, digest, ensure, pictures
 from scripts.console import UserError, done, out, progress
 from scripts.measuring.labelled import trial_pictures
@@ -193,8 +193,7 @@ def write_programs(
         model: name of a model whose float32 eager archive is in the store.
         store: folder of the archives.
         folder: folder to write into.
-        golden: folder of pictures to check the programs on; default: views of those of scikit-image's that the model
-            is surest of.
+        golden: folder of pictures to check the programs on; default: views of photographs of scikit-image.
         calibration: folder of pictures for int8's scales; default: views of the golden set.
 
     Raises:
@@ -205,7 +204,7 @@ def write_programs(
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
         recipe = classifier.recipe
         makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
-        pictures = trial_pictures(classifier, golden)
+        pictures = objects(golden)
         pixels = view_pixels(recipe.input, pictures) if golden is None else golden_pixels(pictures, recipe)
         with progress(f"programs of {model}", len(makers)) as advance:
             for name, make in makers.items():
@@ -219,7 +218,7 @@ def write_programs(
                     path.unlink()
                     raise
                 advance(1)
-        write_facts(classifier, folder, pictures)
+        write_facts(classifier, folder, trial_pictures(classifier, golden))
     return found
 
 

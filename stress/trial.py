@@ -25,7 +25,7 @@ class Trial(NamedTuple):
 
 
 def friendly_bodies(archive: Archive, golden: Path | None = None) -> list[Body]:
-    """Good pictures, the user's own or those of the golden set that the model is surest of, with its own answers.
+    """Good pictures, the user's own or photographs of scikit-image, with the archive's own answers.
 
     Raises:
         UserError: the archive cannot be loaded, or it answers none of the pictures.

@@ -176,7 +176,7 @@ def main(
     Args:
         model: the model to ask; without it, the one model that runs or lies in the store.
         rounds: how often to send all bodies.
-        golden: folder of good pictures to send; without it, those of scikit-image's that the model is surest of.
+        golden: folder of good pictures to send; photographs of scikit-image without it.
         state: state folder of the server.
         store: folder of the archives; the server's answers must be those of its archive, which lies there.
     """

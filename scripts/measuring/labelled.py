@@ -14,10 +14,9 @@ from classifier.problems import Problem
 from classifier.rank import Prediction
 from classifier.recipe import Precision
 
-from scripts.building.golden import golden_set
+from scripts.building.golden import objects
 from scripts.console import UserError
 
-FEW: Final = 5  # pictures of the default golden set
 # How far a probability may be from that of the same archive in this process. Other sizes of batches change the last
 # digits; in a lower precision, which rounds them, the digits before.
 _TOLERANCES: Final[dict[Precision, float]] = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05, "int8": 0.05}
@@ -50,24 +49,22 @@ def expected(classifier: Classifier, picture: bytes) -> Expected | Problem:
 
 
 def trial_pictures(classifier: Classifier, folder: Path | None = None) -> list[Path]:
-    """The pictures to try a model with: the user's own, or those few of the golden set that it is surest of.
+    """The pictures to try a model with, the user's own or photographs of scikit-image, in the order of `surest`.
 
     Raises:
         UserError: the folder has no pictures, or the model answers none of them.
     """
-    return surest(classifier, golden_set(), FEW) if folder is None else surest(classifier, golden_set(folder))
+    return surest(classifier, objects(folder))
 
 
-def surest(classifier: Classifier, pictures: Sequence[Path], number: int | None = None) -> list[Path]:
-    """The pictures that a model is surest of: of each class that it sees in them one, then the others.
+def surest(classifier: Classifier, pictures: Sequence[Path]) -> list[Path]:
+    """Pictures by how sure a model is of them: of each class that it sees in them the surest, then the others.
 
-    Textures and drawings are near ties for most models, which any rounding decides; and pictures of several classes
-    show whether an answer belongs to another picture.
+    So the first of them are no near ties, and show whether an answer belongs to another picture.
 
     Args:
         classifier: the loaded archive.
-        pictures: the pictures to choose from; those that the model cannot answer are left out.
-        number: how many to choose, at most; all without it.
+        pictures: the pictures; those that the model cannot answer are left out.
 
     Raises:
         UserError: the model answers none of them; the message has the first reason.
@@ -83,7 +80,7 @@ def surest(classifier: Classifier, pictures: Sequence[Path], number: int | None 
         name = found[0].full_name if not isinstance(found, Problem) and found else ""
         (others if name in classes else first).append(path)
         classes.add(name)
-    return [*first, *others][:number]
+    return [*first, *others]
 
 
 def _ranked(classifier: Classifier, picture: bytes) -> list[Prediction] | Problem:

@@ -12,9 +12,8 @@ from rich.table import Column, Table
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, archives_of, model_in
-from scripts.building.golden import VIEWS, golden_pixels, golden_set, noise, view_pixels
+from scripts.building.golden import VIEWS, golden_pixels, golden_set, noise, objects, view_pixels
 from scripts.console import UserError, out, progress
-from scripts.measuring.labelled import trial_pictures
 
 _ROUNDS: Final = 5  # of timing, a few batches each
 
@@ -24,7 +23,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     megabytes: float
-    agreement: float  # share of the views of the pictures that the model is surest of, with the same top-1
+    agreement: float  # share of the views of photographs with the same top-1
     golden_agreement: float  # share of the golden set, of which scikit-image's is half textures
     max_abs_logit: float  # over the golden set
     rate: float  # pictures a second of the bare forward pass in batches of the recipe's size
@@ -38,8 +37,8 @@ def compare_archives(model: str, store: Path, count: int = VIEWS, golden: Path |
         model: name of the model.
         store: folder of the archives.
         count: views of each picture.
-        golden: folder of the pictures to compare on; without it, scikit-image's, of which the views are of those that
-            the reference is surest of.
+        golden: folder of the pictures to compare on; scikit-image's without it, of which the views are of photographs
+            of an object.
 
     Raises:
         UserError: the float32 eager archive is missing, an archive cannot be loaded, or the folder has no pictures.
@@ -48,12 +47,11 @@ def compare_archives(model: str, store: Path, count: int = VIEWS, golden: Path |
         raise UserError(f"VIEWS={count}: at least 1")
     archives = archives_of(model, store)
     found: list[Comparison] = []
-    pictures: list[Path] = []
+    pictures = objects(golden)
     reference: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
     with progress(f"archives of {model}", len(archives)) as advance:
         for archive in archives:
             with loaded(archive.path) as classifier:
-                pictures = pictures or trial_pictures(classifier, golden)
                 whole = classifier.logits(golden_pixels(golden_set(golden), classifier.recipe))
                 viewed = classifier.logits(view_pixels(classifier.recipe.input, pictures, count))
                 reference = reference or (whole, viewed)
@@ -115,8 +113,7 @@ def main(*, model: str | None = None, golden: Path | None = None, store: Path = 
 
     Args:
         model: name of the model; without it, the one model that lies in the store.
-        golden: folder of pictures to compare on; without it, scikit-image's, of which the views are of those that the
-            model is surest of.
+        golden: folder of pictures to compare on; scikit-image's without it.
         store: folder of the archives.
         views: number of crops of each picture to compare on.
     """

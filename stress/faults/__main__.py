@@ -155,7 +155,7 @@ def main(
     Args:
         repeat: how often each fault happens.
         model: model of which the store has two versions; without it, the one model that lies in the store.
-        golden: folder of the pictures to send; without it, those of scikit-image's that the model is surest of.
+        golden: folder of the pictures to send; photographs of scikit-image without it.
         page: page of the documentation to write the table into.
         store: folder of the archives.
     """

@@ -73,8 +73,7 @@ class Stand:
         Args:
             archive: what to serve.
             folder: folder for all that the server writes.
-            golden: folder of the pictures that clients send; without it, those of the golden set that the model is
-                surest of.
+            golden: folder of the pictures that clients send; photographs of scikit-image without it.
         """
         self.state = folder / "state"
         store = folder / "store"

@@ -188,7 +188,7 @@ def main(
         minutes: how long to load the server.
         archive: archive to serve; without it, one of the model's: in OpenVINO and int8 if there is such a one.
         model: name of the model; without it, the one model that lies in the store.
-        golden: folder of good pictures to send; without it, those of scikit-image's that the model is surest of.
+        golden: folder of good pictures to send; photographs of scikit-image without it.
         page: page of the documentation to write the tables into; the plot lies beside it.
         store: folder of the archives.
     """

@@ -27,7 +27,7 @@ def test_the_archives_of_a_model_of_three_classes_are_compared_on_the_users_pict
     assert "6 views" in str(table([eager, torchscript]).columns[2].header)
 
 
-def test_without_pictures_of_the_user_the_model_chooses_from_the_golden_set(store: Path) -> None:
+def test_without_pictures_of_the_user_there_are_views_of_five_photographs(store: Path) -> None:
     eager, *_ = compare_archives("few", store, 1)
     assert eager.views == 5
 
