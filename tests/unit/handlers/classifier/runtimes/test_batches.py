@@ -55,8 +55,6 @@ def test_a_recipe_with_a_fixed_batch_is_loaded_for_it(
     monkeypatch.setattr("classifier.runtimes.torchscript.load", lambda _: forward)
     fields = {"name": "mine", "program": "torchscript:mine-0123abcd.pt", "labels": ["a", "b"]}
     recipe = msgspec.convert(fields | {"input": {"batch": fixed}}, Recipe)
-    source = Source(
-        directory=tmp_path, serialized_file="mine.pt", recipe=recipe, variant=recipe.archives[0], threads=1
-    )
+    source = Source(directory=tmp_path, serialized_file="mine.pt", recipe=recipe, variant=recipe.archives[0], threads=1)
     assert load_runtime(source)(pictures(5)).shape == (5, 2)
     assert seen == sizes
