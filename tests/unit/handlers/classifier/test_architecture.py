@@ -114,7 +114,7 @@ def test_what_cannot_be_built_is_refused_with_why(
 @pytest.mark.parametrize("source", ["import no_such_helper", "def net():\n    import no_such_helper\n"])
 def test_a_missing_import_of_the_architecture_is_named_with_what_to_do(source: str, write: Write) -> None:
     write("nets_here.py", source)
-    with pytest.raises(UnusableError, match="module no_such_helper is missing.*beside the architecture or into"):
+    with pytest.raises(UnusableError, match=r"module no_such_helper is missing.*beside the architecture or into"):
         build("nets_here:net")
 
 
