@@ -39,8 +39,8 @@ def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = Non
         uint8 [H,W,3].
     """
     width, height = extent or image.size
-    if spec.fit == "pad":
-        return _padded(image, spec, (width, height))
+    if spec.fit != "crop":
+        return _of_the_whole(image, spec, (width, height))
     left, top, right, bottom = region(width, height, spec)
     resized_height = _resized(width, height, spec)[1]
     filtered, radius = _FILTERS[spec.interpolation]
@@ -52,20 +52,19 @@ def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = Non
     return np.array(rows.resize(spec.size[::-1], filtered, box=(0, top - first, spec.size[1], bottom - first)))
 
 
-def _padded(image: Image.Image, spec: Input, extent: Extent) -> NDArray[np.uint8]:
-    """The whole picture in the middle of a black area."""
-    (height, width), (inner_width, inner_height) = spec.size, _resized(*extent, spec)
-    inner = image.resize((inner_width, inner_height), _FILTERS[spec.interpolation][0], box=(0, 0, *extent))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    canvas[top : top + inner_height, left : left + inner_width] = np.asarray(inner)
-    return canvas
+def _of_the_whole(image: Image.Image, spec: Input, extent: Extent) -> NDArray[np.uint8]:
+    """The middle of the whole picture, resized to about the size that the model sees; black where it is smaller."""
+    (height, width), (resized_width, resized_height) = spec.size, _resized(*extent, spec)
+    resized = image.resize((resized_width, resized_height), _FILTERS[spec.interpolation][0], box=(0, 0, *extent))
+    left, top = (_offset(*sides, spec.crop_offset) for sides in ((resized_width, width), (resized_height, height)))
+    return np.array(resized.crop((left, top, left + width, top + height)))
 
 
 def region(width: float, height: float, spec: Input) -> tuple[float, float, float, float]:
-    """Which part of an upright picture the model sees: left, top, right, bottom, in its pixels."""
-    if spec.fit == "pad":
-        return 0.0, 0.0, width, height
+    """Which part of an upright picture the model sees: left, top, right, bottom, in its pixels.
+
+    With `fit: pad` it reaches beyond the picture, as far as the black does.
+    """
     resized_width, resized_height = _resized(width, height, spec)
     left, right = _crop_edges(width, resized_width, spec.size[1], spec.crop_offset)
     top, bottom = _crop_edges(height, resized_height, spec.size[0], spec.crop_offset)
@@ -86,8 +85,18 @@ def _resized(width: float, height: float, spec: Input) -> tuple[int, int]:
 
 def _crop_edges(side: float, resized: int, crop: int, rounding: CropOffset) -> tuple[float, float]:
     """Where a crop from the middle of a resized side begins and ends, in pixels of the original side."""
-    offset = round((resized - crop) / 2) if rounding == "round" else (resized - crop) // 2
+    offset = _offset(resized, crop, rounding)
     return offset * side / resized, (offset + crop) * side / resized
+
+
+def _offset(resized: int, crop: int, rounding: CropOffset) -> int:
+    """Where a crop from the middle of a resized side begins; below 0 if that is smaller.
+
+    Of an odd number of black pixels, the larger half is at the end, as with timm.
+    """
+    if resized < crop:
+        return -((crop - resized) // 2)
+    return round((resized - crop) / 2) if rounding == "round" else (resized - crop) // 2
 
 
 def normalize(pixels: Tensor, spec: Input) -> Tensor:
