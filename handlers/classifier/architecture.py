@@ -39,7 +39,8 @@ def build(architecture: str, arguments: Arguments | None = None) -> nn.Module:
     except UnusableError:
         raise
     except ModuleNotFoundError as error:
-        raise UnusableError(f"architecture {architecture}: {_missing(error, scheme)}") from error
+        why = _missing(error.name or "", scheme, of_library is not None)
+        raise UnusableError(f"architecture {architecture}: {why}") from error
     except Exception as error:  # whatever the code of an architecture raises
         taken = f" with arguments {given}" if given else ""
         raise UnusableError(
@@ -50,9 +51,12 @@ def build(architecture: str, arguments: Arguments | None = None) -> nn.Module:
     return built
 
 
-def _missing(error: ModuleNotFoundError, scheme: str) -> str:
-    if error.name != scheme:
-        return f"module {error.name} is missing, which it needs; put it beside the architecture or into `requirements`"
+def _missing(name: str, scheme: str, of_library: bool) -> str:
+    """What to do about a module that cannot be found: the architecture's own, its library, or one that it imports."""
+    if not f"{scheme}.".startswith(f"{name}."):
+        return f"module {name} is missing, which it needs; put it beside the architecture or into `requirements`"
+    if of_library:
+        return f"{scheme} is not installed; pip install {scheme}"
     return f"there is no handlers/{scheme.replace('.', '/')}.py"
 
 

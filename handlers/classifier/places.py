@@ -19,8 +19,8 @@ import msgspec
 Scheme = Literal["torchvision", "package", "https", "http", "file"]
 ProgramKind = Literal["torchscript", "export", "onnx"]
 
-DIGEST_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,64})\.[A-Za-z0-9]+$")
-_SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
+DIGEST_IN_NAME: Final = re.compile(r"-([0-9a-f]{8,64})\.[A-Za-z0-9]+\Z")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KNOWN: Final = ("sha256", "entry", "prefix")
 
 
@@ -74,7 +74,7 @@ def _options(fragment: str, text: str) -> dict[str, str]:
         raise ValueError(f"{text}: {unknown[0]} is not one of {', '.join(_KNOWN)}")
     if len(options) < len(pairs):
         raise ValueError(f"{text}: a part after # is there twice")
-    if "sha256" in options and _SHA256.match(options["sha256"]) is None:
+    if "sha256" in options and _SHA256.fullmatch(options["sha256"]) is None:
         raise ValueError(f"{text}: sha256 must have 64 hexadecimal digits, in lower case")
     return options
 

@@ -51,8 +51,8 @@ def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = Non
 
 def _fitted(image: Image.Image, spec: Input, extent: Extent) -> Image.Image:
     """The picture in the model's size, in its own mode."""
-    if spec.fit == "pad":
-        return _padded(image, spec, extent)
+    if spec.fit != "crop":
+        return _of_the_whole(image, spec, extent)
     width, height = extent
     columns, rows = _stretches(width, height, spec)
     filtered, radius = _FILTERS[spec.interpolation]
@@ -107,19 +107,19 @@ def _stretch(side: float, resized: int, crop: int, rounding: CropOffset) -> _Str
     return _Stretch(before * side / resized, after * side / resized, after - before, offset - before)
 
 
-def _padded(image: Image.Image, spec: Input, extent: Extent) -> Image.Image:
-    """The whole picture in the middle of a black area."""
-    (height, width), (inner_width, inner_height) = spec.size, _resized(*extent, spec)
-    inner = image.resize((inner_width, inner_height), _FILTERS[spec.interpolation][0], box=(0, 0, *extent))
-    canvas = Image.new(image.mode, (width, height))
-    canvas.paste(inner, ((width - inner_width) // 2, (height - inner_height) // 2))
-    return canvas
+def _of_the_whole(image: Image.Image, spec: Input, extent: Extent) -> Image.Image:
+    """The middle of the whole picture, resized to about the size that the model sees; black where it is smaller."""
+    (height, width), (resized_width, resized_height) = spec.size, _resized(*extent, spec)
+    resized = image.resize((resized_width, resized_height), _FILTERS[spec.interpolation][0], box=(0, 0, *extent))
+    left, top = (_offset(*sides, spec.crop_offset) for sides in ((resized_width, width), (resized_height, height)))
+    return resized.crop((left, top, left + width, top + height))
 
 
 def region(width: float, height: float, spec: Input) -> tuple[float, float, float, float]:
-    """Which part of an upright picture the model sees: left, top, right, bottom, in its pixels."""
-    if spec.fit == "pad":
-        return 0.0, 0.0, width, height
+    """Which part of an upright picture the model sees: left, top, right, bottom, in its pixels.
+
+    With `fit: pad` it reaches beyond the picture, as far as the black does.
+    """
     resized_width, resized_height = _resized(width, height, spec)
     left, right = _crop_edges(width, resized_width, spec.size[1], spec.crop_offset)
     top, bottom = _crop_edges(height, resized_height, spec.size[0], spec.crop_offset)
@@ -145,7 +145,12 @@ def _crop_edges(side: float, resized: int, crop: int, rounding: CropOffset) -> t
 
 
 def _offset(resized: int, crop: int, rounding: CropOffset) -> int:
-    """How many pixels of a resized side lie before a crop from its middle."""
+    """Where a crop from the middle of a resized side begins; below 0 if that is smaller.
+
+    Of an odd number of black pixels, the larger half is at the end, as with timm.
+    """
+    if resized < crop:
+        return -((crop - resized) // 2)
     return round((resized - crop) / 2) if rounding == "round" else (resized - crop) // 2
 
 

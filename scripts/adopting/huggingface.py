@@ -130,12 +130,10 @@ def _transformers(folder: Path, config: dict[str, Any], weights: Path, adoption:
 
 def _set_input(adoption: Adoption, folder: Path) -> None:
     spec, transform = _processor(folder)
-    if check_input(spec, transform, _PREPROCESSOR):  # transformers rounds half a pixel down, torchvision to even
+    if spec.fit == "crop" or spec.crop_percentage is not None:  # transformers rounds half a pixel of the crop down
         spec = msgspec.structs.replace(spec, crop_offset="floor")
-        if check_input(spec, transform, _PREPROCESSOR):
-            adoption.assume(
-                "input.crop", spec.crop, "some pictures are cut one pixel beside where transformers cuts them"
-            )
+    if check_input(spec, transform, _PREPROCESSOR):
+        adoption.assume("input.crop", spec.crop, "some pictures are cut one pixel beside where transformers does")
     adoption.input = input_fields(spec)
     adoption.take(f"input from {_PREPROCESSOR}")
 

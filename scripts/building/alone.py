@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scripts.building import clean
 from scripts.building.packing import Content
-from scripts.building.requirements import PROJECT, modules, packages
+from scripts.building.requirements import PROJECT, modules, packages, pinned
 from scripts.console import UserError
 
 _FAILED: Final = 1
@@ -71,10 +71,13 @@ def _explained(result: "subprocess.CompletedProcess[str]", model: str) -> str:
     missing = str(said["missing"] or "").partition(".")[0]
     if not missing:
         return f"{model} cannot be loaded from its archive: {said['error']}"
-    carriers = sorted(packages_distributions().get(missing, ()))
+    carriers = sorted(set(packages_distributions().get(missing, ())))
     if not carriers:
-        return f"{model} imports {missing}, which is not installed; is it a file that belongs beside the architecture?"
-    lines = " or ".join(f"requirements: [{carrier}=={version(carrier)}]" for carrier in carriers)
+        return (
+            f"{model} imports {missing}, which its archive does not hold: it must lie beside the architecture, "
+            "and a statement there must import it by its name"
+        )
+    lines = " or ".join(f"requirements: [{pinned(carrier)}]" for carrier in carriers)
     return f"{model} imports {missing}, which its archive neither holds nor declares; add to the recipe: {lines}"
 
 

@@ -9,8 +9,9 @@ imports what lies in the folder, and nothing else. An error is written to standa
 import json
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,12 @@ def _is_installed(spec: ModuleSpec) -> bool:
     return any(part in INSTALLED for place in places for part in Path(place).parts)
 
 
+def _is_pythons(folder: Path) -> bool:
+    """Whether a folder is one of the standard library's, or one that packages are installed into."""
+    library = Path(sysconfig.get_path("stdlib"))
+    return folder.is_relative_to(library) or any(part in INSTALLED for part in folder.parts)
+
+
 def _outputs(folder: Path, pixels: Path, target: Path) -> None:
     import numpy as np
     from classifier.pipeline import Classifier
@@ -61,10 +68,9 @@ def main() -> None:
     folder, declared, pixels, target = (Path(item) for item in sys.argv[1:])
     content = json.loads(declared.read_text())
     Declared.names, Declared.distributions = frozenset(content["names"]), frozenset(content["distributions"])
-    sys.meta_path = [Declared if finder is PathFinder else finder for finder in sys.meta_path]
-    installed = [entry for entry in sys.path if any(part in INSTALLED for part in Path(entry).parts)]
-    library = [entry for entry in sys.path if entry.startswith((sys.base_prefix, sys.base_exec_prefix))]
-    sys.path[:] = [str(folder), *dict.fromkeys([*library, *installed])]
+    # without the finders and the paths of packages that were installed to be developed, such as this project
+    sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Declared]
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if _is_pythons(Path(entry)))]
     sys.path_importer_cache.clear()
     try:
         _outputs(folder, pixels, target)

@@ -56,20 +56,25 @@ def reference_logits(module: nn.Module, pixels: NDArray[np.uint8], recipe: Recip
 def check_outputs(outputs: NDArray[np.float32], labels: int, recipe: Recipe) -> None:
     """Refuse a recipe whose labels or scores do not fit what the model gives, [N,classes].
 
+    Outputs that are probabilities already are warned of where the recipe would make probabilities of them again.
+
     Raises:
-        UserError: another number of labels than outputs; one output under softmax, which makes 100 % of anything; or
-            outputs that are no probabilities although the recipe says so.
+        UserError: another number of labels than outputs; outputs that are no numbers; one output under softmax, which
+            makes 100 % of anything; or outputs that are no probabilities although the recipe says so.
     """
     classes = outputs.shape[1]
     if classes != labels:
         raise UserError(f"{recipe.name}: {labels} labels for {classes} logits")
-    between = bool((outputs >= 0).all() and (outputs <= 1 + _ROUNDING).all())
+    if not np.isfinite(outputs).all():
+        raise UserError(f"{recipe.name} gives outputs that are not finite numbers; are weights or normalization wrong?")
     if recipe.scores == "softmax" and classes == 1:
         raise UserError(f"{recipe.name} has one logit, of which softmax makes 100 %; write `scores: sigmoid`")
-    if recipe.scores == "softmax" and between and np.allclose(outputs.sum(axis=1), 1, atol=_ROUNDING):
-        warn(f"{recipe.name}'s outputs sum to one: they are probabilities already; `scores: none` leaves them so")
-    if recipe.scores == "none" and not between:
-        raise UserError(f"{recipe.name}'s outputs are not between 0 and 1; `scores: none` is for probabilities")
+    between = bool((outputs >= 0).all() and (outputs <= 1 + _ROUNDING).all())
+    if recipe.scores == "none":
+        if not between:
+            raise UserError(f"{recipe.name}'s outputs are not between 0 and 1; `scores: none` is for probabilities")
+    elif between and (recipe.scores == "sigmoid" or np.allclose(outputs.sum(axis=1), 1, atol=_ROUNDING)):
+        warn(f"{recipe.name}'s outputs seem to be probabilities already; if they are, write `scores: none`")
 
 
 def compare(

@@ -118,7 +118,7 @@ def _renamed(module: nn.Module, state_dict: dict[str, torch.Tensor]) -> nn.Modul
 
 def _load_program(recipe: Recipe, kind: ProgramKind, path: Path) -> Original:
     if kind == "onnx":
-        return Original(recipe=recipe, compute=_of_onnx(path), module=None, program=path)
+        return Original(recipe=recipe, compute=_of_onnx(path, recipe), module=None, program=path)
     if kind == "torchscript":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
@@ -137,14 +137,15 @@ def _of_module(module: Callable[..., Any]) -> Compute:
     return compute
 
 
-def _of_onnx(path: Path) -> Compute:
-    import onnxruntime  # an optional package
+def _of_onnx(path: Path, recipe: Recipe) -> Compute:
+    import onnxruntime  # an optional package, as onnx is
 
+    from scripts.building.exports.onnx_program import read
+
+    read(path, recipe)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
-    kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(taken.type)
-    if kind is None:
-        raise UserError(f"{path} takes {taken.type}; a picture is a tensor of float, float16 or uint8")
+    kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}[taken.type]
 
     def compute(floats: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(session.run(None, {taken.name: floats.astype(kind)})[0], np.float32)

@@ -8,6 +8,7 @@ from typing import Final
 from classifier.recipe import Recipe, RuntimeName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from scripts.console import UserError
 
@@ -21,19 +22,36 @@ def requirements_of(recipe: Recipe, runtime: RuntimeName) -> list[str]:
     Only an eager archive runs the architecture's Python; the others are graphs, and need none of it.
 
     Raises:
-        UserError: a requirement is not spelt as pip takes it, or the library is not installed.
+        UserError: a requirement is not spelt as pip takes it, or is not what is installed here and will be tested.
     """
     if runtime != "eager":
         return []
-    for text in recipe.requirements:
-        try:
-            Requirement(text)
-        except InvalidRequirement as error:
-            raise UserError(f"requirements: {text}: {error}") from error
+    asked = _for_here(recipe.requirements)
+    for requirement in asked:
+        installed = _installed(requirement.name).version
+        if not requirement.specifier.contains(installed, prereleases=True):
+            raise UserError(f"requirements: {requirement}, but {installed} is installed: pip install {requirement}")
     library = recipe.library
-    if library is None or any(canonicalize_name(Requirement(text).name) == library for text in recipe.requirements):
+    if library is None or any(canonicalize_name(requirement.name) == library for requirement in asked):
         return list(recipe.requirements)
-    return [*recipe.requirements, f"{library}=={_installed(library).version}"]
+    return [*recipe.requirements, pinned(library)]
+
+
+def pinned(package: str) -> str:
+    """An installed package as a requirement.
+
+    Its version has no kind of machine in it, as 0.29.1+cpu has: PyPI does not know those.
+    """
+    return f"{package}=={Version(_installed(package).version).public}"
+
+
+def _for_here(requirements: Iterable[str]) -> list[Requirement]:
+    """The requirements whose markers are for this Python and system."""
+    try:
+        asked = [Requirement(text) for text in requirements]
+    except InvalidRequirement as error:
+        raise UserError(f"requirements: {error}") from error
+    return [requirement for requirement in asked if requirement.marker is None or requirement.marker.evaluate()]
 
 
 def packages(runtime: str, requirements: Iterable[str] = ()) -> dict[str, set[str]]:
@@ -43,7 +61,7 @@ def packages(runtime: str, requirements: Iterable[str] = ()) -> dict[str, set[st
     """
     graph: dict[str, set[str]] = {}
     waiting = [(PROJECT, frozenset({runtime, _EXPLAIN}))]
-    asked = [Requirement(text) for text in requirements]
+    asked = _for_here(requirements)
     waiting += [(canonicalize_name(item.name), frozenset(item.extras)) for item in asked]
     seen = set(waiting)
     while waiting:

@@ -17,7 +17,7 @@ from scripts.card.facts import Facts, read_facts, size_of
 from scripts.card.parity import Difference, differences, is_reference
 from scripts.card.pictures import Outputs, Sample, outputs, read_samples, sample_paths
 from scripts.card.speed import Clock, Machine, Ratio, Speed, Turn, ratio, speed, take_turns, this_machine
-from scripts.console import UserError, progress, step
+from scripts.console import UserError, progress, step, warn
 from scripts.measuring.evaluate import find_pictures
 
 
@@ -98,7 +98,9 @@ def gather(
     step(f"reading {archive.path.name}")
     facts = read_facts(archive, keys)
     paths, there = sample_paths(pictures)
-    labelled = [] if data is None else find_pictures(data, facts.labels)
+    labelled, unused = ([], []) if data is None else find_pictures(data, facts.labels)
+    for reason in unused:
+        warn(f"DATA={data}: {reason}; left out")
     others, left_out = siblings(archive, store, keys)
     with loaded(archive.path) as own:
         samples = read_samples(paths, own)

@@ -15,7 +15,7 @@ from classifier.errors import UnusableError
 from classifier.preprocess import normalize
 from classifier.recipe import Recipe
 from classifier.runtimes import Forward, Source
-from classifier.runtimes.tensors import forward_of
+from classifier.runtimes.tensors import forward_of, logits_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,7 +34,7 @@ def load(source: Source) -> Forward:
     module = load_module(source.recipe, source.path, dtype)
     module.to(source.device).to(memory_format=torch.channels_last)
     spec = source.recipe.input
-    return forward_of(lambda pixels: module(normalize(pixels, spec).to(dtype)), source.device)
+    return forward_of(lambda pixels: logits_of(module(normalize(pixels, spec).to(dtype))), source.device)
 
 
 def load_module(recipe: Recipe, state_dict: Path, dtype: torch.dtype = torch.float32) -> nn.Module:

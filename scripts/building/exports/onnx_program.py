@@ -1,5 +1,6 @@
 """Puts the recipe's normalisation in front of a user's own ONNX file: uint8 [N,H,W,3] to logits."""
 
+from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
@@ -9,30 +10,45 @@ import onnx
 from classifier.input import UNIT_SCALE, Input
 from classifier.preprocess import GREY_SHIFT, GREY_WEIGHTS
 from classifier.recipe import Recipe
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from scripts.console import UserError
 
 _PIXELS: Final = "pixels"
 _TAKEN: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8)
+_WEIGHTS_APART: Final = 4  # the version of the format since which weights need not be inputs, too
 
 
-def from_pixels(path: Path, recipe: Recipe) -> onnx.ModelProto:
+def read(path: Path, recipe: Recipe) -> tuple[ModelProto, ValueInfoProto]:
+    """Read a graph, and which tensor of pictures it takes.
+
+    Raises:
+        UserError: the file keeps its weights in another one, or does not take one tensor of pictures as the recipe
+            makes them.
+    """
+    model = onnx.load(path, load_external_data=False)
+    if any(item.data_location == TensorProto.EXTERNAL for graph in _graphs(model.graph) for item in _tensors(graph)):
+        raise UserError(f"{path} keeps its weights in another file, which no digest covers; save it as one file")
+    weights = {item.name for item in model.graph.initializer}
+    inputs = [item for item in model.graph.input if item.name not in weights]
+    kinds = [item.type.tensor_type.elem_type for item in inputs]
+    if len(kinds) != 1 or kinds[0] not in _TAKEN:
+        said = ", ".join(TensorProto.DataType.Name(kind).lower() for kind in kinds) or "none"
+        raise UserError(f"{path} must take one tensor of pictures, of float, float16 or uint8; it takes {said}")
+    if kinds[0] == TensorProto.UINT8 and not _takes_levels(recipe.input):
+        raise UserError(f"{path} takes uint8, levels as they are: write `normalization: {{scale: 1}}`")
+    return model, inputs[0]
+
+
+def from_pixels(path: Path, recipe: Recipe) -> ModelProto:
     """The file's graph with the normalisation in front, computed as torch computes it, and its first output alone.
 
     Raises:
-        UserError: the file keeps its weights in another one, or does not take one tensor of pictures.
+        UserError: it is not a graph that the recipe's pictures can be given to.
     """
-    model = onnx.load(path, load_external_data=False)
+    model, taken = read(path, recipe)
     graph = model.graph
-    if any(item.data_location == TensorProto.EXTERNAL for item in graph.initializer):
-        raise UserError(f"{path} keeps its weights in another file, which no digest covers; save it as one file")
-    constants = {item.name for item in graph.initializer}
-    inputs = [item for item in graph.input if item.name not in constants]
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in _TAKEN:
-        raise UserError(f"{path} must take one tensor of pictures, of float, float16 or uint8; it takes {len(inputs)}")
-    taken = inputs[0]
-    names = _Names(model)
+    names = _Names(graph)
     pixels = names.new(_PIXELS)
     front = _Front(recipe.input, names, pixels)
     front.write(taken.name, taken.type.tensor_type.elem_type)
@@ -42,18 +58,40 @@ def from_pixels(path: Path, recipe: Recipe) -> onnx.ModelProto:
     graph.initializer.extend(front.constants)
     batch = recipe.input.batch or "batch"
     graph.input.append(helper.make_tensor_value_info(pixels, TensorProto.UINT8, [batch, *recipe.input.size, 3]))
+    model.ir_version = max(model.ir_version, _WEIGHTS_APART)
     _forget_places(model)
     return model
 
 
-class _Names:
-    """Names that the graph does not have yet."""
+def _takes_levels(spec: Input) -> bool:
+    return (spec.statistics.scale, {*spec.mean}, {*spec.std}) == (1, {0}, {1})
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        self._used = {name for node in graph.node for name in (*node.input, *node.output, node.name)}
-        named: list[Any] = [*graph.initializer, *graph.input, *graph.output, *graph.value_info]
-        self._used |= {item.name for item in named}
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph, and those of the branches and loops in it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from _graphs(inner)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """The constants of a graph."""
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+class _Names:
+    """Names that no part of a graph has yet."""
+
+    def __init__(self, whole: GraphProto) -> None:
+        self._used: set[str] = set()
+        for graph in _graphs(whole):
+            named: list[Any] = [*graph.initializer, *graph.input, *graph.output, *graph.value_info]
+            self._used |= {item.name for item in named}
+            self._used |= {name for node in graph.node for name in (*node.input, *node.output, node.name)}
 
     def new(self, wanted: str) -> str:
         """The wanted name, or one like it."""
@@ -100,10 +138,11 @@ class _Front:
         self.nodes.append(helper.make_node(operation, inputs, [self._last], name=self._last, **attributes))
 
 
-def _forget_places(model: onnx.ModelProto) -> None:
+def _forget_places(model: ModelProto) -> None:
     """Remove what exporters write about the machine and the source files."""
     model.ClearField("doc_string")
     model.ClearField("metadata_props")
-    for node in model.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
+    for graph in _graphs(model.graph):
+        for item in (graph, *graph.node):
+            item.ClearField("metadata_props")
+            item.ClearField("doc_string")

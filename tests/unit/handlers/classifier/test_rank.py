@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from classifier.labels import Label
 from classifier.rank import Prediction, probabilities, top_k
+from classifier.recipe import Scores
 
 LABELS = [Label(f"n{index}", name) for index, name in enumerate(("cat", "dog", "cow"))]
 
@@ -40,3 +41,43 @@ def test_top_k_is_ordered_and_carries_id_and_name() -> None:
 def test_of_equally_likely_classes_the_first_label_comes_first() -> None:
     ranked = top_k(np.array([0.25, 0.5, 0.25], np.float32), LABELS, 3)
     assert [item.class_name for item in ranked] == ["dog", "cat", "cow"]
+
+
+def test_with_sigmoid_each_class_has_a_probability_of_its_own() -> None:
+    logits = np.array([[-2.0, 0.0, 3.0], [5.0, 5.0, 5.0]], np.float16)
+    result = probabilities(logits, "sigmoid")
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, [[0.1192, 0.5, 0.9526], [0.9933] * 3], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("logit", [-1e4, -1e38, 1e4, 1e38])
+def test_the_sigmoid_of_any_number_is_a_probability(logit: float) -> None:
+    assert probabilities(np.array([[logit]], np.float32), "sigmoid").tolist() == [[0.0 if logit < 0 else 1.0]]
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_gives_no_probability_that_could_be_taken_for_one(scores: Scores, value: float) -> None:
+    result = probabilities(np.array([[value, value]], np.float32), scores)
+    assert not np.isfinite(result).any()
+
+
+def test_probabilities_stay_as_they_are_where_the_model_gives_them() -> None:
+    given = np.array([[0.25, 0.75]], np.float16)
+    result = probabilities(given, "none")
+    assert (result.dtype, result.tolist()) == (np.dtype(np.float32), [[0.25, 0.75]])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "names"),
+    [(None, ["cow", "cat", "dog"]), (0.0, ["cow", "cat", "dog"]), (0.5, ["cow", "cat"]), (0.6, ["cow"]), (0.9, [])],
+)
+def test_below_the_threshold_no_class_is_answered(threshold: float | None, names: list[str]) -> None:
+    row = np.array([0.5, 0.125, 0.625], np.float32)
+    assert [item.class_name for item in top_k(row, LABELS, 3, threshold)] == names
+
+
+def test_what_is_exactly_at_the_threshold_is_answered_and_top_k_still_counts() -> None:
+    row = np.array([0.1, 0.3, 0.2], np.float32)  # none of which float32 has exactly
+    assert [item.class_name for item in top_k(row, LABELS, 3, 0.1)] == ["dog", "cow", "cat"]
+    assert [item.class_name for item in top_k(row, LABELS, 1, 0.1)] == ["dog"]

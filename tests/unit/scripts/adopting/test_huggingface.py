@@ -74,7 +74,7 @@ def test_placeholders_are_no_labels(project: Project) -> None:
         ({"feature_extractor_type": "ViTFeatureExtractor", "size": 32}, {"crop": 32, "fit": "squash"}),
         (
             {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.8},
-            {"crop": 32, "resize": 40},
+            {"crop": 32, "resize": 40, "crop_offset": "floor"},
         ),
         (
             {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}},
@@ -82,16 +82,16 @@ def test_placeholders_are_no_labels(project: Project) -> None:
         ),
         (
             {"image_processor_type": "DeiTImageProcessor", "size": {"height": 40, "width": 40}, "crop_size": 32},
-            {"crop": 32, "crop_percentage": 0.8, "fit": "squash"},
+            {"crop": 32, "crop_percentage": 0.8, "fit": "squash", "crop_offset": "floor"},
         ),
         (
             {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 40}, "crop_size": 32},
-            {"crop": 32, "resize": 40},
+            {"crop": 32, "resize": 40, "crop_offset": "floor"},
         ),
-        ({"image_processor_type": "LevitImageProcessor"}, {}),
+        ({"image_processor_type": "LevitImageProcessor"}, {"crop_offset": "floor"}),
         (
             {"image_processor_type": "PoolFormerImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 32},
-            {"crop": 32, "resize": 35},
+            {"crop": 32, "resize": 35, "crop_offset": "floor"},
         ),
         (
             {
@@ -99,7 +99,7 @@ def test_placeholders_are_no_labels(project: Project) -> None:
                 "size": {"shortest_edge": 288},
                 "crop_size": {"height": 256, "width": 256},
             },
-            {"crop": 256, "resize": 288, "channels": "bgr"},
+            {"crop": 256, "resize": 288, "channels": "bgr", "crop_offset": "floor"},
         ),
         (
             {"image_processor_type": "EfficientNetImageProcessor", "size": {"height": 64, "width": 64}},

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from classifier.preprocess import normalize
-from classifier.recipe import Recipe, Tolerance, read_recipe
+from classifier.recipe import Recipe, Scores, Tolerance, read_recipe
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.building.gate import Report, compare, reference_logits
+from scripts.building.gate import Report, check_outputs, compare, reference_logits
 from scripts.building.golden import golden_pixels, golden_set
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE
@@ -139,3 +139,65 @@ def test_the_reference_sees_one_normalised_picture_at_a_time(recipe: Recipe) -> 
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits[:, 0], floats.sum(dim=(1, 2, 3)), atol=1e-5, rtol=1.3e-6)
     assert logits[:, 1].tolist() == [1, 1, 1]
+
+
+LOGIT_ROWS = np.array([[-2.0, 0.5, 1.5], [3.0, 0.0, -1.0]], np.float32)
+PROBABILITY_ROWS = np.array([[0.25, 0.5, 0.25], [0.125, 0.75, 0.125]], np.float32)
+SHARE_ROWS = np.array([[0.25, 0.5, 0.75], [0.0, 1.0, 1.0005]], np.float32)  # each for itself, rounded in half precision
+
+
+def scored(recipe: Recipe, scores: Scores) -> Recipe:
+    return replace(recipe, scores=scores)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "scores"),
+    [
+        (LOGIT_ROWS, "softmax"),
+        (LOGIT_ROWS, "sigmoid"),
+        (LOGIT_ROWS[:, :1], "sigmoid"),
+        (PROBABILITY_ROWS, "none"),
+        (SHARE_ROWS, "none"),
+        (SHARE_ROWS[:, :1], "none"),
+        (SHARE_ROWS, "softmax"),  # between 0 and 1, but they do not sum to one
+    ],
+)
+def test_outputs_that_fit_the_recipe_pass_without_a_word(
+    outputs: NDArray[np.float32], scores: Scores, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_outputs(outputs, outputs.shape[1], scored(recipe, scores))
+    assert capsys.readouterr().err == ""
+
+
+def test_outputs_and_labels_must_be_equally_many(recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="tiny: 1000 labels for 3 logits"):
+        check_outputs(LOGIT_ROWS, 1000, recipe)
+
+
+def test_one_logit_under_softmax_is_refused_because_everything_would_be_certain(recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="one logit, of which softmax makes 100 %; write `scores: sigmoid`"):
+        check_outputs(LOGIT_ROWS[:, :1], 1, recipe)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "scores"), [(PROBABILITY_ROWS, "softmax"), (PROBABILITY_ROWS, "sigmoid"), (SHARE_ROWS, "sigmoid")]
+)
+def test_probabilities_that_would_be_made_into_probabilities_again_are_warned_of(
+    outputs: NDArray[np.float32], scores: Scores, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_outputs(outputs, 3, scored(recipe, scores))
+    said = capsys.readouterr().err
+    assert "probabilities already" in said
+    assert "`scores: none`" in said
+
+
+@pytest.mark.parametrize("outputs", [LOGIT_ROWS, np.array([[0.0, 1.01]], np.float32)])
+def test_what_is_no_probability_is_not_passed_on_as_one(outputs: NDArray[np.float32], recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="not between 0 and 1; `scores: none` is for probabilities"):
+        check_outputs(outputs, outputs.shape[1], scored(recipe, "none"))
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "none"])
+def test_outputs_that_are_no_numbers_are_refused(scores: Scores, recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="tiny gives outputs that are not finite numbers"):
+        check_outputs(np.array([[0.5, float("nan")]], np.float32), 2, scored(recipe, scores))

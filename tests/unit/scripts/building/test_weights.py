@@ -143,7 +143,42 @@ def test_no_server_is_a_failed_download(refusing_address: str, tmp_path: Path) -
         download(f"{refusing_address}/tiny-0123abcd.pth", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tiny.pth", "tiny-0123.pth", "tiny-0123abcd.bin", "tiny-0123wxyz.pth"])
+def test_a_digest_of_the_recipe_checks_a_file_of_any_name(site: Site, tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(site.content).hexdigest()
+    url = site.url.replace(site.name, "best.pth?download=1")
+    path = download(url, tmp_path, sha256)
+    assert path.read_bytes() == site.content
+    assert download(url, tmp_path, sha256) == path  # from the cache
+    assert (site.ranges, kept(tmp_path)) == ([None], {path.name: len(site.content)})
+
+
+def test_files_of_one_name_and_other_content_do_not_meet_in_the_cache(site: Site, tmp_path: Path) -> None:
+    url = site.url.replace(site.name, "best.pth")
+    first = download(url, tmp_path, hashlib.sha256(site.content).hexdigest())
+    before, site.content = site.content, flipped(site.content)
+    site.hangs_up_after = len(site.content)
+    second = download(url, tmp_path, hashlib.sha256(site.content).hexdigest())
+    assert (first.read_bytes(), second.read_bytes()) == (before, site.content)
+
+
+@pytest.mark.parametrize("spoil", [flipped, shortened])
+def test_what_does_not_have_the_recipes_digest_is_refused_and_not_kept(
+    spoil: Callable[[bytes], bytes], site: Site, tmp_path: Path
+) -> None:
+    sha256 = hashlib.sha256(site.content).hexdigest()
+    site.content = spoil(site.content)
+    with pytest.raises(UserError, match=rf"best\.pth is damaged or was tampered with: by the recipe .*{sha256[:16]}"):
+        download(site.url.replace(site.name, "best.pth"), tmp_path, sha256)
+    assert kept(tmp_path) == {}
+
+
+def test_the_whole_digest_counts_not_the_digits_in_the_name(site: Site, tmp_path: Path) -> None:
+    other = hashlib.sha256(site.content).hexdigest()[:8] + "0" * 56
+    with pytest.raises(UserError, match="by the recipe its SHA-256"):
+        download(site.url, tmp_path, other)
+
+
+@pytest.mark.parametrize("name", ["tiny.pth", "tiny-0123.pth", "tiny.bin", "tiny-0123wxyz.pth"])
 def test_a_name_without_a_digest_is_refused_before_anything_is_fetched(name: str, site: Site, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="SHA-256"):
         download(site.url.replace(site.name, name), tmp_path)
@@ -258,7 +293,6 @@ def test_a_package_can_ship_the_weights(package: str, recipe: Recipe, tmp_path: 
         ("package:not_installed_at_all/tiny.pth", "not_installed_at_all is not installed"),
         ("torchvision:VGG16_Weights.NOT_THERE", "torchvision has no VGG16_Weights.NOT_THERE"),
         ("torchvision:NotThere_Weights.V1", "torchvision has no NotThere_Weights.V1"),
-        ("ftp://host/tiny-0123abcd.pth", "expected torchvision:"),
     ],
 )
 @pytest.mark.usefixtures("package")

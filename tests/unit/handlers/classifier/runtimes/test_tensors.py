@@ -1,9 +1,9 @@
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from classifier.runtimes.tensors import forward_of, to_device
+from classifier.runtimes.tensors import forward_of, logits_of, to_device
 from torch import Tensor
 
 PIXELS = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
@@ -63,3 +63,35 @@ def test_a_forward_function_computes_without_gradients() -> None:
 
     assert forward_of(compute, "cpu")(PIXELS).tolist() == [[0, 1, 2], [48, 49, 50]]
     assert modes == [True]
+
+
+LOGITS, OTHER = torch.zeros(1, 2), torch.ones(1, 5)
+
+
+class Several(NamedTuple):
+    """As Inception gives in training."""
+
+    main: Tensor
+    auxiliary: Tensor
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        LOGITS,
+        (LOGITS,),
+        [LOGITS, OTHER],
+        Several(LOGITS, OTHER),
+        {"out": LOGITS, "aux": OTHER},
+        {"loss": OTHER, "logits": LOGITS},
+    ],
+    ids=["tensor", "tuple", "list", "named tuple", "dictionary", "dictionary with logits"],
+)
+def test_the_logits_are_the_output_its_first_or_the_one_of_that_name(output: object) -> None:
+    assert logits_of(output) is LOGITS
+
+
+@pytest.mark.parametrize("output", [None, (), [], {}, (None, LOGITS), {"logits": "many"}, 3.0])
+def test_what_gives_no_tensor_is_said(output: object) -> None:
+    with pytest.raises(TypeError, match="not a tensor of logits"):
+        logits_of(output)

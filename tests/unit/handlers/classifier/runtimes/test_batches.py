@@ -1,0 +1,60 @@
+"""A model with a fixed batch serves any number of pictures."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from classifier.recipe import Recipe
+from classifier.runtimes import Source, in_batches_of, load_runtime
+from numpy.typing import NDArray
+
+
+class OfFour:
+    """A forward function for four pictures; each logit is a picture's first value and its place in the batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert len(pixels) == 4
+        first = pixels[:, 0, 0, 0]
+        self.batches.append(first.tolist())
+        return np.stack([first, np.arange(4)], axis=1).astype(np.float32)
+
+
+def pictures(count: int) -> NDArray[np.uint8]:
+    return np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11])
+def test_each_picture_gets_its_own_row_whatever_their_number(count: int) -> None:
+    forward = OfFour()
+    logits = in_batches_of(4, forward)(pictures(count))
+    assert logits[:, 0].tolist() == list(range(count))
+    assert logits[:, 1].tolist() == [index % 4 for index in range(count)]
+    assert len(forward.batches) == -(-count // 4)
+
+
+def test_the_last_batch_is_filled_with_its_last_picture() -> None:
+    forward = OfFour()
+    in_batches_of(4, forward)(pictures(5))
+    assert forward.batches == [[0, 1, 2, 3], [4, 4, 4, 4]]
+
+
+@pytest.mark.parametrize(("fixed", "sizes"), [(None, [5]), (2, [2, 2, 2])])
+def test_a_recipe_with_a_fixed_batch_is_loaded_for_it(
+    fixed: int | None, sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(len(pixels))
+        return np.zeros((len(pixels), 2), np.float32)
+
+    monkeypatch.setattr("classifier.runtimes.torchscript.load", lambda _: forward)
+    fields = {"name": "mine", "program": "torchscript:mine-0123abcd.pt", "labels": ["a", "b"]}
+    recipe = msgspec.convert(fields | {"input": {"batch": fixed}}, Recipe)
+    source = Source(directory=tmp_path, serialized_file="mine.pt", recipe=recipe, variant=recipe.archives[0], threads=1)
+    assert load_runtime(source)(pictures(5)).shape == (5, 2)
+    assert seen == sizes
