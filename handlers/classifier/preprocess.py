@@ -58,12 +58,12 @@ def _fitted(image: Image.Image, spec: Input, extent: Extent) -> Image.Image:
     filtered, radius = _FILTERS[spec.interpolation]
     margin = math.ceil(radius * max(1, rows.scale)) + 1  # the rows that the filter reaches beyond the crop
     first, last = max(0, math.floor(rows.begin) - margin), min(image.height, math.ceil(rows.end) + margin)
-    needed = image.crop((0, first, image.width, last))
-    narrow = needed.resize((columns.resized, last - first), filtered, box=(columns.begin, 0, columns.end, last - first))
+    if last - first > image.height / 2:  # all rows cost less than to take some of them
+        first, last = 0, image.height
+    narrow = image.resize((columns.resized, last - first), filtered, (columns.begin, first, columns.end, last))
     narrow = narrow.crop((columns.skipped, 0, columns.skipped + spec.size[1], last - first))
-    box = (0, rows.begin - first, spec.size[1], rows.end - first)
-    resized = narrow.resize((spec.size[1], rows.resized), filtered, box=box)
-    return resized.crop((0, rows.skipped, spec.size[1], rows.skipped + spec.size[0]))
+    low = narrow.resize((narrow.width, rows.resized), filtered, (0, rows.begin - first, narrow.width, rows.end - first))
+    return low.crop((0, rows.skipped, low.width, rows.skipped + spec.size[0]))
 
 
 class _Stretch(NamedTuple):

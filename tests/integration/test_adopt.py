@@ -36,10 +36,8 @@ HEADER = """\
 
 
 def _marked(source: Source) -> Any:
-    marks = (
-        [pytest.mark.timeout(DEADLINE_S)] if source.quick else [pytest.mark.thorough, pytest.mark.timeout(DEADLINE_S)]
-    )
-    return pytest.param(source, id=source.name.replace(" ", "-"), marks=marks)
+    further = () if source.quick else (pytest.mark.thorough,)
+    return pytest.param(source, id=source.name.replace(" ", "-"), marks=[pytest.mark.timeout(DEADLINE_S), *further])
 
 
 class Served(NamedTuple):
@@ -65,9 +63,7 @@ def place(tmp_path: Path, pictures: list[Path]) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("source", [_marked(source) for source in SOURCES])
-@pytest.mark.filterwarnings(
-    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
-)  # of libraries
+@pytest.mark.filterwarnings("ignore")  # the libraries' own, which their users see
 def test_what_is_adopted_and_served_answers_as_its_own_library_does(source: Source, place: Place) -> None:
     made = source.make(place)
     expected = np.stack([made.pipeline(picture) for picture in place.pictures])
