@@ -69,6 +69,7 @@ class Source(NamedTuple):
     name: str
     make: Callable[[Place], Made]
     quick: tuple[RuntimeName, ...] = ()  # those that `make test` serves it in; none: only `make test-all` does
+    trained: bool = False
 
 
 def opened(picture: Path) -> Image.Image:
@@ -339,7 +340,7 @@ SOURCES: Final = (
     Source("timm repvgg_a0", of_timm("repvgg_a0.rvgg_in1k")),
     Source("timm vit_tiny_patch16_224", of_timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k")),
     Source("timm convnext_atto", of_timm("convnext_atto.d2_in1k")),
-    Source("timm tf_efficientnet_lite0", trained_of_timm),
+    Source("timm tf_efficientnet_lite0", trained_of_timm, trained=True),
     Source("transformers ResNet", of_transformers("ResNetForImageClassification", SMALL_RESNET, *CROPPED)),
     Source("transformers ViT", of_transformers("ViTForImageClassification", SMALL_VIT, *SQUASHED)),
     Source("Lightning checkpoint", of_lightning),
