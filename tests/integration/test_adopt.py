@@ -24,7 +24,8 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.server import stop
 from tests.integration.conftest import CHECKOUT, make, serving
 from tests.integration.decisive import write_pictures
-from tests.integration.sources import SOURCES, Made, Place, Source
+from tests.integration.source import Made, Place, Source
+from tests.integration.sources import SOURCES
 
 NAME = "adopted"
 ARCHITECTURES = CHECKOUT / "tests" / "adopted_models"
@@ -171,7 +172,7 @@ def write_row(
     said = {name: value.name if isinstance(value, Path) else value for name, value in made.variables.items()}
     command = " ".join(f"{name}={value}" for name, value in said.items())
     cells = [f"{' '.join(served.kind)}: {served.same:.0%}, {served.difference:.0e}" for served in found]
-    cells += [f"{kind}: not built, {why}" for kind, why in refused.items()]
+    cells += [f"{kind}: not built, {why.replace('|', '')}" for kind, why in refused.items()]
     took = ", ".join(f"{each:.0f}" for each in seconds)
     with table.open("a") as file:
         file.write(f"{'' if file.tell() else HEADER}| {source.name} | `{command}` | {'<br>'.join(cells)} | {took} |\n")
