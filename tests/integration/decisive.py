@@ -96,8 +96,9 @@ def _solved(features: Tensor) -> Tensor:
     identity = torch.eye(len(features), dtype=features.dtype)
     ridge = _REGULARIZATION * products.diagonal().mean()
     wanted = _wanted(len(features)).to(features)
-    weights: Tensor = wanted.T @ torch.linalg.solve(products + ridge * identity, centred)
-    return (weights * wanted.norm() / (centred @ weights.T).norm()).float()
+    weights = wanted.T @ torch.linalg.solve(products + ridge * identity, centred)
+    scaled: Tensor = weights * wanted.norm() / (centred @ weights.T).norm()
+    return scaled.float()
 
 
 def _wanted(classes: int) -> Tensor:

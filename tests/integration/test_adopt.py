@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from classifier.cpu import computes
 from classifier.labels import load_labels
-from classifier.recipe import Recipe, RuntimeName, Scores, Tolerance, read_recipe
+from classifier.recipe import PRECISIONS, Recipe, RuntimeName, Scores, Tolerance, read_recipe
 from numpy.typing import NDArray
 
 from scripts.archives.store import Archive, archives_of
@@ -32,9 +32,10 @@ ARCHITECTURES = CHECKOUT / "tests" / "adopted_models"
 DEADLINE_S = 1800  # for seven archives and a server with all of them
 GATE = re.compile(r"is not built, it differs from its reference: (.*)")  # the parity gate of a build
 HEADER = """\
-| source | `make adopt` | same top-1, largest difference of a probability | seconds to adopt, to build |
-|---|---|---|---|
+| source | `make adopt` | eager | torchscript | aotinductor | onnxruntime | openvino | bfloat16 | int8 | seconds |
+|---|---|---|---|---|---|---|---|---|---|
 """
+COLUMNS = tuple((name, "float32") for name in PRECISIONS) + (("openvino", "bfloat16"), ("openvino", "int8"))
 
 
 def _marked(source: Source) -> Any:
@@ -102,7 +103,7 @@ def adopt(place: Place, made: Made) -> None:
     run("adopt", place, {**made.variables, "NAME": NAME, "HANDLERS": place.folder / "handlers"})
 
 
-def build(place: Place, recipe: Recipe, quick: tuple[RuntimeName, ...]) -> dict[str, str]:
+def build(place: Place, recipe: Recipe, quick: tuple[RuntimeName, ...]) -> dict[tuple[str, str], str]:
     """Build archives for the quick runtimes, or all that this processor computes.
 
     Returns:
@@ -110,14 +111,14 @@ def build(place: Place, recipe: Recipe, quick: tuple[RuntimeName, ...]) -> dict[
         rounding, so that may be.
     """
     run("archive", place, {"RUNTIME": " ".join(quick or dict.fromkeys(item.runtime for item in recipe.archives))})
-    refused = {}
+    refused: dict[tuple[str, str], str] = {}
     for item in recipe.archives:
         if item.precision != "float32" and not quick and computes(item.precision):
             result = attempt("archive", place, {"RUNTIME": item.runtime, "PRECISION": item.precision})
             if result.returncode != 0:
                 why = GATE.search(result.stderr)
                 assert why is not None, result.stderr
-                refused[f"{item.runtime} {item.precision}"] = why[1]
+                refused[item.runtime, item.precision] = why[1]
     return refused
 
 
@@ -165,14 +166,17 @@ def write_row(
     source: Source,
     made: Made,
     found: list[Served],
-    refused: dict[str, str],
+    refused: dict[tuple[str, str], str],
     seconds: tuple[float, float],
 ) -> None:
-    """Add a line to the table."""
+    """Add a line to the table: the largest difference of a probability, and the share of the same top-1 if not all."""
     said = {name: value.name if isinstance(value, Path) else value for name, value in made.variables.items()}
     command = " ".join(f"{name}={value}" for name, value in said.items())
-    cells = [f"{' '.join(served.kind)}: {served.same:.0%}, {served.difference:.0e}" for served in found]
-    cells += [f"{kind}: not built, {why.replace('|', '')}" for kind, why in refused.items()]
+    cells = {kind: f"not built: {why.replace('|', '')}" for kind, why in refused.items()}
+    for served in found:
+        share = "" if served.same == 1 else f", {served.same:.0%}"
+        cells[served.kind] = f"{served.difference:.0e}{share}"
+    columns = [source.name, f"`{command}`", *(cells.get(kind, "") for kind in COLUMNS)]
     took = ", ".join(f"{each:.0f}" for each in seconds)
     with table.open("a") as file:
-        file.write(f"{'' if file.tell() else HEADER}| {source.name} | `{command}` | {'<br>'.join(cells)} | {took} |\n")
+        file.write(f"{'' if file.tell() else HEADER}| {' | '.join(columns)} | {took} |\n")
