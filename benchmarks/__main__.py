@@ -2,12 +2,12 @@
 
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from classifier.identity import UNTRAINED
-from classifier.recipe import read_recipe
 
 from benchmarks.decoding import measure_decoding
 from benchmarks.in_process import InProcess
@@ -22,15 +22,13 @@ from benchmarks.measure import (
     serving_ours,
     serving_stock,
 )
-from benchmarks.pictures import Kind, make_pictures
+from benchmarks.pictures import Kind, allowed, make_pictures
 from benchmarks.plots import plot
 from benchmarks.report import markdown, summary
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Result, Variant, new_result, short_name
-from benchmarks.stock import build_stock
-from scripts.archives.format import SUFFIX
-from scripts.archives.name import ArchiveName
-from scripts.archives.store import STORE, Archive, find_archive, newest
-from scripts.building.make import RECIPES
+from benchmarks.stock import NoCounterpartError, build_stock
+from scripts.archives.store import STORE, Archive, archives_of, model_in, read_archive_recipe
+from scripts.building.golden import pictures_in
 from scripts.console import UserError, done, out, step
 from scripts.measuring.parity import compare_archives
 from scripts.pages import replace_block
@@ -38,6 +36,8 @@ from scripts.torchserve.server import Server
 
 _RESULTS: Final = Path("benchmarks/results")
 _LIGHT: Final = 30.0  # MB: a model whose weights are smaller keeps the cores busy only with more clients
+
+_FASTEST: Final = "openvino-int8"  # nearly always, where a model has it
 
 _FULL: Final = Effort(rounds=3, stock_s=6, seconds=4, lone_s=4)
 _QUICK: Final = Effort(rounds=3, stock_s=4, seconds=3, lone_s=1)
@@ -50,8 +50,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     only: list[str]
     quick: bool
     store: Path
-    recipes: Path
     output: Path
+    golden: Path | None = None  # folder of the pictures to send; scikit-image's without it
 
 
 def bench(options: Options) -> Result:
@@ -63,28 +63,43 @@ def bench(options: Options) -> Result:
     result = new_result(options.quick)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        pictures = make_pictures(folder / "pictures")
+        sources = pictures_in(options.golden, "GOLDEN") if options.golden else []
+        pictures = make_pictures(folder / "pictures", sources)
         for model in options.models:
             _bench_model(options, model, pictures, folder / "stock" / model, result)
-        result.decode.append(measure_decoding(options.store, pictures["phone"]))
     return result
 
 
-def _bench_model(options: Options, model: str, pictures: dict[Kind, list[Path]], folder: Path, result: Result) -> None:
-    recipe_file = options.recipes / f"{model}.yaml"
-    archives = _archives(options, recipe_file)
-    step(f"{model}: building TorchServe's own archive")
-    stock = build_stock(recipe_file, folder)
+def _bench_model(options: Options, model: str, every: dict[Kind, list[Path]], folder: Path, result: Result) -> None:
+    reference, *_ = archives_of(model, options.store)
+    archives = _archives(options, model)
+    pictures = allowed(every, read_archive_recipe(reference.path).input.max_pixels)
+    stock = _stock(reference, folder, result)
     effort = _QUICK if options.quick else _FULL
-    starts = [measure_start(archives[0], stock, step) for _ in range(1 if options.quick else effort.rounds)]
-    result.starts[model] = starts
-    with serving_stock(stock) as slow:
+    picture, repeated = pictures["small"][0], 1 if options.quick else effort.rounds
+    result.starts[model] = [measure_start(archives[0], stock, picture, step) for _ in range(repeated)]
+    with serving_stock(stock) if stock else nullcontext() as slow:
         for archive in archives:
             _bench_archive(archive, slow, pictures, effort, result)
-        if not options.quick:
-            result.stock_further_worker_mb[model] = further_worker_mb(slow)
+        if slow and not options.quick:
+            result.stock_further_worker_mb[model] = further_worker_mb(slow, picture)
+    if "phone" in pictures and not result.decode:
+        result.decode.append(measure_decoding(reference, pictures["phone"]))
     if not options.quick and archives[0].identity.model.weights != UNTRAINED:
         result.agreement[model] = measure_agreement(model, archives, options.store)
+
+
+def _stock(reference: Archive, folder: Path, result: Result) -> Archive | None:
+    """TorchServe's own archive of the model; None where its handler cannot serve it, and the result says why."""
+    model = reference.identity.model.name
+    step(f"{model}: building TorchServe's own archive")
+    folder.mkdir(parents=True)
+    try:
+        return build_stock(reference, folder)
+    except NoCounterpartError as error:
+        result.without_stock[model] = str(error)
+        step(f"{model}: there is nothing to compare with in TorchServe's own handler: {error}")
+        return None
 
 
 def measure_agreement(model: str, archives: list[Archive], store: Path) -> dict[str, float]:
@@ -96,7 +111,7 @@ def measure_agreement(model: str, archives: list[Archive], store: Path) -> dict[
 
 
 def _bench_archive(
-    archive: Archive, slow: Server, pictures: dict[Kind, list[Path]], effort: Effort, result: Result
+    archive: Archive, slow: Server | None, pictures: dict[Kind, list[Path]], effort: Effort, result: Result
 ) -> None:
     identity = archive.identity.model
     clients = LIGHT_CLIENTS if archive.path.stat().st_size < _LIGHT * 1e6 else CLIENTS
@@ -109,27 +124,32 @@ def _bench_archive(
             measure_open_loop(variant, ours, pictures["small"], effort, step)
     if not result.quick:
         with serving_ours(archive) as ours:
-            variant.further_worker_mb = further_worker_mb(ours)
+            variant.further_worker_mb = further_worker_mb(ours, pictures["small"][0])
 
 
-def _archives(options: Options, recipe_file: Path) -> list[Archive]:
-    """The archives of a recipe that are in the store and were asked for.
+def _archives(options: Options, model: str) -> list[Archive]:
+    """The archives of a model that are in the store and were asked for.
 
     Raises:
         UserError: there are none.
     """
-    recipe = read_recipe(recipe_file)
-    variants = [
-        ArchiveName(model=recipe.name, runtime=item.runtime, precision=item.precision) for item in recipe.archives
-    ]
-    names = [str(name).removesuffix(SUFFIX["zip-store"]) for name in variants]
-    wanted = [name for name in names if not options.only or any(name.endswith(f"-{only}") for only in options.only)]
-    there = [find_archive(name, options.store) for name in wanted if newest(name, options.store) is not None]
-    if not there:
+    there = archives_of(model, options.store)
+    wanted = [item for item in there if not options.only or _kind(item) in options.only]
+    if options.quick and not options.only:
+        wanted = sorted(there, key=lambda item: _kind(item) != _FASTEST)[:1]
+    if not wanted:
+        kinds = " ".join(map(_kind, there))
         raise UserError(
-            f"no archive of {recipe.name} in {options.store}; build them with `make archives MODEL={recipe.name}`"
+            f"no archive of {model} in {options.store} is for {' or '.join(options.only)}; there: RUNTIME={kinds!r}; "
+            f"`make archives MODEL={model}` builds all"
         )
-    return there
+    return wanted
+
+
+def _kind(archive: Archive) -> str:
+    """As the names of archives have it: `eager`, `openvino-int8`."""
+    model = archive.identity.model
+    return short_name(model.runtime, model.precision).replace(" ", "-")
 
 
 def _write(result: Result, options: Options) -> None:
@@ -150,26 +170,26 @@ def _write(result: Result, options: Options) -> None:
 
 def main(
     *,
-    models: tuple[str, ...] = ("vgg16", "efficientnet_lite0"),
+    models: tuple[str, ...] = (),
     runtime: tuple[str, ...] = (),
     quick: bool = False,
+    golden: Path | None = None,
     output: Path = _RESULTS,
     store: Path = STORE,
-    recipes: Path = RECIPES,
 ) -> None:
     """Measure speed against TorchServe's own handler: tables and plots.
 
     Args:
-        models: names of the models.
+        models: names of the models; without it, the one model that lies in the store.
         runtime: runtimes as in the names of archives, `eager` or `openvino-int8`; all without it.
-        quick: throughput and latency of the fastest runtime only.
+        quick: throughput and latency of one runtime only: without RUNTIME, the fastest that the model usually has.
+        golden: folder of the pictures to send, in several sizes; photographs of scikit-image without it.
         output: folder to write the results into.
         store: folder of the archives.
-        recipes: folder of the recipes.
     """
     require_wrk()
-    only = list(runtime) or (["openvino-int8"] if quick else [])
-    options = Options(models=list(models), only=only, quick=quick, store=store, recipes=recipes, output=output)
+    named = list(models) or [model_in(store)]
+    options = Options(models=named, only=list(runtime), quick=quick, store=store, output=output, golden=golden)
     begin = time.monotonic()
     _write(bench(options), options)
     step(f"took {(time.monotonic() - begin) / 60:.1f} minutes")

@@ -16,20 +16,26 @@ from torchvision.transforms import v2 as transforms
 
 from benchmarks.result import Decode
 from scripts.archives.loaded import loaded
-from scripts.archives.store import find_archive
+from scripts.archives.store import Archive
 
 _ROUNDS: Final = 5
 
 
-def measure_decoding(store: Path, pictures: list[Path]) -> Decode:
-    """Measure bytes to a normalised tensor: the core against Pillow's full decode and torchvision's transform."""
-    with loaded(find_archive("efficientnet_lite0-eager", store).path) as classifier:
+def measure_decoding(archive: Archive, pictures: list[Path]) -> Decode:
+    """Measure bytes to a normalised tensor: the core against Pillow's full decode and torchvision's transform.
+
+    Args:
+        archive: whose recipe says what the tensor is, and whose classes are compared.
+        pictures: JPEGs of 12 megapixels.
+    """
+    with loaded(archive.path) as classifier:
         return _measure(classifier, pictures)
 
 
 def _measure(classifier: Classifier, pictures: list[Path]) -> Decode:
     spec = classifier.recipe.input
-    resize = transforms.Compose([transforms.Resize(spec.scaled[0]), transforms.CenterCrop(spec.size)])
+    method = transforms.InterpolationMode(spec.interpolation)
+    resize = transforms.Compose([transforms.Resize(spec.scaled[0], method), transforms.CenterCrop(list(spec.size))])
 
     def ours(path: Path) -> torch.Tensor:
         return normalize(torch.from_numpy(np.asarray(load_pixels(path.read_bytes(), spec))[None]), spec)

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,12 +15,13 @@ from edge import cpp_program, mobile, onnx_file
 from edge.triton import repository
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
-from scripts.building.golden import photograph
+from scripts.building.golden import objects
 from scripts.building.make import ensure_all
 from scripts.console import UserError, done, show_table, step
+from scripts.measuring.labelled import trial_pictures
 from scripts.pages import markdown, replace_block
 
-_PICTURES: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
+_SHOWN: Final = 4  # pictures
 _WARM_UP, _ROUNDS = 5, 5  # untimed rounds, because servers compile while they answer; then timed rounds
 # How far any class's probability may be from the reference's. `make parity` and `make mobile` measure the effect of
 # lower precisions on more pictures.
@@ -58,14 +59,27 @@ def visit(home: Home, pictures: list[Path], reference: NDArray[np.float32], labe
     )
 
 
-def compare_homes(model: str, store: Path) -> list[Row]:
-    """Ask every home of a model about the photographs.
+class Compared(NamedTuple):
+    """The pictures, and the answers of every home."""
+
+    pictures: list[Path]
+    rows: list[Row]
+
+
+def compare_homes(model: str, store: Path, golden: Path | None = None) -> Compared:
+    """Ask every home of a model about the pictures that it is surest of.
+
+    Args:
+        model: name of the model.
+        store: folder of its archives.
+        golden: folder of the pictures to choose from; scikit-image's without it.
 
     Raises:
         UserError: a home is not built; the message says how to build it.
     """
-    pictures = [photograph(name) for name in _PICTURES]
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
+        chosen = trial_pictures(classifier, golden)[:_SHOWN]
+        pictures = [path for path in objects(golden) if path in chosen]
         subject = Model(name=model, store=store, reference=classifier)
         reference = classifier.probabilities(np.concatenate([subject.pixels(picture) for picture in pictures]))
         rows = []
@@ -73,12 +87,12 @@ def compare_homes(model: str, store: Path) -> list[Row]:
             for home in homes:
                 step(f"{home.name}, {home.precision}")
                 rows.append(visit(home, pictures, reference, classifier.labels))
-    return rows
+    return Compared(pictures, rows)
 
 
-def cells(rows: list[Row]) -> list[list[str]]:
+def cells(pictures: list[Path], rows: list[Row]) -> list[list[str]]:
     """The table of all homes: a head, and a line for each home."""
-    head = ["home", "precision", *_PICTURES, "max Δp", "MB", "ms"]
+    head = ["home", "precision", *(path.name for path in pictures), "max Δp", "MB", "ms"]
     return [head] + [
         [
             row.home,
@@ -92,11 +106,14 @@ def cells(rows: list[Row]) -> list[list[str]]:
     ]
 
 
-def main(*, model: str | None = None, page: Path | None = None, store: Path = STORE) -> None:
+def main(
+    *, model: str | None = None, golden: Path | None = None, page: Path | None = None, store: Path = STORE
+) -> None:
     """Ask every home of a model about the same photographs: are the answers the same?
 
     Args:
         model: name of the model; without it, the one model that lies in the store.
+        golden: folder of pictures, of which those are shown that the model is surest of; scikit-image's without it.
         page: page of the documentation to write the table into.
         store: folder of the archives.
     """
@@ -104,8 +121,8 @@ def main(*, model: str | None = None, page: Path | None = None, store: Path = ST
     ensure_all(name, store=store)
     for build in (onnx_file.main, cpp_program.main, mobile.main, repository.main):
         build(model=name, store=store)
-    rows = compare_homes(name, store)
-    lines = cells(rows)
+    pictures, rows = compare_homes(name, store, golden)
+    lines = cells(pictures, rows)
     show_table(lines)
     if page:
         replace_block(page, "everywhere", markdown(lines))

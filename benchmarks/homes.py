@@ -64,9 +64,16 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return find_archive(f"{self.name}-eager", self.store)
 
     def ranked(self, predictions: list[dict[str, Any]]) -> NDArray[np.float32]:
-        """The predictions of all classes as probabilities in the order of the labels."""
-        found = {item["class_id"]: item["probability"] for item in predictions}
-        return np.array([found[label.class_id] for label in self.reference.labels], np.float32)
+        """The predictions of all classes as probabilities in the order of the labels; 0 for one that is not answered.
+
+        Raises:
+            UserError: two classes have the same id and name, so that an answer does not tell them apart.
+        """
+        names = [(label.class_id, label.class_name) for label in self.reference.labels]
+        if len(set(names)) < len(names):
+            raise UserError(f"{self.name}: two of its classes have the same id and name; answers cannot be compared")
+        found = {(item["class_id"], item["class_name"]): item["probability"] for item in predictions}
+        return np.array([found.get(name, 0) for name in names], np.float32)
 
     def pixels(self, picture: Path) -> NDArray[np.uint8]:
         """A picture as the model sees it, uint8 [1,H,W,3]."""

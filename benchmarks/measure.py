@@ -77,21 +77,22 @@ def _send(server: Server, bodies: list[Path], clients: int, seconds: float) -> L
     """Run a closed loop, then wait for the requests left in the queue, so that they do not slow the next side."""
     load = closed_loop(url(server), bodies, clients, seconds)
     for _ in _workers(server):
-        _predict(server)
+        _predict(server, bodies[0])
     return load
 
 
 def measure_rounds(
-    variant: Variant, ours: Server, stock: Server, alone: InProcess, bodies: list[Path], effort: Effort, say: Say
+    variant: Variant, ours: Server, stock: Server | None, alone: InProcess, bodies: list[Path], effort: Effort, say: Say
 ) -> None:
     """Measure for three ratios: served over stock, over the bare forward pass, over the pipeline without a server."""
-    _send(stock, bodies, variant.clients, _WARM_UP_S)
+    if stock:
+        _send(stock, bodies, variant.clients, _WARM_UP_S)
     warm_up = _send(ours, bodies, variant.clients, _WARM_UP_S)
     seconds = max(effort.seconds, _ANSWERS / (warm_up.rate or 1))
     cpu = answers = 0.0
     for number in range(effort.rounds):
         say(f"{variant.model} {variant.name}: round {number + 1} of {effort.rounds}")
-        slow = _send(stock, bodies, variant.clients, effort.stock_s)
+        slow = _send(stock, bodies, variant.clients, effort.stock_s) if stock else None
         before = cpu_seconds(ours)
         served = _send(ours, bodies, variant.clients, seconds)
         cpu += cpu_seconds(ours) - before
@@ -125,7 +126,7 @@ def measure_open_loop(variant: Variant, ours: Server, bodies: list[Path], effort
         rate = share * variant.rate("served")
         say(f"{variant.model} {variant.name}: open loop at {rate:.0f} pictures/s")
         variant.open_loop.append(Open(rate=rate, load=open_loop(url(ours), bodies, rate, 3 * effort.seconds)))
-        _predict(ours)
+        _predict(ours, bodies[0])
 
 
 def cpu_seconds(server: Server) -> float:
@@ -134,7 +135,7 @@ def cpu_seconds(server: Server) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in (launcher, *launcher.children(recursive=True)))
 
 
-def further_worker_mb(server: Server) -> float:
+def further_worker_mb(server: Server, picture: Path) -> float:
     """The proportional set size of a second worker, in MB: the memory that the machine needs beyond one worker."""
     name, version = server.models[0]
     client = Client(server.addresses)
@@ -143,7 +144,7 @@ def further_worker_mb(server: Server) -> float:
         client.scale(name, workers, version)
         client.wait_ready([(name, version)], _START_DEADLINE_S)
         for _ in range(8):  # both must have worked before their memory is measured
-            _predict(server)
+            _predict(server, picture)
         time.sleep(1)
         sizes.append(sum(process.memory_full_info().pss for process in _workers(server)))
     client.scale(name, 1, version)
@@ -155,19 +156,17 @@ def _workers(server: Server) -> list[psutil.Process]:
     return [process for process in children if any("model_service_worker" in part for part in process.cmdline())]
 
 
-def _predict(server: Server) -> None:
-    from scripts.building.golden import photograph
-
-    requests.post(url(server), data=photograph("chelsea.png").read_bytes(), timeout=60).raise_for_status()
+def _predict(server: Server, picture: Path) -> None:
+    requests.post(url(server), data=picture.read_bytes(), timeout=60).raise_for_status()
 
 
-def measure_start(ours: Archive, stock: Archive, say: Say) -> Start:
+def measure_start(ours: Archive, stock: Archive | None, picture: Path, say: Say) -> Start:
     """Measure the seconds from the command to the first 200."""
     say(f"{ours.identity.model.name}: cold start")
-    return Start(ours=_start_ours(ours), stock=_start_stock(stock))
+    return Start(ours=_start_ours(ours, picture), stock=_start_stock(stock, picture) if stock else None)
 
 
-def _start_ours(archive: Archive) -> float:
+def _start_ours(archive: Archive, picture: Path) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         state = Path(folder)
         command = [sys.executable, "-m", "scripts.command_line", "serve", f"--state={state}", "--ports=free"]
@@ -179,27 +178,25 @@ def _start_ours(archive: Archive) -> float:
                 if launched.poll():
                     raise UserError("the server did not start; its reason is above")
                 time.sleep(_POLL_S)
-            return _first_answer(server.addresses, archive, begin)
+            return _first_answer(server.addresses, archive, picture, begin)
         finally:
             launched.wait()
             stop(state)
 
 
-def _start_stock(archive: Archive) -> float:
+def _start_stock(archive: Archive, picture: Path) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         state = Path(folder)
         begin = time.perf_counter()
         try:
             server = start(stock_config(archive.path.parent), [archive], state, log_config=None)
-            return _first_answer(server.addresses, archive, begin)
+            return _first_answer(server.addresses, archive, picture, begin)
         finally:
             stop(state)
 
 
-def _first_answer(addresses: Addresses, archive: Archive, begin: float) -> float:
-    from scripts.building.golden import photograph
-
-    body = photograph("chelsea.png").read_bytes()
+def _first_answer(addresses: Addresses, archive: Archive, picture: Path, begin: float) -> float:
+    body = picture.read_bytes()
     where = f"{addresses.inference}/predictions/{archive.identity.model.name}"
     while time.perf_counter() - begin < _START_DEADLINE_S:
         try:

@@ -1,13 +1,17 @@
-"""The pictures that the benchmark sends, made from scikit-image's photographs."""
+"""The pictures that the benchmark sends: in a few sizes, made from photographs."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from classifier.decode import decode
 from classifier.input import PILLOW_LIMIT
+from classifier.problems import Problem
 from PIL import Image
 
 from scripts.building.golden import photograph
+from scripts.console import UserError
 
 Kind = Literal["small", "medium", "phone", "png"]
 
@@ -21,17 +25,45 @@ _SIZES: Final[dict[Kind, tuple[int, int]]] = {
 _QUALITY: Final = 90
 
 
-def make_pictures(folder: Path) -> dict[Kind, list[Path]]:
-    """Write the pictures of every kind into a folder: JPEGs of three sizes, and PNGs."""
+def make_pictures(folder: Path, sources: Sequence[Path] = ()) -> dict[Kind, list[Path]]:
+    """Write the pictures of every kind into a folder: JPEGs of three sizes, and PNGs.
+
+    Args:
+        folder: folder to write into.
+        sources: the pictures to make them from; photographs of scikit-image without any.
+
+    Raises:
+        UserError: a source is no picture.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    images = [_image(path) for path in sources or [photograph(name) for name in _PHOTOGRAPHS]]
     made: dict[Kind, list[Path]] = {}
     for kind, size in _SIZES.items():
-        for name in _PHOTOGRAPHS:
-            image = decode(photograph(name).read_bytes(), PILLOW_LIMIT).resize(size, Image.Resampling.LANCZOS)
-            path = folder / f"{kind}-{Path(name).stem}.{'png' if kind == 'png' else 'jpg'}"
-            image.save(path, quality=_QUALITY)
+        for number, image in enumerate(images):
+            path = folder / f"{kind}-{number}.{'png' if kind == 'png' else 'jpg'}"
+            image.resize(size, Image.Resampling.LANCZOS).save(path, quality=_QUALITY)
             made.setdefault(kind, []).append(path)
     return made
+
+
+def _image(path: Path) -> Image.Image:
+    try:
+        return decode(path.read_bytes(), PILLOW_LIMIT)
+    except Problem as problem:
+        raise UserError(f"{path}: {problem.detail}") from problem
+
+
+def allowed(pictures: Mapping[Kind, list[Path]], max_pixels: int) -> dict[Kind, list[Path]]:
+    """The kinds that a recipe's limit of pixels lets through.
+
+    Raises:
+        UserError: not even the small ones.
+    """
+    found = {kind: paths for kind, paths in pictures.items() if math.prod(_SIZES[kind]) <= max_pixels}
+    if "small" not in found:
+        width, height = _SIZES["small"]
+        raise UserError(f"the recipe allows {max_pixels} pixels, and the smallest pictures here are {width} x {height}")
+    return found
 
 
 def mixed(pictures: dict[Kind, list[Path]]) -> list[Path]:

@@ -19,16 +19,24 @@ def plot(result: Result, folder: Path, stem: str) -> list[Path]:
 
 
 def _plot_throughput(model: str, variants: list[Variant], path: Path) -> Path:
-    names = ["TorchServe's own", *(item.name for item in variants)]
-    served = [statistics.median(item.rate("stock") for item in variants), *(item.rate("served") for item in variants)]
+    names, served, colours = [item.name for item in variants], [item.rate("served") for item in variants], list[str]()
+    first = 1 if all(item.has_stock for item in variants) else 0
+    if first:
+        names.insert(0, "TorchServe's own")
+        served.insert(0, statistics.median(item.rate("stock") for item in variants))
+        colours.append("#999999")
     from matplotlib.figure import Figure  # an optional package
 
     figure = Figure(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
     axes = figure.add_subplot()
-    bars = axes.barh(names, served, color=["#999999"] + ["#2a7ab9"] * len(variants))
+    bars = axes.barh(names, served, color=colours + ["#2a7ab9"] * len(variants))
     axes.bar_label(bars, fmt="%.0f" if max(served) > 50 else "%.1f", padding=3)
     axes.plot(
-        [item.rate("raw") for item in variants], range(1, len(names)), "k|", markersize=14, label="forward pass alone"
+        [item.rate("raw") for item in variants],
+        range(first, len(names)),
+        "k|",
+        markersize=14,
+        label="forward pass alone",
     )
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)

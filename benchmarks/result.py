@@ -20,7 +20,7 @@ LIGHT_CLIENTS: Final = 32  # the same for a light model, which fewer clients do 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """One measurement of each side, one after the other within a minute."""
 
-    stock: Load
+    stock: Load | None  # None: TorchServe's own handler cannot serve the model
     served: Load
     raw: Load
     pipe: Load
@@ -68,6 +68,11 @@ class Variant(msgspec.Struct, kw_only=True):
         served = self._loads("served")
         return statistics.median(own.rate / load.rate for own, load in zip(served, self._loads(side), strict=True))
 
+    @property
+    def has_stock(self) -> bool:
+        """Whether TorchServe's own handler was measured beside it."""
+        return all(item.stock is not None for item in self.rounds)
+
     def _loads(self, side: Side) -> list[Load]:
         return [getattr(item, side) for item in self.rounds]
 
@@ -86,7 +91,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from the command to the first 200, of this project's server and of stock, one after the other."""
 
     ours: float
-    stock: float
+    stock: float | None
 
 
 class Decode(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +123,7 @@ class Result(msgspec.Struct, kw_only=True):
     stock_further_worker_mb: dict[str, float] = {}
     decode: list[Decode] = []
     agreement: dict[str, dict[str, float]] = {}  # model, archive: share of 200 views with the float32 eager top-1
+    without_stock: dict[str, str] = {}  # model: why TorchServe's own handler cannot serve it
 
 
 def short_name(runtime: str, precision: str) -> str:

@@ -3,19 +3,19 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
 import javaproperties
 import torch
-from classifier.identity import Identity, Model
-from classifier.labels import load_labels
+from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity
+from classifier.labels import read_labels
 from classifier.recipe import Recipe, read_recipe
+from msgspec.structs import replace
 
+from scripts.archives.loaded import unpacked
 from scripts.archives.store import Archive
-from scripts.building.original import original
-from scripts.building.sources import sources
-from scripts.building.weights import resolve
 from scripts.torchserve.config import with_free_ports
 
 # The addresses must be set; every other setting stays at TorchServe's default.
@@ -30,44 +30,62 @@ grpc_management_port=7071
 disable_token_authorization=true
 """
 _VERSION: Final = "1.0"
+# What TorchServe's `image_classifier` does to every model, whatever the model needs.
+_SIZE: Final = (224, 224)
+_TOP: Final = 5
 
 
-def build_stock(recipe_file: Path, store: Path, weights_file: str = "auto") -> Archive:
-    """Build the archive as TorchServe's documentation says.
+class NoCounterpartError(Exception):
+    """TorchServe's own handler cannot serve this model as it is; the message says why."""
 
-    Args:
-        recipe_file: the model's recipe.
-        store: folder of the archive.
-        weights_file: the file of a state_dict; `auto` for the recipe's own weights.
+
+def build_stock(eager: Archive, store: Path) -> Archive:
+    """Build the archive of an eager archive's model, with its weights, as TorchServe's documentation says.
+
+    Raises:
+        NoCounterpartError: TorchServe's handler cannot serve the model.
+        UserError: the archive is damaged.
     """
-    recipe = read_recipe(recipe_file)
-    weights = resolve(recipe, weights_file, Path("weights"), recipe_file.parent)
-    folder = store / "content"
-    folder.mkdir(parents=True)
-    torch.save(original(recipe, weights).module.state_dict(), folder / "model.pth")
-    labels = load_labels(recipe.labels, recipe_file.parent)
-    names = {str(index): [label.class_id, label.class_name] for index, label in enumerate(labels)}
-    (folder / "index_to_name.json").write_text(json.dumps(names))
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "model_archiver.model_packaging"),
-            *("--model-name", recipe.name, "--version", _VERSION, "--handler", "image_classifier"),
-            *("--model-file", str(sources(recipe)[0])),
-            *("--serialized-file", str(folder / "model.pth")),
-            *("--extra-files", str(folder / "index_to_name.json")),
-            *("--export-path", str(store), "--archive-format", "zip-store"),
-        ],
-        check=True,
-        capture_output=True,
+    model = eager.identity.model
+    with unpacked(eager.path) as source, tempfile.TemporaryDirectory(dir=store) as content:
+        recipe, labels = read_recipe(source / RECIPE_FILE), read_labels(source / LABELS_FILE)
+        module = source / f"{(recipe.architecture or '').partition(':')[0]}.py"
+        _refuse_unlike(recipe, len(labels), module)
+        folder = Path(content)
+        weights = torch.load(source / eager.identity.serialized_file, weights_only=True, map_location="cpu")
+        torch.save(weights, folder / "model.pth")
+        names = {str(index): [label.class_id, label.class_name] for index, label in enumerate(labels)}
+        (folder / "index_to_name.json").write_text(json.dumps(names))
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "model_archiver.model_packaging"),
+                *("--model-name", model.name, "--version", _VERSION, "--handler", "image_classifier"),
+                *("--model-file", str(module)),
+                *("--serialized-file", str(folder / "model.pth")),
+                *("--extra-files", str(folder / "index_to_name.json")),
+                *("--export-path", str(store), "--archive-format", "zip-store"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    identity = Identity(
+        model=replace(model, version=_VERSION),
+        weights_sha256=eager.identity.weights_sha256,
+        serialized_file="model.pth",
     )
-    return Archive(store / f"{recipe.name}.mar", _identity(recipe, weights.name, weights.sha256))
+    return Archive(store / f"{model.name}.mar", identity)
+
+
+def _refuse_unlike(recipe: Recipe, classes: int, module: Path) -> None:
+    if recipe.input.size != _SIZE:
+        height, width = recipe.input.size
+        raise NoCounterpartError(f"it gives every model pictures of 224 x 224, and this one takes {height} x {width}")
+    if classes < _TOP:
+        raise NoCounterpartError(f"it answers with five classes, and this model has {classes}")
+    if not module.is_file():
+        raise NoCounterpartError("it takes a model from one file of its own, and this one's is none")
 
 
 def stock_config(store: Path) -> dict[str, str]:
     """The configuration of a server of that store."""
     return with_free_ports(javaproperties.loads(_ADDRESSES)) | {"model_store": str(store.resolve())}
-
-
-def _identity(recipe: Recipe, weights: str, sha256: str) -> Identity:
-    model = Model(name=recipe.name, version=_VERSION, runtime="eager", precision="float32", weights=weights)
-    return Identity(model=model, weights_sha256=sha256, serialized_file="model.pth")

@@ -21,12 +21,13 @@ from rich.table import Column, Table
 
 from benchmarks.load import Load, closed_loop, require_wrk
 from benchmarks.measure import serving_ours, url
-from benchmarks.pictures import make_pictures
+from benchmarks.pictures import allowed, make_pictures
 from benchmarks.result import CLIENTS
 from scripts.archives.loaded import unpacked
 from scripts.archives.name import ArchiveName
 from scripts.archives.settings import MODEL_CONFIG
 from scripts.archives.store import STORE, Archive, archives_of, model_in, read_archive_recipe
+from scripts.building.golden import pictures_in
 from scripts.building.options import TUNED
 from scripts.building.overlay import Overlay, Tuned, apply, repack, write_overlay
 from scripts.building.release import next_version
@@ -68,12 +69,24 @@ class Layout(NamedTuple):
 class Tuner:
     """Tries settings of a model's archives, which it keeps unpacked in a folder."""
 
-    def __init__(self, archives: list[Archive], study: "optuna.Study", folder: Path, cores: int) -> None:
+    def __init__(
+        self, archives: list[Archive], study: "optuna.Study", folder: Path, cores: int, golden: Path | None = None
+    ) -> None:
+        """Unpack nothing yet.
+
+        Args:
+            archives: the archives to try.
+            study: stores the trials.
+            folder: folder to work in.
+            cores: processor cores to spread the work over.
+            golden: folder of the pictures to send; scikit-image's photographs without it.
+        """
         self._archives = {str(variant(archive)): archive for archive in archives}
         self._study = study
         self._folder = folder
         self._cores = cores
-        self._bodies = make_pictures(folder / "pictures")["small"]
+        pictures = make_pictures(folder / "pictures", pictures_in(golden, "GOLDEN") if golden else [])
+        self._bodies = allowed(pictures, read_archive_recipe(archives[0].path).input.max_pixels)["small"]
 
     def enqueue_recipes(self) -> None:
         """Begin with the recipe's settings for each archive."""
@@ -207,7 +220,9 @@ def plot(study: "optuna.Study", p99_ms: float, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, folder: Path) -> Overlay:
+def tune(
+    model: str, store: Path, p99_ms: float, floor: Precision, trials: int, folder: Path, golden: Path | None = None
+) -> Overlay:
     """Search, then write the winner as the model's overlay and as a new version of its archive.
 
     Raises:
@@ -231,7 +246,7 @@ def tune(model: str, store: Path, p99_ms: float, floor: Precision, trials: int, 
     if before:
         step(f"continuing after {before} trials; remove {folder / model}.trials to start over")
     with tempfile.TemporaryDirectory(prefix="tune-") as name:
-        tuner = Tuner(archives, study, Path(name), usable_cores())
+        tuner = Tuner(archives, study, Path(name), usable_cores(), golden)
         tuner.enqueue_recipes()
         with progress(f"trials of {model}", max(0, trials - before)) as advance:
             while before < trials:
@@ -283,6 +298,7 @@ def main(
     p99_ms: float = 400,
     precision: Precision = "int8",
     trials: int = 24,
+    golden: Path | None = None,
     output: Path = TUNED,
     store: Path = STORE,
 ) -> None:
@@ -293,8 +309,9 @@ def main(
         p99_ms: the bound on the 99th percentile of the latency under load, in ms.
         precision: the lowest precision to try.
         trials: number of trials in all, with those of earlier runs.
+        golden: folder of the pictures to send; photographs of scikit-image without it.
         output: folder to write the settings into.
         store: folder of the archives.
     """
     require_wrk()
-    tune(model or model_in(store), store, p99_ms, precision, trials, output)
+    tune(model or model_in(store), store, p99_ms, precision, trials, output, golden)

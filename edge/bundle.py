@@ -5,6 +5,7 @@ vectors: photographs, the tensor that each must become, and the answer that it m
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,28 +22,28 @@ from classifier.service import checked_top_k
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
-from scripts.building.golden import labelled
 from scripts.building.make import ensure
 from scripts.console import UserError, done
+from scripts.measuring.labelled import trial_pictures
 
 MODEL_FILE: Final = "model.pt"
 BUNDLE_FILE: Final = "bundle.json"
 
 
-def write_bundle(classifier: Classifier, folder: Path) -> None:
-    """Write the bundle of a loaded TorchScript archive."""
+def write_bundle(classifier: Classifier, folder: Path, pictures: Sequence[Path]) -> None:
+    """Write the bundle of a loaded TorchScript archive, with golden vectors of those pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(classifier.source.path, folder / MODEL_FILE)
-    write_facts(classifier, folder)
+    write_facts(classifier, folder, pictures)
 
 
-def write_facts(classifier: Classifier, folder: Path) -> None:
+def write_facts(classifier: Classifier, folder: Path, pictures: Sequence[Path]) -> None:
     """Write the files that do not depend on the language: `bundle.json` and the golden vectors."""
     (folder / "golden").mkdir(exist_ok=True)
     (folder / BUNDLE_FILE).write_bytes(
         msgspec.json.format(msgspec.json.encode(constants(classifier)), indent=1) + b"\n"
     )
-    for path in labelled():
+    for path in pictures:
         write_golden(classifier, path, folder / "golden")
 
 
@@ -77,6 +78,7 @@ def _plain_input(recipe: Recipe) -> Input:
         for name, there in (
             (f"fit: {spec.fit}", spec.fit == "crop"),
             ("a rectangular crop", spec.size[0] == spec.size[1]),
+            (f"crop_offset: {spec.crop_offset}", spec.crop_offset == "round"),
             (f"channels: {spec.channels}", spec.channels == "rgb"),
             (f"interpolation: {spec.interpolation}", spec.interpolation in ("bilinear", "bicubic")),
             (f"layout: {spec.layout}", spec.layout == "nchw"),
@@ -106,11 +108,14 @@ def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
     (folder / f"{path.stem}.json").write_bytes(msgspec.json.encode(answer))
 
 
-def main(*, model: str | None = None, output: Path | None = None, store: Path = STORE) -> None:
+def main(
+    *, model: str | None = None, golden: Path | None = None, output: Path | None = None, store: Path = STORE
+) -> None:
     """Write what programs in other languages need of the model.
 
     Args:
         model: name of the model; without it, the one model that lies in the store.
+        golden: folder of pictures for the golden vectors; photographs of scikit-image without it.
         output: folder to write; bundles/<model> without it.
         store: folder of the archives.
     """
@@ -118,5 +123,5 @@ def main(*, model: str | None = None, output: Path | None = None, store: Path = 
     folder = output or Path("bundles") / name
     ensure(name, ("torchscript", "float32"), store=store)
     with loaded(find_archive(f"{name}-torchscript", store).path) as classifier:
-        write_bundle(classifier, folder)
+        write_bundle(classifier, folder, trial_pictures(classifier, golden))
     done(f"{folder}")

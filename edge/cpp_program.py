@@ -14,15 +14,16 @@ SOURCES: Final = Path("edge/cpp")
 PROGRAM: Final = SOURCES / "build" / "classify"
 
 
-def main(*, model: str | None = None, store: Path = STORE) -> None:
+def main(*, model: str | None = None, golden: Path | None = None, store: Path = STORE) -> None:
     """Build the C++ program and the bundle that it reads.
 
     Args:
         model: name of the model; without it, the one model that lies in the store.
+        golden: folder of pictures for the bundle's golden vectors; photographs of scikit-image without it.
         store: folder of the archives.
     """
     name = model or model_in(store)
-    bundle.main(model=name, store=store)
+    bundle.main(model=name, golden=golden, store=store)
     build()
     done(f"{PROGRAM} bundles/{name} <picture>...")
 

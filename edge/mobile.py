@@ -29,10 +29,11 @@ from edge.bundle import write_facts
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
-from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, view_pixels
+from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, objects, view_pixels
 from scripts.building.make import ensure
 from scripts.building.record import content_digest, digest, pictures
 from scripts.console import UserError, done, out, progress
+from scripts.measuring.labelled import trial_pictures
 
 _RECORD: Final = ".inputs"  # of the folder: what its programs were made from
 _TIMED: Final = 20  # forward passes
@@ -193,7 +194,7 @@ def write_programs(
         model: name of a model whose float32 eager archive is in the store.
         store: folder of the archives.
         folder: folder to write into.
-        golden: folder of pictures to check the programs on; default: views of the labelled photographs.
+        golden: folder of pictures to check the programs on; default: views of photographs of scikit-image.
         calibration: folder of pictures for int8's scales; default: views of the golden set.
 
     Raises:
@@ -204,7 +205,8 @@ def write_programs(
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
         recipe = classifier.recipe
         makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
-        pixels = view_pixels(recipe.input) if golden is None else golden_pixels(golden_set(golden), recipe)
+        pictures = objects(golden)
+        pixels = view_pixels(recipe.input, pictures) if golden is None else golden_pixels(pictures, recipe)
         with progress(f"programs of {model}", len(makers)) as advance:
             for name, make in makers.items():
                 path = folder / f"{model}-{name}.pte"
@@ -217,7 +219,7 @@ def write_programs(
                     path.unlink()
                     raise
                 advance(1)
-        write_facts(classifier, folder)
+        write_facts(classifier, folder, trial_pictures(classifier, golden))
     return found
 
 

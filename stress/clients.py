@@ -26,13 +26,14 @@ class Answer(NamedTuple):
     status: int  # 0: there was no answer; -1: the connection was refused
     version: str  # of the model that answered
     label: str  # the likeliest class, or the reason of a failure
-    expected: str = ""  # the class, where it is known
+    expected: str = ""  # the class and its probability, where they are known
     kept: bool = True  # whether it is the answer that the request must get
+    probability: float = 0.0  # of the likeliest class
 
     @property
     def wrong(self) -> bool:
         """Whether it is a classification, but of another picture."""
-        return self.status == 200 and self.expected not in ("", self.label)
+        return self.status == 200 and bool(self.expected) and not self.kept
 
 
 class ClosedLoop:
@@ -136,10 +137,11 @@ def _ask(session: requests.Session, url: str, question: Body, sent: float) -> An
     except requests.RequestException as error:
         return Answer(sent, time.monotonic() - sent, -1 if _refused(error) else 0, "", str(error), kept=False)
     seconds, code = time.monotonic() - sent, content.get("code", "")
-    label = str(content.get("class", "")) if response.ok else _reason(response, content)
-    kept = question.deserves(response.status_code, code, label)
+    label = content.get("class") or "" if response.ok else _reason(response, content)
+    probability = content.get("probability") or 0.0
+    kept = question.deserves(response.status_code, code, label, probability)
     version = str(content["model"]["version"]) if response.ok else ""
-    return Answer(sent, seconds, response.status_code, version, label, question.label, kept)
+    return Answer(sent, seconds, response.status_code, version, label, question.wanted, kept, probability)
 
 
 def _content(response: requests.Response) -> dict[str, Any]:

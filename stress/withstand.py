@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import psutil
-from classifier.identity import UNTRAINED
-from msgspec.structs import replace
 
 from scripts.archives.store import STORE
 from scripts.console import UserError, done, progress, show_table
 from scripts.torchserve.chosen import chosen_model
 from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.server import STATE_FOLDER, Server, running
-from stress.hostile.corpus import corpus
-from stress.questions import Body, alone, good
+from stress.questions import Body
+from stress.trial import served_archive, trial
 
 _CLIENTS: Final = 16  # two full batches of the recipes, so that one is always waiting while the worker computes
 _HOSTILE_PER_GOOD: Final = 3
@@ -39,14 +37,16 @@ class Answer(NamedTuple):
     status: int  # 0: there was no answer
     code: str
     label: str
+    probability: float
     seconds: float
 
     def differs(self) -> str:
         """How the answer differs from the expected one; empty if it does not."""
         body = self.body
-        if body.deserves(self.status, self.code, self.label):
+        if body.deserves(self.status, self.code, self.label, self.probability):
             return ""
-        got, expected = _in_words(self.status, self.code or self.label), _in_words(body.status, body.code or body.label)
+        seen = f"{self.label} {self.probability:.1%}" if self.label else ""
+        got, expected = _in_words(self.status, self.code or seen), _in_words(body.status, body.code or body.wanted)
         return f"{body.name}: {got} instead of {expected}"
 
 
@@ -79,8 +79,8 @@ def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Seq
     Args:
         server: a server on this machine.
         model: the model to ask, in its default version.
-        hostile: bodies with their expected answers; their classes count only if the weights are trained.
-        friendly: good pictures; each must get the class that it gets now, alone.
+        hostile: bodies with the answers that they must get.
+        friendly: good pictures with the answers that they must get.
         rounds: how often to send all bodies. The first round shows how much memory they take, the others that the
             memory no longer grows.
 
@@ -88,10 +88,8 @@ def withstand(server: Server, model: str, hostile: Sequence[Body], friendly: Seq
         RequestFailedError: the server does not answer good pictures either.
     """
     client = server.client()
-    first = client.predict(friendly[0].content, model)
-    trained = first["model"]["weights"] != UNTRAINED
-    bodies = list(hostile) if trained else [replace(body, label="") for body in hostile]
-    mixed = _mix(bodies, alone(client, model, friendly))
+    client.predict(friendly[0].content, model)
+    mixed = _mix(hostile, friendly)
     pids = _pids(client, model)
     memory = [_memory_mb(pids)]
     answers: list[Answer] = []
@@ -132,8 +130,9 @@ def _ask(client: Client, model: str, body: Body) -> Answer:
     try:
         content = client.predict(body.content, model, content_type=body.content_type)
     except RequestFailedError as error:
-        return Answer(body, error.status, error.code, "", time.monotonic() - sent)
-    return Answer(body, 200, "", content.get("class", ""), time.monotonic() - sent)
+        return Answer(body, error.status, error.code, "", 0.0, time.monotonic() - sent)
+    label, probability = content.get("class") or "", content.get("probability") or 0.0
+    return Answer(body, 200, "", label, probability, time.monotonic() - sent)
 
 
 def _pids(client: Client, model: str) -> list[int]:
@@ -164,16 +163,26 @@ def _group(answer: Answer) -> str:
     return answer.body.name.partition("/")[0]
 
 
-def main(*, model: str | None = None, rounds: int = 2, state: Path = STATE_FOLDER, store: Path = STORE) -> None:
+def main(
+    *,
+    model: str | None = None,
+    rounds: int = 2,
+    golden: Path | None = None,
+    state: Path = STATE_FOLDER,
+    store: Path = STORE,
+) -> None:
     """Send hostile pictures among good ones to the running server: does each get its one answer?
 
     Args:
         model: the model to ask; without it, the one model that runs or lies in the store.
         rounds: how often to send all bodies.
+        golden: folder of good pictures to send; photographs of scikit-image without it.
         state: state folder of the server.
-        store: folder of the archives.
+        store: folder of the archives; the server's answers must be those of its archive, which lies there.
     """
-    report = withstand(running(state), chosen_model(model, state, store), corpus(), good(), rounds)
+    server, name = running(state), chosen_model(model, state, store)
+    bodies = trial(served_archive(server.client(), name, store), golden)
+    report = withstand(server, name, bodies.hostile, bodies.friendly, rounds)
     show_table(groups(report.answers))
     if found := report.differences():
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []

@@ -44,6 +44,7 @@ THIRD_MODEL = Path(__file__).parent / "third_model"
 # Marks of tests that may be skipped in CI: a processor cannot be installed, and some programs need not be.
 _MAY_BE_SKIPPED = ("bfloat16", "optional_program")
 TINY_RECIPE = THIRD_MODEL / "tiny.yaml"
+FEW_RECIPE = THIRD_MODEL / "few.yaml"  # three classes
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -126,6 +127,47 @@ def tiny_archive(shared: Path, tiny_weights: Path) -> Callable[..., Path]:
         return built[wanted]
 
     return archive
+
+
+@pytest.fixture(scope="session")
+def few_weights(shared: Path) -> Path:
+    """A state_dict for the model of three classes."""
+    import torch
+    from few_net import FewNet
+
+    path = shared / "few-trained.pth"
+    with FileLock(shared / ".weights.lock"):
+        if not path.exists():
+            torch.save(FewNet().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def few_archive(shared: Path, few_weights: Path) -> Callable[..., Path]:
+    """Build an archive of the model of three classes for a runtime; each one once a run. Do not change it."""
+
+    def archive(runtime: str = "eager") -> Path:
+        options = Options(
+            recipe=FEW_RECIPE, runtime=runtime, weights=str(few_weights), store=shared / "few", cache=shared / "cache"
+        )
+        return _built_once(options)
+
+    return archive
+
+
+@pytest.fixture(scope="session")
+def flowers(shared: Path) -> Path:
+    """Pictures of the three classes, all of them clear: a folder for each, named by id or by name in some spelling."""
+    from PIL import Image
+
+    folder = shared / "flowers"
+    with FileLock(shared / ".flowers.lock"):
+        if not folder.exists():
+            for name, colour in (("rose", (220, 40, 30)), ("FOUGE\u0300RE", (30, 200, 60)), ("菖蒲", (40, 30, 210))):
+                (folder / name).mkdir(parents=True)
+                for number, size in enumerate(((64, 48), (50, 90))):
+                    Image.new("RGB", size, colour).save(folder / name / f"{number}.png")
+    return folder
 
 
 def _built_once(options: Options) -> Path:

@@ -118,6 +118,7 @@ def version_number(version: str) -> int:
 def settings(version: Version, backend: Backend) -> dict[str, str | int]:
     """The values for the configurations' templates, all of them from the archive. Triton's delay is in µs."""
     serving = version.recipe.serving
+    height, width = version.recipe.input.size
     return {
         "model": version.recipe.name,
         "version": version.number,
@@ -126,8 +127,8 @@ def settings(version: Version, backend: Backend) -> dict[str, str | int]:
         "delay_us": 1000 * serving.max_batch_delay_ms,
         "workers": serving.workers,
         "threads": serving.threads if isinstance(serving.threads, int) else 0,
-        "height": version.recipe.input.size[0],
-        "width": version.recipe.input.size[1],
+        "height": height,
+        "width": width,
         "classes": version.classes,
     }
 

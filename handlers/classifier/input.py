@@ -10,6 +10,7 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 Fit = Literal["crop", "squash", "pad"]
 Channels = Literal["rgb", "bgr", "grey"]
 Layout = Literal["nchw", "nhwc"]
+CropOffset = Literal["round", "floor"]  # of half a pixel: torchvision rounds to even, transformers rounds down
 
 PILLOW_LIMIT: Final = 178_956_970  # pixels, 2 * Image.MAX_IMAGE_PIXELS; Pillow itself refuses larger pictures
 _MAX_PIXELS: Final = 64_000_000  # 192 MB in RGB; phone cameras have 12 to 50 million pixels
@@ -58,6 +59,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     crop: _Side | _Size = _CROP
     resize: _Positive | None = None
     crop_percentage: Annotated[float, Meta(gt=0, le=1)] | None = None
+    crop_offset: CropOffset = "round"
     fit: Fit = "crop"
     interpolation: Interpolation = "bilinear"
     channels: Channels = "rgb"

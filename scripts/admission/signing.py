@@ -84,7 +84,7 @@ def sign(archive: Path, key: Ed25519PrivateKey) -> Path:
         check_layout(archive)
         check_manifest(archive)
         verify(archive)
-        sha256 = _digest_of(archive)
+        sha256 = digest_of(archive)
     except BrokenArchiveError as error:
         raise UserError(f"{error}; it is not signed. Build it again with `make archive`") from error
     signature = Signature(
@@ -105,13 +105,13 @@ def check_signature(archive: Path, keys: PublicKeys) -> None:
     Raises:
         UserError: the archive is not signed, was signed with another key, or was changed since; the message says which.
     """
-    signature = _read_signature(archive)
+    signature = read_signature(archive)
     key = keys.get(signature.key)
     if key is None:
         trusted = ", ".join(sorted(keys))
         raise UserError(f"{archive}: signed with key {signature.key}, but only these are trusted here: {trusted}")
     try:
-        sha256 = _digest_of(archive)
+        sha256 = digest_of(archive)
     except BrokenArchiveError as error:
         raise UserError(str(error)) from error
     if sha256 != signature.sha256:
@@ -188,7 +188,7 @@ def key_id(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(der).hexdigest()[:_KEY_ID_DIGITS]
 
 
-def _digest_of(archive: Path) -> str:
+def digest_of(archive: Path) -> str:
     """The SHA-256 that is signed. For a folder it is that of its digests, so the folder is checked against them here.
 
     Raises:
@@ -206,7 +206,12 @@ def _message(archive: Path, sha256: str) -> bytes:
     return f"torchserve-image-classifier archive v1\n{kind} sha256:{sha256}\n".encode()
 
 
-def _read_signature(archive: Path) -> Signature:
+def read_signature(archive: Path) -> Signature:
+    """Read the signature beside an archive, which proves nothing yet: `check_signature` does that.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     path = signature_of(archive)
     try:
         with path.open("rb") as file:

@@ -175,18 +175,35 @@ def fit(
     if entry is not None and entry not in checkpoint:
         raise UserError(f"the checkpoint has no entry {entry!r}; it has {_listed(map(repr, checkpoint))}")
     entries = checkpoint if entry is None else {entry: checkpoint[entry]}
-    tried = [
-        _Candidate(key, start, tensors, wanted)
-        for key, tensors in entries.items()
-        for start in ([prefix] if prefix is not None else _prefixes(tensors, wanted))
-    ]
+    tried = _candidates(entries, wanted, prefix)
     fitting = [candidate for candidate in tried if candidate.fits]
+    if not fitting:
+        unwrapped = {key: {_unwrapped(name): item for name, item in found.items()} for key, found in entries.items()}
+        fitting = [candidate for candidate in _candidates(unwrapped, wanted, prefix) if candidate.fits]
     if not fitting:
         raise max(tried, key=lambda candidate: candidate.score).misfit()
     if len(fitting) > 1:
         ways = "; ".join(f"&entry={item.entry}&prefix={item.prefix}" for item in fitting)
         raise UserError(f"the checkpoint has {len(fitting)} state_dicts that fit; choose one in `weights`: {ways}")
-    return fitting[0].fitted()
+    chosen = fitting[0].fitted()
+    if fitting[0] not in tried:
+        chosen.notes.append("'module.' or '_orig_mod.' is taken out of the middle of names")
+    return chosen
+
+
+def _candidates(
+    entries: Mapping[str, StateDict], wanted: Mapping[str, torch.Size], prefix: str | None
+) -> list["_Candidate"]:
+    return [
+        _Candidate(key, start, tensors, wanted)
+        for key, tensors in entries.items()
+        for start in ([prefix] if prefix is not None else _prefixes(tensors, wanted))
+    ]
+
+
+def _unwrapped(name: str) -> str:
+    """A name without DataParallel and torch.compile around a part of the module: `features.module.0.weight`."""
+    return name.replace(".module.", ".").replace("._orig_mod.", ".")
 
 
 def _prefixes(names: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:

@@ -25,10 +25,10 @@ _NAMES: Final = (
     "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
 )  # fmt: skip
 
-# The pictures of an object that ImageNet has a class for: an Egyptian cat, an espresso, a missile, and a moped twice.
-_LABELLED: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
+# Those that are photographs of one object: what is sent to a model, and compared on, where the user names no pictures.
+_OBJECTS: Final = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 
-VIEWS: Final = 40  # of each labelled photograph, to compare archives on: 200 in all
+VIEWS: Final = 40  # of each picture that a model is tried with, to compare archives on
 # Of each golden picture, for calibration. Calibrated on only the 21 pictures, Lite0's agreement was 1.3 % lower.
 _CALIBRATION_VIEWS: Final = 10
 
@@ -42,9 +42,15 @@ def golden_set(folder: Path | None = None) -> list[Path]:
     return [photograph(name) for name in _NAMES] if folder is None else pictures_in(folder, "GOLDEN")
 
 
-def labelled() -> list[Path]:
-    """The golden pictures of an object that ImageNet has a class for."""
-    return [photograph(name) for name in _LABELLED]
+def objects(folder: Path | None = None) -> list[Path]:
+    """The pictures of the user's own folder or, without one, those of scikit-image that show one object.
+
+    Textures and drawings are near ties for a model of objects, which any rounding decides.
+
+    Raises:
+        UserError: the folder has no pictures.
+    """
+    return [photograph(name) for name in _OBJECTS] if folder is None else pictures_in(folder, "GOLDEN")
 
 
 def pictures_in(folder: Path, variable: str) -> list[Path]:
@@ -79,12 +85,17 @@ def photograph(name: str) -> Path:
     return Path(spec.origin).parent / "data" / name
 
 
-def view_pixels(spec: Input, count: int = VIEWS) -> NDArray[np.uint8]:
-    """Crops and mirror images of the labelled photographs, as the model sees them: uint8 [N,H,W,3]."""
+def noise(spec: Input, number: int) -> NDArray[np.uint8]:
+    """That many pictures of noise of the model's size, uint8 [number,H,W,3]; the same every time."""
+    return np.random.default_rng(0).integers(0, 256, (number, *spec.size, 3), np.uint8)
+
+
+def view_pixels(spec: Input, pictures: Sequence[Path], count: int = VIEWS) -> NDArray[np.uint8]:
+    """Crops and mirror images of pictures, `count` of each, as the model sees them: uint8 [N,H,W,3]."""
     return np.stack(
         [
             resize_and_crop(view, spec)
-            for seed, path in enumerate(labelled())
+            for seed, path in enumerate(pictures)
             for view in views(decode(path.read_bytes(), PILLOW_LIMIT), count, seed)
         ]
     )

@@ -7,6 +7,7 @@ by those of this module.
 """
 
 import pickle
+import types
 from collections.abc import Callable
 from typing import IO, Any, Final
 
@@ -26,7 +27,7 @@ class Inert(dict[Any, Any], metaclass=_Sealed):
     """An object of a class that is not loaded. As a dictionary, for its class may be one: it keeps items and state."""
 
     __slots__ = ("state",)
-    __hash__ = object.__hash__  # it may be a key
+    __hash__ = object.__hash__  # type: ignore[assignment]  # it may be a key
     dump_patches = False  # torch asks this of the class of a module
 
     def __new__(cls, *_args: object, **_options: object) -> "Inert":
@@ -84,9 +85,9 @@ class _Rebuild:
 
 def _inert(module: str, name: str) -> type[Inert]:
     """An inert class; torch must not look for its source, so that it pretends to be of this module."""
-    return _Sealed(
-        name or "unnamed", (Inert,), {"__slots__": (), "__module__": __name__, "__doc__": f"{module}.{name}"}
-    )
+    members = {"__slots__": (), "__module__": __name__, "__doc__": f"{module}.{name}"}
+    made: type[Inert] = types.new_class(name or "unnamed", (Inert,), exec_body=lambda body: body.update(members))
+    return made
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_gradient: object) -> Tensor:

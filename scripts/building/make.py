@@ -178,7 +178,7 @@ def recipe_file(model: str, recipes: Path = RECIPES) -> Path:
     return path
 
 
-def ensure(model: str, *variants: tuple[RuntimeName, Precision], store: Path) -> None:
+def ensure(model: str, *variants: tuple[RuntimeName, Precision], store: Path, recipes: Path = RECIPES) -> None:
     """Build those of a model's archives of which the store has no version, with the weights that its others have.
 
     An archive that is there is taken as it is: what it was built from was somebody's choice.
@@ -187,7 +187,7 @@ def ensure(model: str, *variants: tuple[RuntimeName, Precision], store: Path) ->
         UserError: an archive cannot be built, or the weights of the others are not to be had any more.
     """
     for runtime, precision in variants:
-        options = Options(recipe=recipe_file(model), runtime=runtime, precision=precision, store=store)
+        options = Options(recipe=recipe_file(model, recipes), runtime=runtime, precision=precision, store=store)
         if newest(f"{model}-{runtime}" + ("" if precision == "float32" else f"-{precision}"), store) is None:
             make(_with_weights_of_others(options, model))
 

@@ -91,7 +91,12 @@ def apply(serving: Tuned, folder: Path) -> None:
     """Change the settings of an unpacked archive, and update its digests."""
     path = folder / RECIPE_FILE
     path.write_text(overlaid(path.read_text(), serving))
-    settings = front_end_settings(read_recipe(path).serving)
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Have TorchServe's settings and the digests of an unpacked archive follow from its recipe, which has changed."""
+    settings = front_end_settings(read_recipe(folder / RECIPE_FILE).serving)
     (folder / MODEL_CONFIG).write_text(settings_text(settings))
     (folder / DIGESTS_FILE).unlink()  # it does not list itself
     write_digests(folder)

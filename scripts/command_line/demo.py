@@ -1,4 +1,4 @@
-"""From nothing to a photograph classified by two models: `make demo`."""
+"""From nothing to a picture classified by two models, or by the user's own: `make demo`."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.archives.store import STORE
-from scripts.building.make import ensure
+from scripts.building.make import RECIPES, ensure
 from scripts.console import UserError
 from scripts.predicting import demo
 from scripts.torchserve.config import CONFIG_FILE
@@ -15,23 +15,39 @@ from scripts.torchserve.server import STATE_FOLDER
 _MODELS: Final = ("vgg16", "efficientnet_lite0")
 
 
-def main(*, state: Path = STATE_FOLDER, store: Path = STORE, config: Path = CONFIG_FILE, weights: str = "auto") -> None:
-    """Build two models' archives, serve them, and show what each sees in a photograph.
+def main(
+    *,
+    models: tuple[str, ...] = (),
+    image: Path | None = None,
+    state: Path = STATE_FOLDER,
+    store: Path = STORE,
+    config: Path = CONFIG_FILE,
+    weights: str = "auto",
+    recipes: Path = RECIPES,
+) -> None:
+    """Build models' archives, serve them, and show what each sees in a picture.
 
     Args:
+        models: names of the recipes; the two that come with the project without it.
+        image: the picture; a photograph of a cat without it.
         state: state folder of the server.
         store: folder of the archives.
         config: TorchServe's configuration.
         weights: `auto`, `pretrained`, or a file of the first model's. Without it, archives that are there are taken.
+        recipes: folder of the recipes.
     """
+    if image is not None and not image.is_file():
+        raise UserError(f"IMAGE={image}: there is no such file")
+    chosen = models or _MODELS
     folders = [f"--store={store}", f"--state={state}", f"--config={config}"]
-    for model in _MODELS:
-        if model == _MODELS[0] and weights != "auto":
-            _verb("archive", f"--model={model}", "--runtime=eager", f"--weights={weights}", *folders[:2])
+    for model in chosen:
+        if model == chosen[0] and weights != "auto":
+            where = (f"--store={store}", f"--state={state}", f"--recipes={recipes}")
+            _verb("archive", f"--model={model}", "--runtime=eager", f"--weights={weights}", *where)
         else:
-            ensure(model, ("eager", "float32"), store=store)
-    _verb("serve", *(f"--models={model}-eager" for model in _MODELS), *folders)
-    demo.show(state)
+            ensure(model, ("eager", "float32"), store=store, recipes=recipes)
+    _verb("serve", *(f"--models={model}-eager" for model in chosen), *folders)
+    demo.show(state, image)
 
 
 def _verb(name: str, *options: str) -> None:

@@ -43,6 +43,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     (
         "Archives",
         (
+            Verb("adopt", "scripts.adopting.adopt:main", "write the recipe of a model that you have"),
             Verb("archive", "scripts.building.make:archive", "build archives, unless they are up to date"),
             Verb("archives", "scripts.building.make:archives", "build every archive of the recipe that runs here"),
             Verb("key", "scripts.admission.signing:key", "make a pair of keys to sign archives with"),
@@ -108,6 +109,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "set a model's smallest weights to zero and measure what remains",
                 ("plots",),
             ),
+            Verb("card", "scripts.card.page:main", "write a page to hand over with an archive", ("card",)),
             Verb(
                 "tune",
                 "benchmarks.tune:main",

@@ -12,8 +12,8 @@ from rich.table import Column, Table
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, archives_of, model_in
-from scripts.building.golden import VIEWS, golden_pixels, golden_set, labelled, view_pixels
-from scripts.console import out, progress
+from scripts.building.golden import VIEWS, golden_pixels, golden_set, noise, objects, view_pixels
+from scripts.console import UserError, out, progress
 
 _ROUNDS: Final = 5  # of timing, a few batches each
 
@@ -23,35 +23,47 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     megabytes: float
-    agreement: float  # share of the views of labelled photographs with the same top-1
-    golden_agreement: float  # share of the golden set, half of which are textures
+    agreement: float  # share of the views of photographs with the same top-1
+    golden_agreement: float  # share of the golden set, of which scikit-image's is half textures
     max_abs_logit: float  # over the golden set
     rate: float  # pictures a second of the bare forward pass in batches of the recipe's size
+    views: int
 
 
-def compare_archives(model: str, store: Path, count: int = VIEWS) -> list[Comparison]:
+def compare_archives(model: str, store: Path, count: int = VIEWS, golden: Path | None = None) -> list[Comparison]:
     """Compare all archives of a model with its float32 eager archive.
 
+    Args:
+        model: name of the model.
+        store: folder of the archives.
+        count: views of each picture.
+        golden: folder of the pictures to compare on; scikit-image's without it, of which the views are of photographs
+            of an object.
+
     Raises:
-        UserError: the float32 eager archive is missing, or an archive cannot be loaded.
+        UserError: the float32 eager archive is missing, an archive cannot be loaded, or the folder has no pictures.
     """
+    if count < 1:
+        raise UserError(f"VIEWS={count}: at least 1")
     archives = archives_of(model, store)
     found: list[Comparison] = []
+    pictures = objects(golden)
     reference: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
     with progress(f"archives of {model}", len(archives)) as advance:
         for archive in archives:
             with loaded(archive.path) as classifier:
-                golden = classifier.logits(golden_pixels(golden_set(), classifier.recipe))
-                viewed = classifier.logits(view_pixels(classifier.recipe.input, count))
-                reference = reference or (golden, viewed)
+                whole = classifier.logits(golden_pixels(golden_set(golden), classifier.recipe))
+                viewed = classifier.logits(view_pixels(classifier.recipe.input, pictures, count))
+                reference = reference or (whole, viewed)
                 found.append(
                     Comparison(
                         name=archive.path.name,
                         megabytes=archive.path.stat().st_size / 1e6,
                         agreement=_agreement(viewed, reference[1]),
-                        golden_agreement=_agreement(golden, reference[0]),
-                        max_abs_logit=float(np.abs(golden - reference[0]).max()),
+                        golden_agreement=_agreement(whole, reference[0]),
+                        max_abs_logit=float(np.abs(whole - reference[0]).max()),
                         rate=_rate(classifier),
+                        views=len(viewed),
                     )
                 )
             advance(1)
@@ -63,8 +75,8 @@ def _agreement(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> f
 
 
 def _rate(classifier: Classifier) -> float:
-    spec, size = classifier.recipe.input, classifier.recipe.serving.batch_size
-    pixels = np.random.default_rng(0).integers(0, 256, (size, *spec.size, 3), np.uint8)
+    size = classifier.recipe.serving.batch_size
+    pixels = noise(classifier.recipe.input, size)
     classifier.forward(pixels)
     took = []
     for _ in range(_ROUNDS):
@@ -74,12 +86,12 @@ def _rate(classifier: Classifier) -> float:
     return size / float(np.median(took))
 
 
-def table(found: list[Comparison], pictures: int) -> Table:
+def table(found: list[Comparison]) -> Table:
     """Format comparisons as a table."""
     result = Table(
         Column("archive", no_wrap=True),
         "MB",
-        f"top-1 as the first, {pictures} views",
+        f"top-1 as the first, {found[0].views} views",
         "… golden set",
         "max |Δlogit|",
         "pictures/s, bare model",
@@ -96,13 +108,13 @@ def table(found: list[Comparison], pictures: int) -> Table:
     return result
 
 
-def main(*, model: str | None = None, store: Path = STORE, views: int = VIEWS) -> None:
+def main(*, model: str | None = None, golden: Path | None = None, store: Path = STORE, views: int = VIEWS) -> None:
     """Compare the answers, size and speed of a model's archives.
 
     Args:
         model: name of the model; without it, the one model that lies in the store.
+        golden: folder of pictures to compare on; scikit-image's without it.
         store: folder of the archives.
-        views: number of crops of each labelled photograph to compare on.
+        views: number of crops of each picture to compare on.
     """
-    found = compare_archives(model or model_in(store), store, views)
-    out.print(table(found, views * len(labelled())))
+    out.print(table(compare_archives(model or model_in(store), store, views, golden)))

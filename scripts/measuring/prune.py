@@ -27,7 +27,7 @@ from torch.nn.utils import prune
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.gate import reference_logits
-from scripts.building.golden import golden_pixels, golden_set, view_pixels
+from scripts.building.golden import golden_pixels, golden_set, objects, view_pixels
 from scripts.building.make import ensure
 from scripts.console import UserError, done, out, progress, warn_untrained
 
@@ -78,7 +78,7 @@ def prune_model(
         store: folder of the archives.
         folder: folder to write into.
         sparsities: shares of the weights, from 0 to below 1.
-        golden: folder of pictures to compare on; default: views of the labelled photographs.
+        golden: folder of pictures to compare on; default: views of photographs of scikit-image.
 
     Raises:
         UserError: the archive is missing, or a sparsity is out of range.
@@ -92,7 +92,7 @@ def prune_model(
         if classifier.identity.model.weights == UNTRAINED:
             warn_untrained(model, "So the agreement says nothing about that of a trained model.")
         module = load_module(recipe, classifier.source.path)
-        pixels = view_pixels(recipe.input) if golden is None else golden_pixels(golden_set(golden), recipe)
+        pixels = view_pixels(recipe.input, objects()) if golden is None else golden_pixels(golden_set(golden), recipe)
         whole = reference_logits(module, pixels, recipe)
         for sparsity in sparsities:
             path = folder / f"{model}-pruned-{sparsity:.0%}.pth".replace("%", "")

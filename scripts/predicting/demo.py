@@ -1,4 +1,4 @@
-"""One real photograph, classified by every model of a running server: the last step of `make demo`."""
+"""One real picture, classified by every model of a running server: the last step of `make demo`."""
 
 from pathlib import Path
 
@@ -9,32 +9,44 @@ from scripts.console import UserError, out
 from scripts.torchserve.client import Client
 from scripts.torchserve.server import running
 
-PICTURE = "chelsea.png"  # a cat; trained models say an Egyptian cat
+PICTURE = "chelsea.png"  # where the user names none
 _SHOWN = 3
 
 
-def comparison(client: Client, image: bytes, models: list[str]) -> Table:
+def comparison(client: Client, image: bytes, models: list[str], title: str) -> Table:
     """The table of the classes that each model sees in the picture, with the name of its weights."""
-    table = Table("model", "version", "weights", "class", "probability", title=PICTURE, title_justify="left")
+    table = Table("model", "version", "weights", "class", "probability", title=title, title_justify="left")
     for name in models:
-        answer = client.predict(image, name, top_k=_SHOWN)
+        answer = client.predict(image, name)
         model = answer["model"]
-        for rank, item in enumerate(answer["predictions"]):
-            who = (name, model["version"], model["weights"]) if rank == 0 else ("", "", "")
-            table.add_row(*who, item["class_name"], f"{item['probability']:.1%}", end_section=rank == _SHOWN - 1)
+        who = (name, model["version"], model["weights"])
+        for item in answer["predictions"][:_SHOWN]:
+            table.add_row(*who, item["class_name"], f"{item['probability']:.1%}")
+            who = ("", "", "")
+        if not answer["predictions"]:  # no class reaches the recipe's threshold
+            table.add_row(*who, "none", "")
+        table.add_section()
     return table
 
 
-def show(state: Path) -> None:
+def show(state: Path, image: Path | None = None) -> None:
     """Show the table of all models that the server has.
+
+    Args:
+        state: state folder of the server.
+        image: the picture; a photograph of a cat without it.
 
     Raises:
         UserError: no server runs from that state folder, it has no models, or it refuses the request.
     """
     client = running(state).client()
-    path = photograph(PICTURE)
+    path = image or photograph(PICTURE)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
     models = sorted({version.name for version in client.versions()})
     if not models:
         raise UserError("the server has no models; `make stop`, then `make demo`")
-    out.print(comparison(client, path.read_bytes(), models), soft_wrap=False)
+    out.print(comparison(client, content, models, path.name), soft_wrap=False)
     out.print(f"Your turn: make predict MODEL={models[0]} IMAGE={path}\nWhen done: make stop")

@@ -122,6 +122,10 @@ class Client:
         """The default version of each model, which answers requests that name no version."""
         return {name: self._describe(name)[0].version for name in self._names()}
 
+    def answering(self, model: str) -> ModelVersion:
+        """The default version, which answers requests that name no version."""
+        return self._describe(model, None)[0]
+
     def describe(self, model: str, version: str | None = None) -> dict[str, Any]:
         """The model's description of itself, from a worker: identity, classes, accepted pictures."""
         path = _path("models", model, version)

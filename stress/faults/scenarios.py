@@ -1,5 +1,6 @@
 """The faults that may happen to one TorchServe, each under load from clients that record every outcome."""
 
+import math
 import shutil
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ import psutil
 import requests
 from PIL import Image
 
+from scripts.archives.store import Archive, read_archive_recipe
 from scripts.torchserve.server import CONSOLE_LOG, find, front_end, workers
 from stress.clients import clients
 from stress.faults.injection import full_disk, hung, kill, little_data, memory_group
@@ -22,7 +24,8 @@ MORE_THAN_THE_QUEUE: Final = 80  # clients beyond those whose requests queue and
 
 _CROWD_PAUSE_S: Final = 0.5  # of its clients after a refusal: they share the cores with the server
 _SPARE: Final = 64_000_000  # bytes that a worker with little memory may still allocate; a huge picture takes 256 MB
-_HUGE: Final = (8000, 8000)  # pixels: the recipes' limit
+_HUGE_SIDE: Final = 8000  # pixels, where the recipe allows as many
+_BYTES_A_PIXEL: Final = 4  # of a picture while it is decoded
 _HUGE_PICTURES: Final = 3
 _LOGS: Final = Path("logs")
 
@@ -125,8 +128,18 @@ def memory_limit_exceeded(stand: Stand) -> Run:
     return run
 
 
+def allows_huge_pictures(archive: Archive) -> bool:
+    """Whether the recipe allows pictures that take twice the memory that the scenarios leave."""
+    return _BYTES_A_PIXEL * _huge_side(archive) ** 2 >= 2 * _SPARE
+
+
+def _huge_side(archive: Archive) -> int:
+    return min(_HUGE_SIDE, math.isqrt(read_archive_recipe(archive.path).input.max_pixels))
+
+
 def _send_huge_pictures(stand: Stand) -> str:
-    huge = Body("huge", encode(Image.new("RGB", _HUGE, "teal"), "PNG"), 200)
+    side = _huge_side(stand.archive)
+    huge = Body("huge", encode(Image.new("RGB", (side, side), "teal"), "PNG"), 200)
     with clients(stand.url, [huge], 1, PAUSE_S) as loop:
         until(lambda: len(loop.answers()) >= _HUGE_PICTURES, "answer to huge pictures")
     said = Counter(f"{answer.status} {'' if answer.kept else short(answer.label)}" for answer in loop.answers())

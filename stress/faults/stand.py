@@ -16,7 +16,7 @@ from scripts.torchserve.client import Client, RequestFailedError
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.torchserve.server import Server, start, stop, wait_ready
 from stress.clients import Answer, ClosedLoop, clients
-from stress.questions import alone, good
+from stress.trial import friendly_bodies
 
 CLIENTS: Final = 16  # two batches
 PAUSE_S: Final = 0.05  # of a client after a failure
@@ -67,13 +67,20 @@ def short(text: str) -> str:
 class Stand:
     """A server to inject faults into, with an archive in a store of its own, free ports, and one folder for all."""
 
-    def __init__(self, archive: Archive, folder: Path) -> None:
-        """Prepare the folder and the configuration; nothing runs yet."""
+    def __init__(self, archive: Archive, folder: Path, golden: Path | None = None) -> None:
+        """Prepare the folder and the configuration; nothing runs yet.
+
+        Args:
+            archive: what to serve.
+            folder: folder for all that the server writes.
+            golden: folder of the pictures that clients send; photographs of scikit-image without it.
+        """
         self.state = folder / "state"
         store = folder / "store"
         store.mkdir(parents=True)
         self.archive = Archive(Path(shutil.copy(archive.path, store)), archive.identity)
         self.model = archive.identity.model.name
+        self.questions = friendly_bodies(archive, golden)
         self.config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(store.resolve())}
 
     def start(self) -> None:
@@ -96,7 +103,6 @@ class Stand:
         """Start the server, and stop it at the end, whatever happens to it."""
         try:
             self.start()
-            self.questions = alone(self.client, self.model, good())  # once: a restart's time is measured
             yield self
         finally:
             self.stop()
@@ -122,7 +128,8 @@ class Stand:
             if not version.ready or harmed & set(version.pids):
                 return False
             question = self.questions[0]
-            return bool(self.client.predict(question.content, self.model)["class"] == question.label)
+            said = self.client.predict(question.content, self.model)
+            return question.deserves(200, "", said["class"] or "", said["probability"] or 0.0)
         except RequestFailedError:
             return False
 

@@ -7,13 +7,13 @@ from statistics import median
 from typing import Final, NamedTuple
 
 import msgspec
-from classifier.recipe import Recipe, read_recipe
+from classifier.problems import Problem
 
 from benchmarks.load import Load, closed_loop, require_wrk
-from scripts.archives.store import STORE, Archive, find_archive
-from scripts.building.golden import photograph
-from scripts.building.make import ensure
+from scripts.archives.loaded import loaded
+from scripts.archives.store import STORE, Archive, model_in, read_archive_recipe
 from scripts.console import UserError, done, show_table, step
+from scripts.measuring.labelled import Expected, expected, trial_pictures
 from scripts.pages import markdown, replace_block
 from stress.scale_out import no_compute
 from stress.scale_out.fleet import Fleet, fleet
@@ -28,11 +28,7 @@ from stress.scale_out.scenarios import (
     rolling_restart,
     rolling_update,
 )
-
-MODEL: Final = "efficientnet_lite0"
-# OpenVINO's idle threads sleep. Those of other runtimes wait busily, so replicas that share cores would slow each
-# other, as they would not on machines of their own.
-OLD, NEW = f"{MODEL}-openvino", f"{MODEL}-openvino-int8"
+from stress.trial import archives_to_try
 
 _ROUTING_REPLICAS: Final = (1, 2, 4)
 _REPLICAS: Final = (2, 4)
@@ -57,18 +53,52 @@ class Way(NamedTuple):
     url: str
 
 
-def cost_of_routing(folder: Path) -> Iterator[Routing]:
+class Subject(NamedTuple):
+    """What is tried: two versions of a model, and a picture with the answer of each version."""
+
+    old: Archive
+    new: Archive
+    picture: Path
+    expected: dict[str, Expected]  # by version
+
+
+def subject(model: str, store: Path, golden: Path | None = None) -> Subject:
+    """Two versions of a model in the store, and the picture that the model is surest of.
+
+    Raises:
+        UserError: there are no two versions, one cannot be loaded, or one does not answer the picture.
+    """
+    new, old = archives_to_try(model, store, 2)
+    with loaded(old.path) as classifier:
+        picture = trial_pictures(classifier, golden)[0]
+    return Subject(old, new, picture, {item.identity.model.version: _answer(item, picture) for item in (old, new)})
+
+
+def _answer(archive: Archive, picture: Path) -> Expected:
+    with loaded(archive.path) as classifier:
+        answer = expected(classifier, picture.read_bytes())
+    if isinstance(answer, Problem):
+        raise UserError(f"{archive.path.name} does not answer {picture}: {answer.detail}")
+    return answer
+
+
+def cost_of_routing(tried: Subject, folder: Path) -> Iterator[Routing]:
     """Measure the model that computes nothing, directly and through the gateway.
+
+    Args:
+        tried: whose picture is sent, and whose recipe has the gateway's limits.
+        folder: folder for all that is written.
 
     Raises:
         UserError: a request failed, or wrk is missing.
     """
     store = folder / "store"
     store.mkdir()
-    archive, picture = no_compute.build(store), [photograph("chelsea.png")]
+    archive, picture = no_compute.build(store), [tried.picture]
+    recipe = read_archive_recipe(tried.old.path)
     for number in _ROUTING_REPLICAS:
         step(f"cost of routing, replicas: {number}")
-        with fleet(number, archive, _recipe(), folder / f"routing-{number}") as running:
+        with fleet(number, archive, recipe, folder / f"routing-{number}", tried.picture) as running:
             ways = [Way("through Envoy", running.url)]
             if number == 1:
                 direct = f"http://{running.servers[0].replica}/predictions/{no_compute.NAME}"
@@ -89,12 +119,13 @@ def _measure(way: Way, picture: list[Path]) -> tuple[Load, Load]:
     return closed_loop(way.url, picture, 1, _SECONDS), closed_loop(way.url, picture, _MANY, _SECONDS)
 
 
-def happenings(old: Archive, new: Archive, folder: Path) -> Iterator[Outcome]:
+def happenings(tried: Subject, folder: Path) -> Iterator[Outcome]:
     """All scenarios with the real model."""
+    recipe = read_archive_recipe(tried.old.path)
     for number in _REPLICAS:
-        step(f"{old.path.name}, replicas: {number}")
-        with fleet(number, old, _recipe(), folder / f"replicas-{number}") as running:
-            yield from _scenarios(running, old, new)
+        step(f"{tried.old.path.name}, replicas: {number}")
+        with fleet(number, tried.old, recipe, folder / f"replicas-{number}", tried.picture) as running:
+            yield from _scenarios(running, tried.old, tried.new)
 
 
 def _scenarios(running: Fleet, old: Archive, new: Archive) -> Iterator[Outcome]:
@@ -104,10 +135,6 @@ def _scenarios(running: Fleet, old: Archive, new: Archive) -> Iterator[Outcome]:
     yield one_killed(running, old)
     yield rolling_restart(running, old)
     yield rolling_update(running, old, new)
-
-
-def _recipe() -> Recipe:
-    return read_recipe(Path("recipes", f"{MODEL}.yaml"))
 
 
 def routing_cells(rows: list[Routing]) -> list[list[str]]:
@@ -144,22 +171,25 @@ def outcome_cells(outcomes: list[Outcome]) -> list[list[str]]:
     ]
 
 
-def main(*, page: Path | None = None, store: Path = STORE) -> None:
+def main(
+    *, model: str | None = None, golden: Path | None = None, page: Path | None = None, store: Path = STORE
+) -> None:
     """Try several servers behind Envoy on one machine: the cost of routing, failures, a rolling update.
 
     Args:
+        model: model of which the store has two versions; without it, the one model that lies in the store.
+        golden: folder of pictures, of which that one is sent that the model is surest of; scikit-image's without it.
         page: page of the documentation to write the tables into.
         store: folder of the archives.
     """
     require_namespaces()
     require_wrk()
-    ensure("efficientnet_lite0", ("openvino", "float32"), ("openvino", "int8"), store=store)
-    old, new = find_archive(OLD, store), find_archive(NEW, store)
+    tried = subject(model or model_in(store), store, golden)
     with tempfile.TemporaryDirectory(prefix="scale-out-") as folder:
-        routing = routing_cells(list(cost_of_routing(Path(folder))))
+        routing = routing_cells(list(cost_of_routing(tried, Path(folder))))
         show_table(routing)
         outcomes = []
-        for outcome in happenings(old, new, Path(folder)):
+        for outcome in happenings(tried, Path(folder)):
             step(f"{outcome.scenario}: {len(outcome.lost)} of {len(outcome.answers)} requests lost; {outcome.note}")
             outcomes.append(outcome)
     lines = outcome_cells(outcomes)
@@ -168,4 +198,6 @@ def main(*, page: Path | None = None, store: Path = STORE) -> None:
         replace_block(page, "scale-out", f"\n{markdown(routing)}\n\n{markdown(lines)}\n")
     if lost := [answer for outcome in outcomes for answer in outcome.lost]:
         raise UserError(f"{len(lost)} requests lost; the first: {lost[0]}")
+    if wrong := [answer for outcome in outcomes for answer in outcome.wrong(tried.expected)]:
+        raise UserError(f"{len(wrong)} answers are not those of the version that gave them; the first: {wrong[0]}")
     done(f"none of {sum(len(outcome.answers) for outcome in outcomes)} requests with {CLIENTS} clients was lost")

@@ -20,6 +20,7 @@ from scripts.archives.store import Archive
 from scripts.console import UserError
 from scripts.torchserve.config import CONFIG_FILE, addresses, read_config, write_config
 from scripts.torchserve.server import CONSOLE_LOG, running, stop
+from stress.questions import Body
 from stress.scale_out.network import Machine, network
 
 _STOP_DEADLINE_S: Final = 20
@@ -92,6 +93,7 @@ class Fleet(NamedTuple):
     gateway: Gateway
     model: str
     folder: Path
+    questions: list[Body]
 
     @property
     def url(self) -> str:
@@ -100,8 +102,15 @@ class Fleet(NamedTuple):
 
 
 @contextmanager
-def fleet(number: int, archive: Archive, recipe: Recipe, folder: Path) -> Iterator[Fleet]:
-    """Run replicas of an archive of that recipe behind a gateway, all ready; all of it is removed at the end.
+def fleet(number: int, archive: Archive, recipe: Recipe, folder: Path, picture: Path) -> Iterator[Fleet]:
+    """Run replicas of an archive behind a gateway, all ready; all of it is removed at the end.
+
+    Args:
+        number: how many replicas.
+        archive: what each of them serves.
+        recipe: the recipe of the archive, for the gateway's limits.
+        folder: folder for all that they write.
+        picture: what clients send.
 
     Raises:
         UserError: this is not root, or a part does not start.
@@ -114,7 +123,8 @@ def fleet(number: int, archive: Archive, recipe: Recipe, folder: Path) -> Iterat
             started.result()
         model = archive.identity.model.name
         entrance = gateway(model, recipe, [server.replica for server in servers], folder / "gateway")
-        yield Fleet(servers, stack.enter_context(entrance), model, folder)
+        questions = [Body(picture.name, picture.read_bytes(), 200)]
+        yield Fleet(servers, stack.enter_context(entrance), model, folder, questions)
 
 
 def _group(process: psutil.Process) -> int:

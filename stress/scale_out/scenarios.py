@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -10,15 +10,13 @@ import msgspec
 
 from gateway.endpoints import Replica
 from scripts.archives.store import Archive
-from scripts.building.golden import photograph
+from scripts.measuring.labelled import Expected
 from stress.clients import Answer, ClosedLoop, clients
-from stress.questions import Body
 from stress.scale_out.fleet import Fleet, TorchServe
 
 CLIENTS: Final = 8
 SLOW_LINE: Final = "4mbit"
 
-_PICTURE: Final = "coffee.png"  # 467 kB; an espresso in every precision and on every processor
 _BEFORE_S, _AFTER_S = 2.0, 2.0  # of load before and after the event
 _BALANCE_S: Final = 8.0
 _WATCH_S: Final = 8.0  # outlasts the gateway's health checks and its connections to a lost machine
@@ -49,18 +47,20 @@ class Outcome(msgspec.Struct, kw_only=True):
         """The versions that answered, in the order of the requests."""
         return [answer.version for answer in self.answers if answer.status == 200]
 
-    @property
-    def labels(self) -> set[str]:
-        """The classes that the versions gave the picture."""
-        return {answer.label for answer in self.answers if answer.status == 200}
+    def wrong(self, expected: Mapping[str, Expected]) -> list[Answer]:
+        """Classifications that are not those which their versions give the picture; `expected` is by version."""
+        return [
+            answer
+            for answer in self.answers
+            if answer.status == 200 and not expected[answer.version].fits(answer.label, answer.probability)
+        ]
 
 
 @contextmanager
 def _load(fleet: Fleet, outcome: Outcome) -> Iterator[ClosedLoop]:
     """Run clients before, during and after an event; then the outcome is complete."""
     before, begin = fleet.gateway.retries(), time.monotonic()
-    picture = Body(_PICTURE, photograph(_PICTURE).read_bytes(), 200)
-    with clients(fleet.url, [picture], CLIENTS) as loop:
+    with clients(fleet.url, fleet.questions, CLIENTS) as loop:
         time.sleep(_BEFORE_S)
         yield loop
         time.sleep(_AFTER_S)

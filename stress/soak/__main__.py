@@ -10,15 +10,13 @@ from statistics import median
 from typing import Final
 
 from benchmarks.result import this_machine
-from scripts.archives.store import STORE, Archive, find_archive
-from scripts.building.make import ensure
+from scripts.archives.store import STORE, Archive, find_archive, model_in
 from scripts.console import UserError, done, progress, show_table, step
 from scripts.pages import markdown, replace_block
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.torchserve.server import Server, serving
 from stress.clients import clients
-from stress.hostile.corpus import corpus
-from stress.questions import Body, alone, good
+from stress.questions import Body
 from stress.soak.samples import Sample, sampling
 from stress.soak.statistics import (
     WINDOW_S,
@@ -30,8 +28,7 @@ from stress.soak.statistics import (
     verdicts,
     windows,
 )
-
-DEFAULT: Final = "efficientnet_lite0-openvino-int8"
+from stress.trial import Trial, archives_to_try, trial
 
 _SHARE: Final = 0.8  # of the capacity
 _CAPACITY_S: Final = 15.0
@@ -51,14 +48,14 @@ def mixture(photographs: Sequence[Body], hostile: Sequence[Body]) -> list[Body]:
     return mixed
 
 
-def soak(server: Server, state: Path, model: str, minutes: float) -> Soak:
-    """Measure the capacity, then load the server at most of it.
+def soak(server: Server, state: Path, model: str, bodies: Trial, minutes: float) -> Soak:
+    """Measure the capacity with those bodies, then load the server at most of it.
 
     Raises:
         UserError: no request is answered as the contract says.
     """
     url = f"{server.addresses.inference}/predictions/{model}"
-    questions = mixture(alone(server.client(), model, good()), corpus())
+    questions = mixture(bodies.friendly, bodies.hostile)
     capacity = _capacity(url, questions)
     rate = _SHARE * capacity
     step(f"capacity {capacity:.0f} requests a second; {rate:.0f} for {minutes:g} minutes")
@@ -87,14 +84,15 @@ def _capacity(url: str, questions: Sequence[Body]) -> float:
     return len(answers) / (end - begin)
 
 
-def soak_archive(archive: Archive, minutes: float) -> Soak:
-    """Serve an archive as in production, on free ports, and soak the server."""
+def soak_archive(archive: Archive, minutes: float, golden: Path | None = None) -> Soak:
+    """Serve an archive as in production, on free ports, and soak the server with good pictures and hostile ones."""
+    bodies = trial(archive, golden)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         state = Path(folder) / "state"
         config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
         step(f"serving {archive.path.name}")
         with serving(config, [archive], state) as server:
-            return soak(server, state, archive.identity.model.name, minutes)
+            return soak(server, state, archive.identity.model.name, bodies, minutes)
 
 
 def report(measured: Soak, archive: Archive) -> list[str]:
@@ -175,19 +173,30 @@ def plot(measured: Soak, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main(*, minutes: float = 30, archive: str | None = None, page: Path | None = None, store: Path = STORE) -> None:
+def main(
+    *,
+    minutes: float = 30,
+    archive: str | None = None,
+    model: str | None = None,
+    golden: Path | None = None,
+    page: Path | None = None,
+    store: Path = STORE,
+) -> None:
     """Load a server at 80 % of its capacity for a long time, and see if anything grows.
 
     Args:
         minutes: how long to load the server.
-        archive: archive to serve; EfficientNet-Lite0 in int8 without it.
+        archive: archive to serve; without it, one of the model's: in OpenVINO and int8 if there is such a one.
+        model: name of the model; without it, the one model that lies in the store.
+        golden: folder of good pictures to send; photographs of scikit-image without it.
         page: page of the documentation to write the tables into; the plot lies beside it.
         store: folder of the archives.
     """
     if archive is None:
-        ensure("efficientnet_lite0", ("openvino", "int8"), store=store)
-    served = find_archive(archive or DEFAULT, store)
-    measured = soak_archive(served, minutes)
+        (served,) = archives_to_try(model or model_in(store), store, 1)
+    else:
+        served = find_archive(archive, store)
+    measured = soak_archive(served, minutes, golden)
     sentences, found = report(measured, served), verdicts(measured)
     plotted = page.with_suffix(".png") if page else Path("soak.png")
     plot(measured, plotted)

@@ -20,6 +20,7 @@ import requests
 from filelock import FileLock
 
 from scripts.archives.store import find_archive
+from scripts.building.golden import photograph
 from scripts.shipping.image import NAME, version, write_context
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config, with_free_ports
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 STORE = CHECKOUT / "model_store"
+# Photographs of an object that ImageNet has a class for: an Egyptian cat, an espresso, a missile, and a moped twice.
+PHOTOGRAPHS = [
+    photograph(name)
+    for name in ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
+]
 BUILD_DEADLINE_S = 900
 
 _OURS = (

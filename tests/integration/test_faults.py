@@ -35,8 +35,11 @@ DEADLINE_S = 120
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """Two workers with a short response timeout."""
+    result = make("archive", f"MODEL={LITE0}", "RUNTIME=openvino")
+    assert result.returncode == 0, result.stderr
     folder = tmp_path_factory.mktemp("faults")
-    with Stand(impatient(folder, CHECKOUT / "recipes"), folder / "stand").running() as started:
+    hurried = impatient(find_archive(f"{LITE0}-openvino", STORE), folder / "hurried")
+    with Stand(hurried, folder / "stand").running() as started:
         yield started
 
 

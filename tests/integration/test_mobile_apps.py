@@ -23,7 +23,7 @@ from scripts.archives.store import find_archive
 from scripts.building.golden import photograph
 from scripts.setup.system_packages import JARS
 from scripts.torchserve.java import find_java_home
-from tests.integration.conftest import CHECKOUT, STORE
+from tests.integration.conftest import CHECKOUT, PHOTOGRAPHS, STORE
 
 pytestmark = pytest.mark.thorough
 
@@ -82,7 +82,7 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a real model."""
     bundle = tmp_path_factory.mktemp("bundle")
     with loaded(find_archive("efficientnet_lite0-torchscript", STORE).path) as classifier:
-        write_bundle(classifier, bundle)
+        write_bundle(classifier, bundle, PHOTOGRAPHS)
     return bundle
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from scripts.archives.store import find_archive
-from stress.soak.__main__ import DEFAULT, soak_archive
+from stress.soak.__main__ import soak_archive
 from stress.soak.statistics import verdicts
 from tests.integration.conftest import STORE, make
 from tests.integration.contract import LITE0
 
+DEFAULT = f"{LITE0}-openvino-int8"
 MINUTES = 3
 QUICK_MINUTES = 0.2
 

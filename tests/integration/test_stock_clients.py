@@ -18,6 +18,7 @@ import requests
 from torchserve_grpc import inference_pb2, inference_pb2_grpc
 
 from benchmarks.stock import build_stock, stock_config
+from scripts.archives.store import find_archive
 from scripts.building.build import build
 from scripts.building.options import Options
 from scripts.torchserve.client import Client
@@ -81,7 +82,9 @@ def stock(
 ) -> Iterator[Server]:
     """TorchServe's own handler in its default configuration."""
     folder = tmp_path_factory.mktemp(f"stock-{envelope}")
-    archive = build_stock(recipe, folder / "store", str(tiny_weights))
+    options = Options(recipe=recipe, weights=str(tiny_weights), store=folder / "eager", cache=folder)
+    (folder / "store").mkdir()
+    archive = build_stock(find_archive(str(build(options)[0]), options.store), folder / "store")
     config = stock_config(archive.path.parent) | ({} if envelope == "plain" else {"service_envelope": envelope})
     with start_and_stop(config, [archive], folder / "state", None) as server:
         yield server

@@ -26,12 +26,12 @@ from edge.triton.server import ENVIRONMENT, Addresses, Client, serving
 from scripts.archives.loaded import loaded
 from scripts.archives.store import find_archive
 from scripts.building.build import build
-from scripts.building.golden import labelled, photograph
+from scripts.building.golden import photograph
 from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.torchserve.client import RequestFailedError
 from tests.conftest import THIRD_MODEL
-from tests.integration.conftest import CHECKOUT, STORE, make
+from tests.integration.conftest import CHECKOUT, PHOTOGRAPHS, STORE, make
 from tests.integration.contract import LITE0, TIMEOUT_S
 
 CLASSES = 1000
@@ -63,7 +63,7 @@ def triton(environment: Path, repository: Path) -> Iterator[Client]:
 def expected() -> list[dict[str, float]]:
     """Python's probability of each class, for each labelled photograph."""
     with loaded(STORE / f"{LITE0}-onnxruntime-4.0.mar") as classifier:
-        pictures = [path.read_bytes() for path in labelled()]
+        pictures = [path.read_bytes() for path in PHOTOGRAPHS]
         return [by_class(found) for found in classifier.classify(pictures, [CLASSES] * len(pictures))]
 
 
@@ -93,7 +93,7 @@ def test_its_probabilities_are_pythons(
     ask: Callable[..., Any], triton: Client, expected: list[dict[str, float]]
 ) -> None:
     best = {"chelsea": "Egyptian cat", "coffee": "espresso", "rocket": "missile", "motorcycle_left": "moped"}
-    for path, probabilities in zip(labelled(), expected, strict=True):
+    for path, probabilities in zip(PHOTOGRAPHS, expected, strict=True):
         answered = ask(triton.addresses, path.read_bytes(), top_k=CLASSES)
         found = {item["class_id"]: item["probability"] for item in answered["predictions"]}
         assert found == pytest.approx(probabilities, abs=1e-4)

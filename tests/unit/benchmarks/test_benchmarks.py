@@ -5,13 +5,14 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from benchmarks.__main__ import measure_agreement
+from benchmarks.__main__ import Options, _archives, measure_agreement
 from benchmarks.load import Load
-from benchmarks.pictures import make_pictures, mixed
+from benchmarks.pictures import Kind, allowed, make_pictures, mixed
 from benchmarks.plots import plot
 from benchmarks.report import markdown, summary, targets
 from benchmarks.result import CLIENTS, LIGHT_CLIENTS, Decode, Lone, Open, Result, Round, Start, Variant, new_result
 from scripts.archives.store import find_archive
+from scripts.console import UserError
 
 
 def load(rate: float, p50_ms: float = 10, p99_ms: float = 20) -> Load:
@@ -43,7 +44,7 @@ def result(variant: Variant) -> Result:
     found.variants = [variant]
     found.starts = {"vgg16": [Start(ours=5, stock=20)]}
     found.stock_further_worker_mb = {"vgg16": 1000}
-    found.agreement = {"lite": {"eager": 1.0, "openvino": 0.995, "openvino int8": 0.98}}
+    found.agreement = {"efficientnet_lite0": {"eager": 1.0, "openvino": 0.995, "openvino int8": 0.98}}
     found.decode = [Decode(ours_ms=15, reference_ms=120, same_top5=4, pictures=4)]
     return found
 
@@ -127,6 +128,66 @@ def test_plots_are_pictures(result: Result, tmp_path: Path) -> None:
     for path in paths:
         with Image.open(path) as image:
             assert min(image.size) > 100
+
+
+def test_a_model_without_a_counterpart_has_its_own_figures_and_the_reason(
+    result: Result, variant: Variant, tmp_path: Path
+) -> None:
+    own = [replace(item, stock=None) for item in variant.rounds]
+    result.variants = [replace(variant, model="few", rounds=own)]
+    result.starts = {"few": [Start(ours=5, stock=None)]}
+    result.stock_further_worker_mb = {}
+    result.without_stock = {"few": "it answers with five classes, and this model has 3"}
+    text = markdown(result)
+    assert "relative to stock" not in text
+    assert "few has no counterpart in TorchServe's own handler: it answers with five classes" in text
+    assert "| openvino int8 | 40.0 |  | 50.0 | 50.0 |" in text
+    (row,) = [line for line in summary(result, "day.md").splitlines() if line.startswith("| few ")]
+    assert "40.0 pictures/s (openvino)" in row
+    assert "| 5.0 s |" in row
+    assert "100 MB (openvino int8)" in row
+    assert len(plot(result, tmp_path, "day")) == 2
+
+
+def test_bounds_that_were_set_for_the_yardsticks_are_not_those_of_another_model(
+    result: Result, variant: Variant
+) -> None:
+    result.variants = [replace(variant, model="flowers")]
+    result.starts = {"flowers": [Start(ours=5, stock=20)]}
+    result.agreement = {"flowers": {"openvino int8": 0.9}}
+    bounds = {row.what.partition(": ")[2]: row.bound for row in targets(result)}
+    assert bounds["served throughput in int8, relative to stock"] is None
+    assert bounds["top-1 agreement in int8, trained weights"] is None
+    assert bounds["served throughput relative to raw, small JPEGs"] == 0.92
+    assert "| flowers: served throughput in int8, relative to stock | | openvino int8 15 | |" in markdown(result)
+
+
+def test_what_a_recipe_does_not_allow_is_not_sent() -> None:
+    every: dict[Kind, list[Path]] = {"small": [Path("a")], "png": [Path("b")], "medium": [], "phone": [Path("c")]}
+    assert allowed(every, 64_000_000) == every
+    assert allowed(every, 500 * 375).keys() == {"small", "png"}
+    with pytest.raises(UserError, match="allows 1000 pixels, and the smallest pictures here are 500 x 375"):
+        allowed(every, 1000)
+
+
+def test_the_pictures_may_be_the_users_own(flowers: Path, tmp_path: Path) -> None:
+    made = make_pictures(tmp_path / "made", sorted((flowers / "rose").iterdir()))
+    assert {kind: len(paths) for kind, paths in made.items()} == {"small": 2, "medium": 2, "phone": 2, "png": 2}
+    with Image.open(made["png"][0]) as image:
+        assert image.getpixel((0, 0)) == (220, 40, 30)
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(UserError, match=r"notes\.txt"):
+        make_pictures(tmp_path / "none", [tmp_path / "notes.txt"])
+
+
+def test_the_runtimes_to_measure_are_those_of_the_store(few_archive: Callable[..., Path], tmp_path: Path) -> None:
+    few_archive("torchscript")
+    store = few_archive("eager").parent
+    options = Options(models=["few"], only=[], quick=False, store=store, output=tmp_path)
+    assert [item.identity.model.runtime for item in _archives(options, "few")] == ["eager", "torchscript"]
+    assert [item.identity.model.runtime for item in _archives(replace(options, quick=True), "few")] == ["eager"]
+    with pytest.raises(UserError, match="for openvino-int8; there: RUNTIME='eager torchscript'"):
+        _archives(replace(options, only=["openvino-int8"]), "few")
 
 
 @pytest.mark.slow

@@ -66,7 +66,8 @@ def test_what_warms_up_is_not_timed() -> None:
 
 def test_the_table_has_a_line_for_each_home() -> None:
     row = visit(home(REFERENCE), PICTURES, REFERENCE, LABELS)
-    lines = cells([row, row])
+    lines = cells(PICTURES, [row, row])
+    assert lines[0][2:4] == ["first.png", "second.png"]
     assert lines[1] == ["somewhere", "float32", "cat 70.0%", "cat 41.0%", "0e+00", "2.5", "3.0"]
     text = markdown(lines).splitlines()
     assert len(text) == 4

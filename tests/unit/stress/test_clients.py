@@ -4,6 +4,7 @@ from itertools import islice, pairwise
 
 import pytest
 
+from scripts.measuring.labelled import Expected
 from stress import clients as closed_loop
 from stress.clients import Answer, clients, shuffled
 from stress.questions import Body
@@ -11,7 +12,7 @@ from tests.unit.conftest import Answer as Said
 from tests.unit.conftest import FakeTorchServe, predicted
 
 URL = "/predictions/tiny"
-STAR = Body("star", b"picture", 200, label="t04 star")
+STAR = Body("star", b"picture", 200, answer=Expected({"t04 star": 0.62}, 0.01))
 
 
 def first_answer(address: str, question: Body) -> Answer:
@@ -25,7 +26,8 @@ def first_answer(address: str, question: Body) -> Answer:
     ("question", "said", "kept", "wrong"),
     [
         (STAR, Said(predicted()), True, False),
-        (Body("other", b"picture", 200, label="t01 square"), Said(predicted()), False, True),
+        (Body("other", b"picture", 200, answer=Expected({"t01 square": 0.62}, 0.01)), Said(predicted()), False, True),
+        (Body("less sure", b"picture", 200, answer=Expected({"t04 star": 0.5}, 0.01)), Said(predicted()), False, True),
         (Body("text", b"text", 415, "not_an_image"), Said({"code": "not_an_image"}, 415), True, False),
         (Body("text", b"text", 415, "not_an_image"), Said({"code": "image_broken"}, 415), False, False),
         (Body("text", b"text", 415, "not_an_image"), Said(predicted()), False, False),

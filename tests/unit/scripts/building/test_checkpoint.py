@@ -86,7 +86,8 @@ def test_a_state_dict_is_read_in_each_format_of_torch(tmp_path: Path, legacy: bo
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file(state(), tmp_path / "weights")
-    assert_equal({**wanted(), **read_checkpoint(tmp_path / "weights")[""]}, state())
+    found = read_checkpoint(tmp_path / "weights")[""]
+    assert_equal({name: found[name] for name in state()}, state())  # the file has an order of its own
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -276,6 +277,16 @@ def test_entry_and_prefix_are_found(entry: str, prefix: str) -> None:
     assert (found.entry, found.prefix) == (entry, prefix)
     assert_equal(found.state_dict, state())
     assert [entry in note for note in found.notes[:1]] == ([True] if entry or prefix else [])
+
+
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod"])
+@pytest.mark.parametrize("prefix", ["", "net."])
+def test_a_part_of_the_module_may_be_wrapped(wrapper: str, prefix: str) -> None:
+    wrapped = {name.replace("body.", f"body.{wrapper}."): item for name, item in state().items()}
+    found = fit({"": prefixed(wrapped, prefix)}, wanted())
+    assert_equal(found.state_dict, state())
+    assert found.prefix == prefix
+    assert found.notes[-1] == "'module.' or '_orig_mod.' is taken out of the middle of names"
 
 
 def test_what_is_outside_the_prefix_is_left_out_and_said() -> None:

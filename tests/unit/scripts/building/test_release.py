@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from scripts.archives.name import ArchiveName
 from scripts.archives.store import read_archive_identity
 from scripts.building import inputs, make, release, weights
+from scripts.building.download import DownloadError
 from scripts.building.options import Options
 from scripts.building.record import read_record, record_of
 from scripts.building.release import next_version
@@ -247,9 +248,9 @@ def test_auto_never_falls_back_to_untrained_weights_where_there_are_trained_ones
     options: Options, monkeypatch: pytest.MonkeyPatch, build: Build
 ) -> None:
     def no_network(*_: object) -> None:
-        raise weights.DownloadError("no network here")
+        raise DownloadError("no network here")
 
-    monkeypatch.setattr(weights, "_pretrained", no_network)
+    monkeypatch.setattr(weights, "_found", no_network)
     auto = replace(options, weights="auto")
     path, _ = release.release(auto)
     assert read_archive_identity(path).model.weights == UNTRAINED

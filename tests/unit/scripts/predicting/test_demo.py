@@ -26,7 +26,7 @@ def two_models(torchserve: FakeTorchServe) -> FakeTorchServe:
 
 
 def test_the_table_shows_what_each_model_sees_and_what_its_weights_are_worth(two_models: FakeTorchServe) -> None:
-    table = comparison(Client(two_models.addresses), b"picture", ["vgg16", "tiny"])
+    table = comparison(Client(two_models.addresses), b"picture", ["vgg16", "tiny"], "cat.png")
     rows = list(zip(*(column.cells for column in table.columns), strict=True))
     assert rows == [
         ("vgg16", "1.0", "untrained", "star", "62.5%"),
@@ -36,10 +36,30 @@ def test_the_table_shows_what_each_model_sees_and_what_its_weights_are_worth(two
     ]
 
 
-def show(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+def show(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, image: Path | None = None) -> None:
     """Run the program against the fake server."""
     monkeypatch.setattr(demo, "running", lambda _: torchserve.server)
-    demo.show(Path("state"))
+    demo.show(Path("state"), image)
+
+
+def test_a_model_of_one_class_or_none_has_its_lines_too(torchserve: FakeTorchServe) -> None:
+    one, none = predicted(), predicted()
+    one["predictions"] = [{"class_id": "1", "class_name": "菖蒲", "probability": 1.0}]
+    none["predictions"] = []
+    torchserve.answers = {"POST /predictions/few": [Answer(one)], "POST /predictions/none": [Answer(none)]}
+    table = comparison(Client(torchserve.addresses), b"picture", ["few", "none"], "iris.png")
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [row[3:] for row in rows] == [("菖蒲", "100.0%"), ("none", "")]
+    assert {asked.headers["X-Top-K"] for asked in torchserve.asked} == {None}  # five classes may be too many
+
+
+def test_the_picture_may_be_the_users_own(
+    two_models: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, flowers: Path
+) -> None:
+    show(two_models, monkeypatch, flowers / "rose/0.png")
+    assert {asked.body for asked in two_models.asked if asked.body} == {(flowers / "rose/0.png").read_bytes()}
+    with pytest.raises(UserError, match=r"none\.png: No such file"):
+        show(two_models, monkeypatch, flowers / "none.png")
 
 
 def test_the_demo_sends_one_photograph_to_every_model_once(

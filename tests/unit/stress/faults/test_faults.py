@@ -1,11 +1,19 @@
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
+from classifier.digests import verify
 
 from benchmarks.result import this_machine
+from scripts.archives.loaded import loaded, unpacked
+from scripts.archives.store import find_archive
+from scripts.building.golden import noise
 from stress.clients import Answer
-from stress.faults.__main__ import cells, heading
+from stress.faults.__main__ import cells, heading, impatient
+from stress.faults.scenarios import allows_huge_pictures
 from stress.faults.stand import Run, recover
 
 
@@ -22,6 +30,26 @@ def run(begin: float = 10, healthy_s: float = 4, extra: int = 0) -> Run:
         answer(20),
     ]
     return Run(fault="x", answers=answers, begin=begin, healthy_s=healthy_s, pings={"Healthy"}, note="n")
+
+
+def test_an_impatient_copy_is_the_same_model_with_a_short_timeout(
+    few_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    archive = find_archive(str(few_archive()), tmp_path)
+    hurried = impatient(archive, tmp_path / "hurried")
+    verify(hurried.path)
+    with unpacked(hurried.path) as content:
+        assert yaml.safe_load((content / "model-config.yaml").read_text())["responseTimeout"] == 5
+        assert yaml.safe_load((content / "recipe.yaml").read_text())["serving"]["response_timeout_s"] == 5
+    with loaded(archive.path) as one, loaded(hurried.path) as other:
+        pixels = noise(one.recipe.input, 2)
+        assert (one.logits(pixels) == other.logits(pixels)).all()
+
+
+def test_a_recipe_of_small_pictures_spares_the_faults_of_memory(
+    few_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert not allows_huge_pictures(find_archive(str(few_archive()), tmp_path))
 
 
 def test_failures_are_told_apart() -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 from classifier.decode import FORMATS
-from classifier.pipeline import Classifier
+from classifier.pipeline import Classifier, load_pixels
+from classifier.problems import Problem
 from classifier.recipe import read_recipe
 from classifier.responses import Response
 from classifier.service import Request, answer
 
+from scripts.building.golden import photograph
 from stress.hostile import files as hostile_files
-from stress.hostile.corpus import ACCEPTED, MAX_PIXELS, corpus
-from stress.questions import Body, good
+from stress.hostile.corpus import ACCEPTED, MAX_INSTANCES, MAX_PIXELS, corpus
+from stress.questions import Body
 from tests.unit.conftest import assert_same
 
 pytestmark = pytest.mark.slow
@@ -47,7 +49,7 @@ def code_of(response: Response) -> str:
 def test_every_hostile_picture_gets_its_one_answer_and_its_neighbours_theirs(
     classifier: Classifier, bodies: list[Body]
 ) -> None:
-    friend = Request(body=good()[0].content)
+    friend = Request(body=photograph("coffee.png").read_bytes())
     (alone,) = answer(classifier, [friend])
     assert alone.status == 200
     wrong = []
@@ -82,8 +84,25 @@ def test_the_corpus_has_what_it_promises(hostile: list[Body]) -> None:
 
 def test_its_facts_are_those_of_the_decoder_and_the_recipes() -> None:
     assert ACCEPTED == FORMATS
-    recipes = (CHECKOUT / "recipes").glob("*.yaml")
-    assert {read_recipe(path).input.max_pixels for path in recipes} == {MAX_PIXELS}
+    recipes = [read_recipe(path) for path in (CHECKOUT / "recipes").glob("*.yaml")]
+    assert {recipe.input.max_pixels for recipe in recipes} == {MAX_PIXELS}
+    assert {recipe.serving.max_instances for recipe in recipes} == {MAX_INSTANCES}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("max_pixels", [200_000, 1_000_000, 100_000_000])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
+def test_a_recipe_with_another_limit_of_pixels_has_answers_of_its_own(tiny: Classifier, max_pixels: int) -> None:
+    spec = msgspec.structs.replace(tiny.recipe.input, max_pixels=max_pixels)
+    wrong = []
+    for body in corpus(max_pixels, 3):
+        if body.content_type or body.content.startswith(b"{") or body.status == 400 or body.name.startswith("largest"):
+            continue
+        found = load_pixels(body.content, spec)
+        said = (found.status, found.code) if isinstance(found, Problem) else (200, "")
+        if said != (body.status, body.code):
+            wrong.append((body.name, said))
+    assert wrong == []
 
 
 MEASURE = """

@@ -1,6 +1,7 @@
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from classifier.digests import verify
 
 from benchmarks.load import Load
 from scripts.console import UserError
+from scripts.measuring.labelled import Expected
 from stress.clients import Answer, clients
 from stress.questions import Body
 from stress.scale_out import no_compute
-from stress.scale_out.__main__ import Routing, outcome_cells, routing_cells
+from stress.scale_out.__main__ import Routing, outcome_cells, routing_cells, subject
 from stress.scale_out.__main__ import main as scale_out
 from stress.scale_out.network import network
 from stress.scale_out.scenarios import Outcome
@@ -51,9 +53,25 @@ def test_lost_is_all_but_a_classification() -> None:
     outcome = Outcome(scenario="x", replicas=2, answers=answers, seconds=2)
     assert outcome.lost == answers[1:]
     assert outcome.versions == ["1.0"]
+    assert outcome.wrong({"1.0": Expected({"cat": 0.0}, 0.01)}) == []
+    assert outcome.wrong({"1.0": Expected({"cat": 0.5}, 0.01)}) == answers[:1]  # so sure was not the model
+    assert outcome.wrong({"1.0": Expected({"dog": 0.0}, 0.01)}) == answers[:1]
     head, line = outcome_cells([outcome])
     assert dict(zip(head, line, strict=True))["lost"] == "2"
     assert dict(zip(head, line, strict=True))["slowest ms"] == "500"
+
+
+def test_the_subject_is_two_versions_of_the_model_at_hand_with_an_answer_of_each(
+    few_archive: Callable[..., Path], flowers: Path
+) -> None:
+    few_archive("torchscript")
+    tried = subject("few", few_archive("eager").parent, flowers / "rose")
+    assert {tried.old.identity.model.version, tried.new.identity.model.version} == {"1.0", "2.0"}
+    assert tried.picture.parent == flowers / "rose"
+    assert {version: list(answer.classes) for version, answer in tried.expected.items()} == {
+        "1.0": ["rose Röschen"],
+        "2.0": ["rose Röschen"],
+    }
 
 
 def test_the_cost_of_routing_is_the_median_of_its_rounds() -> None:

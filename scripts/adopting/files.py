@@ -1,0 +1,45 @@
+"""Adopts a checkpoint with an architecture of the user's own."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from classifier.input import Input
+
+from scripts.adopting.adoption import Adoption, Request, model_name, whole_input
+from scripts.adopting.libraries import adopt_timm, adopt_torchvision
+from scripts.adopting.own_weights import give_weights
+from scripts.building.checkpoint import read_checkpoint
+from scripts.console import UserError
+
+_USUAL: Final = (
+    "the usual of ImageNet, because a checkpoint does not say how pictures were prepared; LIKE= takes another's"
+)
+
+
+def adopt_checkpoint(path: Path, weights: str, request: Request) -> Adoption:
+    """Adopt a checkpoint: `weights` is its path, perhaps with `#entry=…&prefix=…`.
+
+    Raises:
+        UserError: no architecture is given, or the checkpoint does not fit it.
+    """
+    if request.architecture is None:
+        read_checkpoint(path)  # what is wrong with the file itself is said first
+        raise UserError(
+            f"{path} has weights alone; say of what: ARCHITECTURE=torchvision:<name>, timm:<name>, or <module>:<Class> "
+            "of handlers/"
+        )
+    name = request.name or model_name(path.stem)
+    given = msgspec.structs.replace(request, weights=weights, name=name)
+    scheme, _, rest = request.architecture.partition(":")
+    if scheme in ("torchvision", "timm"):
+        adoption = (adopt_torchvision if scheme == "torchvision" else adopt_timm)(rest, given)
+        adoption.source = f"{path.name} of {request.architecture}"
+        return adoption
+    if scheme == "transformers":
+        raise UserError("transformers needs the configuration: give the folder of config.json as FROM=")
+    adoption = Adoption(name=name, source=f"{path.name} of {request.architecture}")
+    adoption.fields["architecture"] = request.architecture
+    give_weights(adoption, given)
+    adoption.assume("input", whole_input(Input()), _USUAL)
+    return adoption

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from scripts.console import UserError
+from tests.unit.scripts.adopting.conftest import Project
+
+
+def test_what_was_assumed_is_printed_and_what_to_type_next(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.adopt(project.saved(project.net()), architecture="adopted_net:Net", name="blumen")
+    said = capsys.readouterr()
+    assert "assumed input: the usual of ImageNet" in said.err
+    assert "assumed labels: numbers, because nothing names the classes" in said.err
+    assert said.out.endswith(
+        f"Next:\n  make archives MODEL=blumen RECIPES={project.recipes}\n  make serve MODELS=blumen-eager\n"
+    )
+
+
+def test_labels_are_the_users(project: Project) -> None:
+    path = project.saved(project.net(classes=3))
+    labels = project.folder / "labels.txt"
+    labels.write_text("Gänseblümchen\nRose\nRose\n")
+    project.adopt(path, architecture="adopted_net:Net", labels=str(labels))
+    assert project.raw("flowers")["labels"] == ["Gänseblümchen", "Rose", "Rose"]
+    labels.write_text("n01,daisy\nn02,rose\nn03,tulip\n")
+    project.adopt(
+        path, architecture="adopted_net:Net", labels=str(labels.rename(labels.with_suffix(".csv"))), force=True
+    )
+    assert json.loads((project.recipes / "flowers.labels.json").read_text())[1] == {
+        "class_id": "n02", "class_name": "rose",
+    }  # fmt: skip
+    labels.write_text("a\nb\n")
+    with pytest.raises(UserError, match="there are 2 labels, but the model has 3 classes"):
+        project.adopt(path, architecture="adopted_net:Net", labels=str(labels), name="other")
+    with pytest.raises(UserError, match="there are 1000 labels, but the model has 3 classes"):
+        project.adopt(path, architecture="adopted_net:Net", labels="imagenet1k", name="other")
+
+
+def test_a_thousand_classes_are_taken_for_imagenets(project: Project) -> None:
+    recipe = project.adopt(project.saved(project.net(classes=1000)), architecture="adopted_net:Net")
+    assert recipe.labels == "imagenet1k"
+    assert "# Assumed: 1000 classes, taken for ImageNet's in their usual order" in project.text("flowers")
+
+
+def test_a_recipe_is_replaced_only_if_that_is_asked_for(project: Project) -> None:
+    path = project.saved(project.net())
+    project.adopt(path, architecture="adopted_net:Net")
+    text = project.text("flowers")
+    (project.recipes / "flowers.yaml").write_text("mine")
+    with pytest.raises(UserError, match=r"flowers\.yaml is there already, with other content: pass NAME=<another>"):
+        project.adopt(path, architecture="adopted_net:Net")
+    assert project.text("flowers") == "mine"
+    project.adopt(path, architecture="adopted_net:Net", force=True)
+    assert project.text("flowers") == text
+    assert [item.name for item in project.recipes.iterdir()] == ["flowers.yaml"]
+
+
+@pytest.mark.parametrize("source", ["nowhere.pth", "torchvision:", "transformers:ViT", "vgg16"])
+def test_what_is_not_there_is_refused_with_what_may_be(project: Project, source: str) -> None:
+    with pytest.raises(UserError, match="there is no such file or folder; it may be torchvision:<model>, timm:<model>"):
+        project.adopt(source)
+
+
+def test_a_name_that_cannot_be_is_refused_with_one_that_can(project: Project) -> None:
+    with pytest.raises(UserError, match="NAME=my-net: names have letters, digits and _, for example my_net"):
+        project.adopt(project.saved(project.net()), architecture="adopted_net:Net", name="my-net")
+
+
+def test_a_model_of_a_library_is_an_architecture_already(project: Project) -> None:
+    with pytest.raises(UserError, match="leave ARCHITECTURE= out"):
+        project.adopt("torchvision:vgg16", architecture="net")
