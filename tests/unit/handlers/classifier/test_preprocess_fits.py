@@ -1,6 +1,6 @@
 """How a picture is fitted, in which channels and by which numbers: against the transforms of the libraries."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -76,6 +76,14 @@ def test_a_rectangle_is_the_middle_of_the_resized_picture(
     spec = Input(crop=[97, 60], resize=110, interpolation=interpolation)
     reference = transforms.Compose([transforms.Resize(110, MODES[interpolation]), transforms.CenterCrop((97, 60))])
     assert_near(resize_and_crop(image, spec), reference(image), interpolation)
+
+
+@pytest.mark.parametrize(("offset", "left"), [("round", 2), ("floor", 1)])
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+def test_half_a_pixel_goes_where_the_recipe_says(offset: Literal["round", "floor"], left: int, fit: Fit) -> None:
+    image = noise(33, 33)
+    spec = Input(crop=30, crop_percentage=30 / 33, fit=fit, crop_offset=offset)
+    assert np.array_equal(resize_and_crop(image, spec), np.asarray(image)[left : left + 30, left : left + 30])
 
 
 @interpolated

@@ -178,7 +178,7 @@ def test_the_whole_digest_counts_not_the_digits_in_the_name(site: Site, tmp_path
         download(site.url, tmp_path, other)
 
 
-@pytest.mark.parametrize("name", ["tiny.pth", "tiny-0123.pth", "tiny-0123abcd.bin", "tiny-0123wxyz.pth"])
+@pytest.mark.parametrize("name", ["tiny.pth", "tiny-0123.pth", "tiny-0123abcd", "tiny-0123wxyz.pth"])
 def test_a_name_without_a_digest_is_refused_before_anything_is_fetched(name: str, site: Site, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="SHA-256"):
         download(site.url.replace(site.name, name), tmp_path)
@@ -293,7 +293,6 @@ def test_a_package_can_ship_the_weights(package: str, recipe: Recipe, tmp_path: 
         ("package:not_installed_at_all/tiny.pth", "not_installed_at_all is not installed"),
         ("torchvision:VGG16_Weights.NOT_THERE", "torchvision has no VGG16_Weights.NOT_THERE"),
         ("torchvision:NotThere_Weights.V1", "torchvision has no NotThere_Weights.V1"),
-        ("ftp://host/tiny-0123abcd.pth", "expected torchvision:"),
     ],
 )
 @pytest.mark.usefixtures("package")
