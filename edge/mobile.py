@@ -203,6 +203,7 @@ def write_programs(
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
+        write_facts(classifier, folder, trial_pictures(classifier, golden))  # refuses what phones cannot run, at once
         recipe = classifier.recipe
         makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
         pictures = objects(golden)
@@ -219,7 +220,6 @@ def write_programs(
                     path.unlink()
                     raise
                 advance(1)
-        write_facts(classifier, folder, trial_pictures(classifier, golden))
     return found
 
 
