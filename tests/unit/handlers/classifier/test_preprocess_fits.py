@@ -155,7 +155,7 @@ def test_a_large_jpeg_is_fitted_as_the_same_picture_in_full(fit: Fit) -> None:
 )
 @turned
 def test_it_is_timms_transform(fields: dict[str, Any], timms: dict[str, Any], turn: Turn) -> None:
-    from timm.data import create_transform
+    from timm.data.transforms_factory import create_transform
 
     image = turn(cat())
     spec = msgspec.convert({"crop": 128, "normalization": "half", **fields}, Input)

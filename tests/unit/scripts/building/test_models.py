@@ -91,8 +91,8 @@ def seeded(name: str, arguments: dict[str, Any]) -> nn.Module:
     torch.manual_seed(0)
     module = architecture(name, arguments)
     for part in module.modules():  # far from their initial values, which some layers have in common
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean = torch.randn_like(part.running_mean) * 0.1
+        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
+            part.running_mean.normal_(std=0.1)
     return module
 
 
@@ -117,7 +117,8 @@ def test_a_model_of_torchvision_answers_as_torchvision_does(workshop: Workshop, 
 def test_a_model_of_timm_answers_as_timm_does_and_from_its_recipe_too(
     workshop: Workshop, cat: bytes, golden: Path
 ) -> None:
-    from timm.data import create_transform, resolve_data_config
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
 
     module = seeded("timm:test_resnet", {"num_classes": 3})
     config = resolve_data_config({}, model=module)
