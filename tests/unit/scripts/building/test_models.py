@@ -1,99 +1,24 @@
-"""What people have, built into archives: architectures of libraries, programs, helpers, and models of unusual input."""
+"""What people have, built into archives: architectures of libraries, and of modules of one's own with helpers."""
 
-import io
 import json
-import sys
-from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-import yaml
 from classifier import ImageClassifier, load
-from classifier.architecture import build as architecture
 from classifier.explain import explain, overlay
-from classifier.problems import Problem
-from classifier.rank import Prediction
 from PIL import Image
-from torch import Tensor, nn
 
 from scripts.archives.store import read_archive_identity, sbom_of
-from scripts.building.build import build
-from scripts.building.download import file_digest
-from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.shipping.image import requirements
 from tests.unit.conftest import contents
+from tests.unit.scripts.building.conftest import Workshop, of_the_source, seeded, shares
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")]
-
-LABELS = ["daisy", "rose", "tulip"]
-
-
-class Workshop:
-    """A folder of recipes with what they name, and modules that can be imported."""
-
-    def __init__(self, folder: Path, golden: Path) -> None:
-        self.folder, self.golden = folder, golden
-
-    def weights(self, module: nn.Module) -> str:
-        """Save the module's state_dict beside the recipe; returns how the recipe names it."""
-        torch.save(module.state_dict(), self.folder / "flowers.pth")
-        return self.place("flowers.pth")
-
-    def place(self, name: str) -> str:
-        """A file beside the recipe, as the recipe names it."""
-        return f"{name}#sha256={file_digest(self.folder / name)}"
-
-    def build(self, runtime: str = "eager", precision: str = "float32", **recipe: Any) -> Path:
-        """Build an archive of a recipe of the few lines that suffice, and these."""
-        path = self.folder / "flowers.yaml"
-        path.write_text(yaml.safe_dump({"name": "flowers", "labels": LABELS} | recipe))
-        options = Options(
-            recipe=path,
-            runtime=runtime,
-            precision=precision,
-            golden=self.golden,
-            store=self.folder / "store",
-            cache=self.folder / "cache",
-        )
-        return build(options)[0]
-
-
-@pytest.fixture
-def workshop(tmp_path: Path, golden: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
-    folder = tmp_path / "handlers"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    before = set(sys.modules)
-    yield Workshop(folder, golden)
-    for name in set(sys.modules) - before:
-        if str(folder) in str(sys.modules[name].__spec__):
-            del sys.modules[name]
-
-
-def shares(found: list[Prediction]) -> dict[str, float]:
-    return {item.class_name: item.probability for item in found}
-
-
-def of_the_source(module: nn.Module, floats: Tensor) -> dict[str, float]:
-    """What the library's own model answers to the library's own input."""
-    with torch.inference_mode():
-        probabilities = module.eval()(floats[None]).softmax(1)[0]
-    return dict(zip(LABELS, probabilities.tolist(), strict=True))
-
-
-def seeded(name: str, arguments: dict[str, Any]) -> nn.Module:
-    torch.manual_seed(0)
-    module = architecture(name, arguments)
-    for part in module.modules():  # far from their initial values, which some layers have in common
-        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
-            part.running_mean.normal_(std=0.1)
-    return module
+pytestmark = pytest.mark.slow
 
 
 # ---- architectures of libraries
@@ -255,107 +180,6 @@ def test_an_architecture_in_a_package_is_packed_with_it(workshop: Workshop, cat:
     path = workshop.build(architecture="flowers_nets.small:small", weights=workshop.weights(module), input={"crop": 8})
     assert {"flowers_nets/__init__.py", "flowers_nets/small.py"} <= contents(path).keys()
     assert len(load(path)(cat)) == 3
-
-
-# ---- programs
-
-
-class Small(nn.Module):
-    """Float32 [N,C,H,W], or [N,H,W,C], to three logits."""
-
-    def __init__(self, depth: int = 3, last: bool = False) -> None:
-        super().__init__()
-        self.last = last
-        self.body = nn.Conv2d(depth, 8, 3, stride=2)
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        floats = pixels.permute(0, 3, 1, 2) if self.last else pixels
-        logits: Tensor = 4 * self.fc(self.body(floats).relu().mean((2, 3)))
-        return logits
-
-
-def small(depth: int = 3, last: bool = False) -> nn.Module:
-    torch.manual_seed(0)
-    return Small(depth, last).eval()
-
-
-def write_torchscript(module: nn.Module, example: Tensor, path: Path, batch: int | None) -> None:
-    torch.jit.save(torch.jit.trace(module, example), path)
-
-
-def write_export(module: nn.Module, example: Tensor, path: Path, batch: int | None) -> None:
-    shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
-    torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shapes), path)
-
-
-def write_onnx(module: nn.Module, example: Tensor, path: Path, batch: int | None) -> None:
-    shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
-    program = torch.export.export(module, (example,), dynamic_shapes=shapes)
-    torch.onnx.export(program, f=path, dynamo=True, external_data=False, verbose=False)
-
-
-WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, int | None], None]] = {
-    "torchscript": write_torchscript,
-    "export": write_export,
-    "onnx": write_onnx,
-}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(
-    ("kind", "runtime", "batch", "layout"),
-    [
-        ("torchscript", "torchscript", None, "nchw"),
-        ("torchscript", "torchscript", 2, "nhwc"),
-        pytest.param("export", "aotinductor", None, "nchw", marks=pytest.mark.thorough),
-        ("export", "onnxruntime", 2, "nhwc"),
-        ("export", "openvino", None, "nchw"),
-        ("onnx", "onnxruntime", None, "nchw"),
-        ("onnx", "onnxruntime", 3, "nhwc"),
-        ("onnx", "openvino", 1, "nchw"),
-        ("onnx", "openvino", None, "nhwc"),
-    ],
-)
-def test_a_program_is_served_as_it_is(
-    kind: str, runtime: str, batch: int | None, layout: str, workshop: Workshop, cat: bytes, coffee: bytes
-) -> None:
-    module = small(last=layout == "nhwc")
-    example = torch.zeros(batch or 2, *((3, 24, 40) if layout == "nchw" else (24, 40, 3)))
-    WRITERS[kind](module, example, workshop.folder / "flowers.bin", batch)
-    spec = {"crop": [24, 40], "fit": "squash", "normalization": "half", "layout": layout}
-    path = workshop.build(
-        runtime, program=f"{kind}:{workshop.place('flowers.bin')}", input=spec | ({"batch": batch} if batch else {})
-    )
-    model = load(path)
-    answers = model([cat, coffee, cat])
-    for answer, picture in zip(answers, (cat, coffee, cat), strict=True):
-        assert not isinstance(answer, Problem)
-        assert shares(answer) == pytest.approx(of_the_source(module, squashed(picture, layout)), abs=1e-4)
-    identity = read_archive_identity(path)
-    assert identity.weights_sha256 == file_digest(workshop.folder / "flowers.bin")
-    assert identity.requirements == []
-
-
-def squashed(picture: bytes, layout: str = "nchw") -> Tensor:
-    with Image.open(io.BytesIO(picture)) as opened:
-        levels = np.asarray(opened.convert("RGB").resize((40, 24), Image.Resampling.BILINEAR)).copy()
-    floats = torch.from_numpy(levels) / 127.5 - 1
-    return floats.permute(2, 0, 1) if layout == "nchw" else floats
-
-
-def test_an_onnx_file_that_takes_levels_is_served_as_it_is(workshop: Workshop, cat: bytes) -> None:
-    write_onnx(small(), torch.zeros(2, 3, 24, 40), workshop.folder / "flowers.onnx", None)
-    model = onnx.load(workshop.folder / "flowers.onnx")
-    taken = model.graph.input[0]
-    scaled = onnx.helper.make_node("Cast", ["levels"], [taken.name], to=onnx.TensorProto.FLOAT)
-    model.graph.node.insert(0, scaled)
-    taken.name, taken.type.tensor_type.elem_type = "levels", onnx.TensorProto.UINT8
-    onnx.save(model, workshop.folder / "levels.onnx")
-    spec = {"crop": [24, 40], "fit": "squash", "normalization": {"scale": 1}}
-    path = workshop.build("onnxruntime", program=f"onnx:{workshop.place('levels.onnx')}", input=spec)
-    expected = of_the_source(small(), (squashed(cat) + 1) * 127.5)
-    assert shares(load(path)(cat)) == pytest.approx(expected, abs=1e-3)
 
 
 # ---- unusual inputs and scores
