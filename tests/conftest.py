@@ -184,9 +184,9 @@ def _built_once(options: Options) -> Path:
 
 
 def path_of(options: Options) -> Path:
-    """The archive of tiny that a build with these options writes."""
-    version = options.version or read_recipe(TINY_RECIPE).variant(options.runtime, options.precision).version
-    return options.store / str(options.name("tiny", version))
+    """The archive that a build with these options writes, of a recipe of the test models."""
+    version = options.version or read_recipe(options.recipe).variant(options.runtime, options.precision).version
+    return options.store / str(options.name(options.recipe.stem, version))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from classifier.decode import Extent
-from classifier.input import UNIT_SCALE, Input, Interpolation, Layout
+from classifier.input import UNIT_SCALE, CropOffset, Input, Interpolation, Layout
 
 # Pillow's filter, and how many pixels it reaches to each side at the original size.
 _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
@@ -56,7 +56,7 @@ def _of_the_whole(image: Image.Image, spec: Input, extent: Extent) -> NDArray[np
     """The middle of the whole picture, resized to about the size that the model sees; black where it is smaller."""
     (height, width), (resized_width, resized_height) = spec.size, _resized(*extent, spec)
     resized = image.resize((resized_width, resized_height), _FILTERS[spec.interpolation][0], box=(0, 0, *extent))
-    left, top = _offset(resized_width, width, spec), _offset(resized_height, height, spec)
+    left, top = (_offset(*sides, spec.crop_offset) for sides in ((resized_width, width), (resized_height, height)))
     return np.array(resized.crop((left, top, left + width, top + height)))
 
 
@@ -66,8 +66,8 @@ def region(width: float, height: float, spec: Input) -> tuple[float, float, floa
     With `fit: pad` it reaches beyond the picture, as far as the black does.
     """
     resized_width, resized_height = _resized(width, height, spec)
-    left, right = _crop_edges(width, resized_width, spec.size[1], spec)
-    top, bottom = _crop_edges(height, resized_height, spec.size[0], spec)
+    left, right = _crop_edges(width, resized_width, spec.size[1], spec.crop_offset)
+    top, bottom = _crop_edges(height, resized_height, spec.size[0], spec.crop_offset)
     return left, top, right, bottom
 
 
@@ -83,20 +83,20 @@ def _resized(width: float, height: float, spec: Input) -> tuple[int, int]:
     return (scaled_width, long) if width <= height else (long, scaled_width)
 
 
-def _crop_edges(side: float, resized: int, crop: int, spec: Input) -> tuple[float, float]:
+def _crop_edges(side: float, resized: int, crop: int, rounding: CropOffset) -> tuple[float, float]:
     """Where a crop from the middle of a resized side begins and ends, in pixels of the original side."""
-    offset = _offset(resized, crop, spec)
+    offset = _offset(resized, crop, rounding)
     return offset * side / resized, (offset + crop) * side / resized
 
 
-def _offset(resized: int, crop: int, spec: Input) -> int:
-    """Where a crop from the middle of a resized side begins; below 0 if the crop is larger.
+def _offset(resized: int, crop: int, rounding: CropOffset) -> int:
+    """Where a crop from the middle of a resized side begins; below 0 if that is smaller.
 
     Of an odd number of black pixels, the larger half is at the end, as with timm.
     """
     if resized < crop:
         return -((crop - resized) // 2)
-    return round((resized - crop) / 2) if spec.crop_offset == "round" else (resized - crop) // 2
+    return round((resized - crop) / 2) if rounding == "round" else (resized - crop) // 2
 
 
 def normalize(pixels: Tensor, spec: Input) -> Tensor:

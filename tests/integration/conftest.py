@@ -26,7 +26,7 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config, with_free_ports
 from scripts.torchserve.server import LOG_CONFIG, Server
 from scripts.torchserve.server import serving as start_and_stop
-from tests.conftest import TEMPORARY
+from tests.conftest import TEMPORARY, THIRD_MODEL
 from tests.integration.container import ARCHIVE, Podman
 from tests.integration.contract import LITE0
 from tests.integration.engine import Engine, lacking
@@ -185,14 +185,31 @@ def podman(engine: Engine) -> Podman:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine) -> str:
-    """The image with one archive in it."""
+def helped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An eager archive of a model that needs a package beside its module, and one of PyPI."""
+    import torch
+    from helped_net import HelpedNet
+
+    from scripts.building.build import build
+    from scripts.building.options import Options
+
+    folder = tmp_path_factory.mktemp("helped")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.save(HelpedNet().state_dict(), folder / "helped.pth")
+    weights = str(folder / "helped.pth")
+    return build(Options(recipe=THIRD_MODEL / "helped.yaml", weights=weights, store=folder / "store", cache=folder))[0]
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine, helped: Path) -> str:
+    """The image with two archives in it."""
     result = make("archive", f"MODEL={LITE0}", "RUNTIME=openvino", "PRECISION=int8")
     assert result.returncode == 0, result.stderr
     name, context = f"{NAME}:{version()}", engine.folder / "context"
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
-    write_context(context, [find_archive(ARCHIVE, STORE).path])
+    write_context(context, [find_archive(ARCHIVE, STORE).path, helped])
     engine.build(name, context, f"--build-arg=VERSION={version()}", "--build-arg=REVISION=tested")
     return name
 

@@ -21,7 +21,7 @@ class Container:
         from scripts.building.golden import photograph  # imports torch
 
         hardened = ["--read-only", "--tmpfs=/var/lib/classifier", "--tmpfs=/tmp", "--cap-drop=ALL", "--network=none"]
-        hardened += ["--security-opt=no-new-privileges", "--memory=3g"]
+        hardened += ["--security-opt=no-new-privileges", "--memory=3g", f"--env=MODELS={ARCHIVE}"]
         hardened += [f"--volume={photograph('chelsea.png').parent}:/pictures:ro"]
         started = podman("run", "--detach", *hardened, *options, image, *command)
         assert started.returncode == 0, started.stderr

@@ -4,10 +4,13 @@ import json
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from scripts.archives.loaded import loaded
 from scripts.archives.store import find_path
+from scripts.building.golden import photograph
 from scripts.shipping.image import version
 from tests.integration.conftest import CHECKOUT, STORE
 from tests.integration.container import ARCHIVE, Container, Podman
@@ -58,6 +61,22 @@ def test_a_photograph_is_classified_inside(container: Container) -> None:
     assert status == 200
     assert answer["class"] == "n07920052 espresso"
     assert answer["model"]["precision"] == "int8"
+
+
+def test_an_archive_with_a_package_of_its_own_and_a_requirement_is_served(
+    start: Callable[..., Container], helped: Path
+) -> None:
+    container = start("--env=TOKENS=off", "--env=MODELS=helped-eager")
+    container.wait_healthy()
+    address = "predictions.replace('efficientnet_lite0', 'helped')"
+    status, body = container.python(f"{ASK}\nprint(json.dumps(ask({address}, octets, picture)))")
+    with loaded(helped) as classifier:
+        (expected,) = classifier.classify([photograph("coffee.png").read_bytes()], [3])
+    assert status == 200
+    assert isinstance(expected, list)
+    found = [(item["class_name"], item["probability"]) for item in json.loads(body)["predictions"]]
+    assert [name for name, _ in found] == [item.class_name for item in expected]
+    assert [share for _, share in found] == pytest.approx([item.probability for item in expected], abs=1e-4)
 
 
 def test_a_bad_picture_is_a_problem_there_too(container: Container) -> None:

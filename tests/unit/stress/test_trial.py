@@ -107,10 +107,10 @@ def test_a_running_server_is_tried_with_the_archive_of_its_default_version(
     torchserve: FakeTorchServe, few_archive: Callable[..., Path], tmp_path: Path
 ) -> None:
     store = store_with(tmp_path / "store", few_archive("eager"))
-    said = described("1.0", "READY", model="few") | {"modelUrl": "few-eager.mar"}
+    said = described("1.0", "READY", model="few") | {"modelUrl": "few-eager-1.0.mar"}
     torchserve.answers["GET /models/few"] = [Answer([said]), Answer([said | {"modelVersion": "7.0"}])]
     client = Client(torchserve.addresses)
-    assert served_archive(client, "few", store).path == store / "few-eager.mar"
+    assert served_archive(client, "few", store).path == store / "few-eager-1.0.mar"
     with pytest.raises(UserError, match=r"is version 1\.0, but the server answers with 7\.0; pass STORE="):
         served_archive(client, "few", store)
 

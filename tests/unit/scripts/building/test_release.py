@@ -265,7 +265,7 @@ def test_auto_never_falls_back_to_untrained_weights_where_there_are_trained_ones
 def test_what_derives_from_archives_takes_those_that_are_there(
     archive: Path, build: Build, recipes: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make, "recipe_file", lambda _: recipes / "tiny.yaml")
+    monkeypatch.setattr(make, "recipe_file", lambda *_: recipes / "tiny.yaml")
     before = archive.read_bytes()
     (recipes / "labels.json").write_text("[]")  # `make archive` would refuse it
     make.ensure("tiny", ("eager", "float32"), store=store)

@@ -139,7 +139,7 @@ def test_with_a_key_only_what_it_signed_is_loaded(pair: Path, pictures: Path, tm
     main("tiny-torchscript", pictures=pictures, output=output, public_key=public, store=store)
     text = Reader(output.read_text()).text
     assert "Verified: made by key" in text
-    assert re.search(r"Left output: \S*tiny-eager\S* : \S+: not signed", text)
+    assert re.search(r"Left out: \S*tiny-eager\S* : \S+: not signed", text)
 
 
 def test_broken_siblings_are_left_out_and_other_models_are_no_siblings(pair: Path, three: Path, tmp_path: Path) -> None:
