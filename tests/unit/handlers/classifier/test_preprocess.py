@@ -1,30 +1,28 @@
 import io
 import resource
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from classifier.input import NORMALIZATIONS, PILLOW_LIMIT, Input, Interpolation
+from classifier.input import NORMALIZATIONS, PILLOW_LIMIT, Input, Interpolation, Normalization
 from classifier.pipeline import load_pixels
 from classifier.preprocess import normalize, resize_and_crop
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.models import VGG16_Weights
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import CenterCrop, Compose, Grayscale, InterpolationMode, Resize
 from torchvision.transforms.functional import normalize as torchvision_normalize
 from torchvision.transforms.functional import to_tensor
 
 from scripts.building.golden import golden_set, photograph
 from tests.conftest import encode
 
-# How far a value may be from torchvision's, in grey levels, and on what share of a picture's values. Pillow gets the
-# crop as a box of 32-bit floats, so a value that is just about a half is sometimes rounded to the other side. Measured
-# on the photographs, bilinear: 1 grey level, on 1.0 % of the values at most (coins.png), on 0.07 % on average. Bicubic
-# weights beyond 1 make it 2 grey levels on noise.
+# How far a value may be from torchvision's, in grey levels, and on what share of a picture's values, where a picture is
+# long, large or made to be hard. Pillow gets the crop as a box of 32-bit floats, so a value that is just about a half
+# is sometimes rounded to the other side. Bicubic weights beyond 1 make it 2 grey levels on noise.
 GREY_LEVELS: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2}
 SHARE = 0.02
 
@@ -72,12 +70,19 @@ def assert_is_the_reference_transform(image: Image.Image, interpolation: Interpo
     assert (difference > 0).mean() <= SHARE
 
 
-@pytest.mark.parametrize("path", golden_set(), ids=lambda path: path.stem)
-def test_a_photograph_becomes_what_torchvision_makes_of_it_upright_and_on_its_side(path: Path) -> None:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    for turn in TURNS:
-        assert_is_the_reference_transform(turn(image), "bilinear")
+@pytest.mark.parametrize("resize", [256, 232, 235, 248])
+@interpolated
+def test_photographs_become_exactly_what_torchvision_makes_of_them_upright_and_on_their_side(
+    interpolation: Interpolation, resize: int
+) -> None:
+    transform = Compose([Resize(resize, INTERPOLATIONS[interpolation]), CenterCrop(224)])
+    spec = Input(resize=resize, crop=224, interpolation=interpolation)
+    for path in golden_set():
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+        for turn in TURNS:
+            turned_image = turn(image)
+            np.testing.assert_array_equal(resize_and_crop(turned_image, spec), transform(turned_image), path.name)
 
 
 @turned
@@ -191,3 +196,12 @@ def test_a_large_png_becomes_what_torchvision_makes_of_it() -> None:
     with Image.open(io.BytesIO(jpeg("coffee.png", 1500))) as image:
         difference = from_the_reference_of(encode(image, "PNG", compress_level=1))
     assert difference.max() <= GREY_LEVELS["bilinear"]
+
+
+@turned
+def test_grey_is_made_before_resizing_as_torchvision_does_it(turn: Callable[[Image.Image], Image.Image]) -> None:
+    image = turn(noise(500, 300))
+    made = resize_and_crop(image, Input(channels="grey", normalization=Normalization()))
+    expected = np.asarray(Compose([Grayscale(), Resize(256), CenterCrop(224)])(image))
+    for channel in range(3):
+        np.testing.assert_array_equal(made[..., channel], expected)
