@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from scripts.building.golden import golden_set
 
 _SEED: Final = 0
-_STEP: Final = 0.5  # logits between one class and the next: ten times what bfloat16 changes
-_MARGIN: Final = 1.5  # logits more between the picture's own class and the next
-_REGULARIZATION: Final = 0.01  # of the features' mean variance: rounding errors are not amplified without limit
+_STEP: Final = 0.25  # logits between one class and the next
+_MARGIN: Final = 2.0  # logits more between the picture's own class and the next
+_REGULARIZATION: Final = 0.03  # of the features' mean variance: rounding errors are not amplified without limit
 _LARGE: Final = 500  # pixels of the short side
 _TWIN: Final = "motorcycle_right"  # is motorcycle_left, seen from 20 cm further right
 

