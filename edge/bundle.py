@@ -32,17 +32,19 @@ BUNDLE_FILE: Final = "bundle.json"
 
 def write_bundle(classifier: Classifier, folder: Path, pictures: Sequence[Path]) -> None:
     """Write the bundle of a loaded TorchScript archive, with golden vectors of those pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(classifier.source.path, folder / MODEL_FILE)
     write_facts(classifier, folder, pictures)
+    shutil.copy(classifier.source.path, folder / MODEL_FILE)
 
 
 def write_facts(classifier: Classifier, folder: Path, pictures: Sequence[Path]) -> None:
-    """Write the files that do not depend on the language: `bundle.json` and the golden vectors."""
-    (folder / "golden").mkdir(exist_ok=True)
-    (folder / BUNDLE_FILE).write_bytes(
-        msgspec.json.format(msgspec.json.encode(constants(classifier)), indent=1) + b"\n"
-    )
+    """Write the files that do not depend on the language: `bundle.json` and the golden vectors.
+
+    Raises:
+        UserError: programs in other languages cannot make the model's input; nothing is written then.
+    """
+    facts = msgspec.json.format(msgspec.json.encode(constants(classifier)), indent=1)
+    (folder / "golden").mkdir(parents=True, exist_ok=True)
+    (folder / BUNDLE_FILE).write_bytes(facts + b"\n")
     for path in pictures:
         write_golden(classifier, path, folder / "golden")
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from edge import bundle
-from edge.bundle import write_facts
+from edge.bundle import constants, write_facts
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
@@ -203,6 +203,7 @@ def write_programs(
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     with loaded(find_archive(f"{model}-eager", store).path) as classifier:
+        constants(classifier)  # refuses at once what the programs in other languages lack
         recipe = classifier.recipe
         makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
         pictures = objects(golden)

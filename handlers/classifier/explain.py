@@ -8,6 +8,7 @@ There are three methods. The result of each is a small grid of numbers:
 """
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,6 +27,7 @@ from classifier.problems import BadParameter, NotSupported
 from classifier.rank import Prediction
 from classifier.recipe import Recipe
 from classifier.runtimes.eager import load_module
+from classifier.runtimes.tensors import logits_of
 
 Method = Literal["grad_cam", "integrated_gradients", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -105,7 +107,7 @@ def attributions(classifier: Classifier, image: bytes, target: str | None = None
     index = 0 if target is None else _target(classifier, target, np.empty(0, np.float32))
     module, floats = _differentiable(classifier, pixels)
     with _exclusive:
-        found = attr.IntegratedGradients(module).attribute(
+        found = attr.IntegratedGradients(_logits(module)).attribute(
             floats, target=index, n_steps=_STOCK_STEPS, internal_batch_size=4
         )
     return _numpy(found[0])
@@ -152,10 +154,10 @@ def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, met
         return _occlusion(attr, classifier, pixels, index)
     module, floats = _differentiable(classifier, pixels)
     if method == "grad_cam":
-        cam = attr.LayerGradCam(module, last_convolution(module)).attribute(floats, index)
+        cam = attr.LayerGradCam(_logits(module), last_convolution(module)).attribute(floats, index)
         return _numpy(cam[0, 0])
     grey = torch.full_like(torch.from_numpy(pixels[None]), _GREY).to(floats.device)
-    gradients = attr.IntegratedGradients(module).attribute(
+    gradients = attr.IntegratedGradients(_logits(module)).attribute(
         floats, normalize(grey, classifier.recipe.input), index, n_steps=_STEPS, internal_batch_size=4
     )
     # signed sums over large parts: single pixels are mostly noise, which cancels out
@@ -175,6 +177,11 @@ def _differentiable(classifier: Classifier, pixels: NDArray[np.uint8]) -> tuple[
     source = classifier.source
     module = _module(msgspec.json.encode(source.recipe), source.path, source.device)
     return module, normalize(torch.from_numpy(pixels[None]).to(source.device), source.recipe.input)
+
+
+def _logits(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The module's logits alone, for it may give more."""
+    return lambda floats: logits_of(module(floats))
 
 
 def _occlusion(attr: Any, classifier: Classifier, pixels: NDArray[np.uint8], index: int) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from scripts import packages
 from scripts.console import UserError, out
-from scripts.packages import missing, require
+from scripts.packages import lacking, missing, require
 
 PROJECT = """
 [project]
@@ -144,6 +144,50 @@ def test_pip_shows_its_progress_on_a_terminal_only(
     require("fake", why="`try`")
     (command,) = asked
     assert ("--quiet" in command) is not terminal
+
+
+INSTALLED = f"packaging=={importlib.metadata.version('packaging')}"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_recipes_requirements_are_installed_with_the_extras(
+    asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(tmp_path, monkeypatch, marked=True)
+    require("fake", requirements=[INSTALLED, "fake-einops==0.8.2"], why="`try`")
+    ((*_, first, second, kept),) = asked
+    assert (first, second, kept) == ("fake-classifier==1.0", "fake-einops==0.8.2", "packaging")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    "requirement", [INSTALLED, "packaging", "fake-einops==0.8.2; sys_platform == 'nowhere'", "Packaging>1"]
+)
+def test_requirements_that_are_there_or_for_another_system_are_not_asked_for(
+    requirement: str, asked: list[list[str]]
+) -> None:
+    require(requirements=[requirement], why="`try`")
+    assert asked == lacking([requirement]) == []
+
+
+@pytest.mark.usefixtures("project")
+def test_another_version_of_a_requirement_is_lacking() -> None:
+    assert [str(found) for found in lacking(["packaging==0.1"])] == ["packaging==0.1"]
+
+
+@pytest.mark.usefixtures("project")
+def test_in_a_users_own_environment_the_requirements_are_said_not_installed(
+    asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(tmp_path, monkeypatch, marked=False)
+    with pytest.raises(UserError, match=r"`try` needs fake-einops; install them: pip install 'fake-einops==0\.8\.2'"):
+        require(requirements=["fake-einops==0.8.2"], why="`try`")
+    assert asked == []
+
+
+def test_a_requirement_that_pip_would_not_take_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^requirements: "):
+        require(requirements=["einops =? 0.8.2"], why="`try`")
 
 
 @pytest.mark.slow

@@ -51,9 +51,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def classes(module: nn.Module) -> int:
-    found = module.fc.out_features
-    assert isinstance(found, int)
-    return found
+    found = module.get_submodule("fc")
+    assert isinstance(found, nn.Linear)
+    return found.out_features
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_timms_model_is_built_by_its_name() -> None:
         build("timm:resnt18")
 
 
-RESNET = {
+RESNET: dict[str, Any] = {
     "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic", "num_labels": 3,
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """How a picture is fitted, in which channels and by which numbers: against the transforms of the libraries."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -78,6 +78,14 @@ def test_a_rectangle_is_the_middle_of_the_resized_picture(
     assert_near(resize_and_crop(image, spec), reference(image), interpolation)
 
 
+@pytest.mark.parametrize(("offset", "left"), [("round", 2), ("floor", 1)])
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+def test_half_a_pixel_goes_where_the_recipe_says(offset: Literal["round", "floor"], left: int, fit: Fit) -> None:
+    image = noise(33, 33)
+    spec = Input(crop=30, crop_percentage=30 / 33, fit=fit, crop_offset=offset)
+    assert np.array_equal(resize_and_crop(image, spec), np.asarray(image)[left : left + 30, left : left + 30])
+
+
 @interpolated
 @turned
 def test_a_photograph_is_interpolated_as_torchvision_does(turn: Turn, interpolation: Interpolation) -> None:
@@ -147,7 +155,7 @@ def test_a_large_jpeg_is_fitted_as_the_same_picture_in_full(fit: Fit) -> None:
 )
 @turned
 def test_it_is_timms_transform(fields: dict[str, Any], timms: dict[str, Any], turn: Turn) -> None:
-    from timm.data import create_transform
+    from timm.data.transforms_factory import create_transform
 
     image = turn(cat())
     spec = msgspec.convert({"crop": 128, "normalization": "half", **fields}, Input)

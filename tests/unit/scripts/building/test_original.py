@@ -216,7 +216,7 @@ def test_older_names_of_transformers_weights_are_renamed_and_said(
 ) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = {
+    config: dict[str, Any] = {
         "image_size": 4, "patch_size": 2, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 8, "num_labels": 2,
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """Which packages an archive declares, and which its workers may import because of them."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
@@ -52,7 +52,7 @@ def test_a_library_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch
     from scripts.building import requirements
 
     def missing(name: str) -> None:
-        raise requirements.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(requirements, "distribution", missing)
     with pytest.raises(UserError, match="the archive needs timm, which is not installed: pip install timm"):

@@ -143,7 +143,7 @@ def test_names_of_the_graph_may_be_ours(name: str, served: Served) -> None:
 def test_names_inside_a_branch_may_be_ours(served: Served) -> None:
     asked = recipe()
     model = identity(asked)
-    branches = {
+    branches: dict[str, Any] = {
         f"{which}_branch": helper.make_graph(
             [helper.make_node("Identity", ["flat"], ["pixels"]), helper.make_node("Identity", ["pixels"], [which])],
             which,
@@ -163,7 +163,7 @@ def test_old_files_that_list_their_weights_among_the_inputs_are_taken(served: Se
     model = identity(asked, output="whole", opset=8)
     model.ir_version = 3
     model.graph.node.append(helper.make_node("Mul", ["whole", "two"], ["logits"]))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(2), "two"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
     model.graph.input.append(helper.make_tensor_value_info("two", FLOAT, []))
     model.graph.output[0].name = "logits"
     np.testing.assert_allclose(served(model, asked), 2 * expected(asked), atol=1e-6, rtol=0)
