@@ -94,7 +94,7 @@ class ImageClassifier(ResNet):
 
 def of_stock(place: Place) -> Made:
     """Built by torch-model-archiver, and answered by TorchServe's own image_classifier."""
-    from ts.torch_handler.image_classifier import ImageClassifier
+    from ts.torch_handler.image_classifier import ImageClassifier  # type: ignore[import-untyped]
 
     folder = place.folder
     (folder / "model.py").write_text(_MODEL_FILE)
