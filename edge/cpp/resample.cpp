@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 namespace {
 
+constexpr int kMostResized = 3;  // times the crop's size
 constexpr int kPrecision = 22;  // bits after the point of a weight; Pillow's, so that every level is rounded alike
 
 double bilinear(double x) { return std::max(0.0, 1 - std::abs(x)); }
@@ -62,13 +64,27 @@ std::uint8_t mix(const std::uint8_t* levels, std::size_t step, const Weights& we
 // Python's round(): halves to the even neighbour.
 int round_half_even(double value) { return static_cast<int>(std::nearbyint(value)); }
 
-struct Edges {
-  double first, last;
+// A part of one side that is resized, of which the crop is a part.
+struct Stretch {
+  double begin, end;  // in pixels of the picture
+  int resized;        // pixels that this part becomes
+  int skipped;        // of those, how many lie before the crop
 };
 
-Edges crop_edges(double side, int resized, int crop) {
+// As handlers/classifier/preprocess.py chooses it: edges that 32-bit floats hold exactly, if they are near.
+Stretch stretch_of(double side, int resized, int crop) {
   const int offset = round_half_even((resized - crop) / 2.0);
-  return {offset * side / resized, (offset + crop) * side / resized};
+  int before = offset, after = offset + crop;
+  if (side == std::floor(side)) {
+    int step = resized / std::gcd(resized, static_cast<int>(side));
+    step /= step & -step;  // without its powers of two
+    const int first = before / step * step, last = std::min((after + step - 1) / step * step, resized);
+    if (last - first <= kMostResized * crop) {
+      before = first;
+      after = last;
+    }
+  }
+  return {before * side / resized, after * side / resized, after - before, offset - before};
 }
 
 }  // namespace
@@ -80,30 +96,35 @@ std::vector<std::uint8_t> resize_and_crop(const Picture& picture, int resize, in
   const Filter filter = interpolation == "bilinear" ? Filter{bilinear, 1} : Filter{bicubic, 2};
   const double width = picture.extent_width, height = picture.extent_height;
   const int longer = static_cast<int>(resize * std::max(width, height) / std::min(width, height));
-  const Edges columns = crop_edges(width, width <= height ? resize : longer, crop);
-  const int resized_height = width <= height ? longer : resize;
-  const Edges rows = crop_edges(height, resized_height, crop);
+  const Stretch columns = stretch_of(width, width <= height ? resize : longer, crop);
+  const Stretch rows = stretch_of(height, width <= height ? longer : resize, crop);
 
   // Rows first, and only those that the filter reaches, then columns: each rounded to whole levels.
-  const int margin = static_cast<int>(std::ceil(filter.reach * std::max(1.0, height / resized_height))) + 1;
-  const int top = std::max(0, static_cast<int>(std::floor(rows.first)) - margin);
-  const int bottom = std::min(picture.height, static_cast<int>(std::ceil(rows.last)) + margin);
-  const auto across = weights_of(picture.width, float(columns.first), float(columns.last), crop, filter);
+  const double scale = (rows.end - rows.begin) / rows.resized;
+  const int margin = static_cast<int>(std::ceil(filter.reach * std::max(1.0, scale))) + 1;
+  int top = std::max(0, static_cast<int>(std::floor(rows.begin)) - margin);
+  int bottom = std::min(picture.height, static_cast<int>(std::ceil(rows.end)) + margin);
+  if (bottom - top > picture.height / 2.0) {
+    top = 0;
+    bottom = picture.height;
+  }
+  const auto across = weights_of(picture.width, float(columns.begin), float(columns.end), columns.resized, filter);
   std::vector<std::uint8_t> narrow(std::size_t{3} * crop * (bottom - top));
   for (int y = top; y < bottom; ++y) {
     for (int x = 0; x < crop; ++x) {
+      const Weights& weights = across[columns.skipped + x];
       for (int c = 0; c < 3; ++c) {
-        const auto* levels = &picture.rgb[3 * (std::size_t(y) * picture.width + across[x].first) + c];
-        narrow[3 * (std::size_t(y - top) * crop + x) + c] = mix(levels, 3, across[x]);
+        const auto* levels = &picture.rgb[3 * (std::size_t(y) * picture.width + weights.first) + c];
+        narrow[3 * (std::size_t(y - top) * crop + x) + c] = mix(levels, 3, weights);
       }
     }
   }
-  const auto down = weights_of(bottom - top, float(rows.first - top), float(rows.last - top), crop, filter);
+  const auto down = weights_of(bottom - top, float(rows.begin - top), float(rows.end - top), rows.resized, filter);
   std::vector<std::uint8_t> square(std::size_t{3} * crop * crop);
+  const std::size_t row = std::size_t{3} * crop;
   for (int y = 0; y < crop; ++y) {
-    for (std::size_t i = 0; i < std::size_t{3} * crop; ++i) {
-      square[std::size_t{3} * crop * y + i] = mix(&narrow[std::size_t{3} * crop * down[y].first + i], std::size_t{3} * crop, down[y]);
-    }
+    const Weights& weights = down[rows.skipped + y];
+    for (std::size_t i = 0; i < row; ++i) square[row * y + i] = mix(&narrow[row * weights.first + i], row, weights);
   }
   return square;
 }

@@ -20,7 +20,7 @@ from tests.integration.conftest import CHECKOUT, STORE, make
 README = CHECKOUT / "README.md"
 DEADLINE_S = 900
 # What the section on one's own model writes.
-OWN_MODEL = ("handlers/my_model.py", "recipes/my_model.yaml", "recipes/my_labels.json", "my_weights.pth")
+OWN_MODEL = ("handlers/my_model.py", "recipes/my_model.yaml", "my_labels.txt", "my_weights.pth")
 
 # The commands in `sh` blocks that are not run here, and why.
 NOT_RUN = {"make test": "this test is part of it"}

@@ -24,7 +24,8 @@ def test_one_recipe_and_one_module_make_a_served_model(
     built = make("archive", *where, f"FORMAT={archive_format}", environment={"PYTHONPATH": str(FOLDER)})
     assert built.returncode == 0, built.stderr
     suffix = SUFFIX[archive_format]
-    eager, torchscript = (tmp_path / "store" / f"tiny-{runtime}{suffix}" for runtime in ("eager", "torchscript"))
+    names = ("tiny-eager-1.0", "tiny-torchscript-2.0")
+    eager, torchscript = (tmp_path / "store" / f"{name}{suffix}" for name in names)
     state = tmp_path / "state"
     with serving(state, "tiny", store=tmp_path / "store") as server:
         client = Client(server.addresses)
