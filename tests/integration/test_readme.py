@@ -79,6 +79,7 @@ def test_every_command_of_the_readme_works_from_top_to_bottom(tmp_path: Path) ->
     assert "ts_inference_requests_total" in said
 
 
+@pytest.mark.thorough  # the README's own model goes the same way in `make test`
 def test_the_first_recipe_of_its_page_is_built_by_the_commands_below_it(tmp_path: Path) -> None:
     page = (CHECKOUT / "recipes" / "README.md").read_text()
     weights, recipe = CHECKOUT / "flowers.pth", CHECKOUT / "recipes" / "flowers.yaml"
