@@ -10,10 +10,10 @@ from typing import Final
 
 from classifier.recipe import Recipe
 
+from scripts.building.clean import INSTALLED
 from scripts.console import UserError
 
 _OF_EVERY_ARCHIVE: Final = ("classifier", "image_classifier_handler")
-_INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 def sources(recipe: Recipe) -> list[Path]:
@@ -72,7 +72,7 @@ def _place(name: str) -> Path | None:
 
 
 def _is_installed(path: Path) -> bool:
-    return any(part in _INSTALLED for part in path.parts)
+    return any(part in INSTALLED for part in path.parts)
 
 
 def _imported(source: Path) -> set[str]:
