@@ -6,11 +6,8 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import torch
-from classifier.preprocess import normalize
 from classifier.recipe import Recipe, RuntimeName, Tolerance
 from numpy.typing import NDArray
-from torch import nn
 
 from scripts.console import UserError, warn
 
@@ -44,13 +41,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             (self.top5_agreement >= limit.top5_agreement, "top-5 agreement", self.top5_agreement, limit.top5_agreement),
         )
         return [f"{name} is {value:.3g}, allowed is {bound:.3g}" for good, name, value, bound in checks if not good]
-
-
-@torch.inference_mode()
-def reference_logits(module: nn.Module, pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
-    """The plainest way to compute logits [N,classes]: float32, eager, one picture at a time, contiguous memory."""
-    rows = (normalize(torch.from_numpy(item[None]), recipe.input) for item in pixels)
-    return torch.cat([module(row.contiguous()) for row in rows]).numpy()
 
 
 def check_outputs(outputs: NDArray[np.float32], labels: int, recipe: Recipe) -> None:

@@ -71,7 +71,7 @@ def original(recipe: Recipe, weights: Weights) -> Original:
     """
     if recipe.program is None:
         module = _with_weights(recipe, weights)
-        return Original(recipe=recipe, compute=_of_module(module), module=module, program=None)
+        return of_module(recipe, module)
     kind, _ = read_program(recipe.program)
     try:
         return _load_program(recipe, kind, weights.path)
@@ -125,10 +125,15 @@ def _load_program(recipe: Recipe, kind: ProgramKind, path: Path) -> Original:
             module: Any = torch.jit.load(path, map_location="cpu").eval()
     else:
         module = torch.export.load(path).module()
-    return Original(recipe=recipe, compute=_of_module(module), module=module, program=path)
+    return Original(recipe=recipe, compute=_compute_of(module), module=module, program=path)
 
 
-def _of_module(module: Callable[..., Any]) -> Compute:
+def of_module(recipe: Recipe, module: nn.Module) -> Original:
+    """The model that a module in evaluation mode is, whatever its weights are."""
+    return Original(recipe=recipe, compute=_compute_of(module), module=module, program=None)
+
+
+def _compute_of(module: Callable[..., Any]) -> Compute:
     @torch.inference_mode()
     def compute(floats: NDArray[np.float32]) -> NDArray[np.float32]:
         outputs: NDArray[np.float32] = logits_of(module(torch.from_numpy(floats))).float().numpy()

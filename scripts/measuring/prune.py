@@ -26,9 +26,9 @@ from torch.nn.utils import prune
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
-from scripts.building.gate import reference_logits
 from scripts.building.golden import golden_pixels, golden_set, objects, view_pixels
 from scripts.building.make import ensure
+from scripts.building.original import of_module
 from scripts.console import UserError, done, out, progress, warn_untrained
 
 SPARSITIES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -93,7 +93,7 @@ def prune_model(
             warn_untrained(model, "So the agreement says nothing about that of a trained model.")
         module = load_module(recipe, classifier.source.path)
         pixels = view_pixels(recipe.input, objects()) if golden is None else golden_pixels(golden_set(golden), recipe)
-        whole = reference_logits(module, pixels, recipe)
+        whole = of_module(recipe, module).outputs(pixels)
         for sparsity in sparsities:
             path = folder / f"{model}-pruned-{sparsity:.0%}.pth".replace("%", "")
             found.append(_measure(pruned(module, sparsity), sparsity, path, pixels, whole, recipe))
@@ -110,11 +110,12 @@ def _measure(
     recipe: Recipe,
 ) -> Pruned:
     torch.save(module.state_dict(), path)
-    logits = reference_logits(module, pixels, recipe)
+    model = of_module(recipe, module)
+    logits = model.outputs(pixels)
     took = []
     for row in pixels[:_TIMED, None]:
         begin = time.perf_counter()
-        reference_logits(module, row, recipe)
+        model.outputs(row)
         took.append(time.perf_counter() - begin)
     return Pruned(
         path=path,

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from classifier.preprocess import normalize
 from classifier.recipe import Recipe, Scores, Tolerance, read_recipe
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from scripts.building.gate import Report, check_outputs, compare, reference_logits
+from scripts.building.gate import Report, check_outputs, compare
 from scripts.building.golden import golden_pixels, golden_set
 from scripts.console import UserError
 from tests.conftest import TINY_RECIPE
@@ -123,22 +120,6 @@ def test_a_picture_that_cannot_be_used_is_named(tmp_path: Path, recipe: Recipe) 
     (tmp_path / "notes.txt").write_text("not a picture")
     with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'notes.txt'}: none of JPEG")):
         golden_pixels(golden_set(tmp_path), recipe)
-
-
-class Sums(nn.Module):
-    """Two logits a picture: the sum of its floats, and the number of pictures in the batch."""
-
-    def forward(self, floats: Tensor) -> Tensor:
-        return torch.stack([floats.sum(dim=(1, 2, 3)), torch.full((len(floats),), float(len(floats)))], dim=1)
-
-
-def test_the_reference_sees_one_normalised_picture_at_a_time(recipe: Recipe) -> None:
-    pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
-    logits = reference_logits(Sums(), pixels, recipe)
-    floats = normalize(torch.from_numpy(pixels), recipe.input)
-    assert logits.dtype == np.float32
-    np.testing.assert_allclose(logits[:, 0], floats.sum(dim=(1, 2, 3)), atol=1e-5, rtol=1.3e-6)
-    assert logits[:, 1].tolist() == [1, 1, 1]
 
 
 LOGIT_ROWS = np.array([[-2.0, 0.5, 1.5], [3.0, 0.0, -1.0]], np.float32)

@@ -9,16 +9,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from classifier.recipe import Recipe
+from classifier.preprocess import normalize
+from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from scripts.building.download import file_digest
-from scripts.building.original import Original, original
+from scripts.building.original import Original, of_module, original
 from scripts.building.weights import Weights
 from scripts.console import UserError
+from tests.conftest import TINY_RECIPE
 
 NET = """
 import torch
@@ -233,3 +235,20 @@ def test_older_names_of_transformers_weights_are_renamed_and_said(
     torch.save(older, tmp_path / "older.pth")
     with pytest.raises(UserError, match=r"older\.pth does not fit architecture transformers:ViTForImage"):
         original(asked, weights(tmp_path / "older.pth"))
+
+
+class Sums(nn.Module):
+    """Two logits a picture: the sum of its floats, and the number of pictures in the batch."""
+
+    def forward(self, floats: Tensor) -> Tensor:
+        return torch.stack([floats.sum(dim=(1, 2, 3)), torch.full((len(floats),), float(len(floats)))], dim=1)
+
+
+def test_the_reference_sees_one_normalised_picture_at_a_time() -> None:
+    recipe = read_recipe(TINY_RECIPE)
+    pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
+    logits = of_module(recipe, Sums()).outputs(pixels)
+    floats = normalize(torch.from_numpy(pixels), recipe.input)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[:, 0], floats.sum(dim=(1, 2, 3)), atol=1e-5, rtol=1.3e-6)
+    assert logits[:, 1].tolist() == [1, 1, 1]
