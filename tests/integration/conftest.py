@@ -32,6 +32,8 @@ from tests.integration.contract import LITE0
 from tests.integration.engine import Engine, lacking
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from scripts.building.overlay import Tuned
 
 CHECKOUT = Path(__file__).parents[2]
@@ -164,6 +166,20 @@ def _wait_for_ping(address: str, process: subprocess.Popen[bytes]) -> None:
         except requests.ConnectionError:
             time.sleep(0.1)
     raise TimeoutError(f"no answer from {address}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser, Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is missing; `make setup-system` says how to install it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

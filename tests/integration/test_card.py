@@ -1,14 +1,13 @@
 """The page of `make card` in a real browser, on a desk and on a phone, in light and in dark."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from scripts.building.golden import photograph, views
 from tests.integration.conftest import make
@@ -22,17 +21,6 @@ CLASSES = {
     "espresso": "coffee.png",
     "moped": "motorcycle_left.png",
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is missing; `make setup-system` says how to install it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
