@@ -6,6 +6,7 @@ libFuzzer's log, its corpus of inputs and the inputs that failed stay in .fuzz/<
 import base64
 import json
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def fuzz(target: Target, seconds: int, folder: Path, replay: Path | None = None)
     """
     inputs, log = folder / "corpus", folder / "log.txt"
     inputs.mkdir(parents=True, exist_ok=True)
-    limits = [f"-timeout={_SLOWEST_S}", f"-rss_limit_mb={_MOST_MEMORY_MB}", f"-artifact_prefix={folder}/"]
+    limits = [f"-timeout={_SLOWEST_S}", f"-rss_limit_mb={_most_memory_mb()}", f"-artifact_prefix={folder}/"]
     if replay is None:
         for name, seed in target.seeds().items():
             (inputs / name).write_bytes(seed)
@@ -65,6 +66,11 @@ def fuzz(target: Target, seconds: int, folder: Path, replay: Path | None = None)
     covered = [int(number) for number in _COVERED.findall(text)] or [0]
     executed = _EXECUTED.search(text)
     return Outcome(int(executed[1]) if executed else 1, covered[0], covered[-1])
+
+
+def _most_memory_mb() -> int:
+    """What libFuzzer may see as its peak memory: Linux hands this process's own peak on to the programs it starts."""
+    return _MOST_MEMORY_MB + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _finding(target: str, text: str, log: Path, replayed: Path | None) -> str:

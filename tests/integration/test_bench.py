@@ -32,7 +32,7 @@ def test_a_closed_loop_counts_answers_and_their_latencies(server: Server, bodies
 
 def test_a_closed_loop_counts_refusals_apart(server: Server, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a picture")
-    load = closed_loop(where(server), [tmp_path / "text"], clients=2, seconds=3)
+    load = closed_loop(where(server), [tmp_path / "text"], clients=2, seconds=8)
     assert load.answers == 0
     assert load.failed > 0
 

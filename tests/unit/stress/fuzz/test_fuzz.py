@@ -47,6 +47,15 @@ def test_an_input_that_fails_is_left_in_a_file_and_the_error_says_how_to_run_it_
         fuzz(broken, 60, tmp_path / "out", replay=left)
 
 
+def test_what_the_caller_has_in_memory_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stress.fuzz.__main__._MOST_MEMORY_MB", 300)
+    held = bytearray(b"1" * 600_000_000)
+    program = tmp_path / "small_target.py"
+    program.write_text(BROKEN.replace('b"a"', 'b"never this"'))
+    assert fuzz(Target("small", [str(program)], lambda: {"seed": b"a"}), 2, tmp_path / "out").executions > 0
+    assert len(held) == 600_000_000
+
+
 BROKEN = """
 import sys
 import atheris
