@@ -8,18 +8,22 @@ import os
 import re
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from classifier.cpu import computes
+from classifier.identity import PARITY_FILE
 from classifier.labels import load_labels
 from classifier.recipe import PRECISIONS, Recipe, RuntimeName, Scores, Tolerance, read_recipe
 from numpy.typing import NDArray
 
 from scripts.archives.store import Archive, archives_of
+from scripts.building.gate import Report
 from scripts.torchserve.client import Client
 from scripts.torchserve.server import stop
 from tests.integration.conftest import CHECKOUT, make, serving
@@ -86,7 +90,8 @@ def test_what_is_adopted_and_served_answers_as_its_own_library_does(source: Sour
         write_row(Path(table), source, made, found, refused, (adopted - began, built - adopted))
     assert not (source.trained and refused)
     for served in found:
-        allowed = recipe.variant(*served.kind).allowed
+        with zipfile.ZipFile(served.archive.path) as file:
+            allowed = msgspec.json.decode(file.read(PARITY_FILE), type=Report).tolerance
         assert served.same >= allowed.top1_agreement, served
         assert served.difference <= most(allowed, recipe.scores), served
 

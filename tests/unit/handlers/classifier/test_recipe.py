@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 from classifier.errors import UnusableError
-from classifier.recipe import PRECISIONS, Precision, RuntimeName, read_recipe
+from classifier.recipe import PRECISIONS, Precision, RuntimeName, Tolerance, Variant, read_recipe
 
 from tests.conftest import TINY_RECIPE
 
@@ -42,8 +42,16 @@ def test_what_a_recipe_leaves_out_has_documented_defaults(tmp_path: Path) -> Non
     assert recipe.archives[0].precision == "float32"
     assert (recipe.input.interpolation, recipe.input.normalization) == ("bilinear", "imagenet")
     assert (recipe.serving.response_timeout_s, recipe.serving.startup_timeout_s) == (120, 300)
-    tolerance = recipe.archives[0].allowed
+    tolerance = recipe.archives[0].allowed(1)
     assert (tolerance.top1_agreement, tolerance.top5_agreement) == (1.0, 1.0)
+
+
+def test_the_usual_tolerance_follows_the_scale_of_the_outputs_and_the_recipes_own_does_not() -> None:
+    usual = Variant(runtime="openvino", precision="bfloat16")
+    assert [usual.allowed(largest).max_abs_logit for largest in (0.1, 1, 30)] == pytest.approx([0.1, 0.1, 3])
+    assert usual.allowed(30).top1_agreement == usual.allowed(1).top1_agreement
+    own = Tolerance(max_abs_logit=0.25)
+    assert Variant(runtime="openvino", precision="int8", tolerance=own).allowed(30) == own
 
 
 @pytest.mark.parametrize(

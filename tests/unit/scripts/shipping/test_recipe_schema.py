@@ -168,7 +168,7 @@ def test_the_usual_archives_are_those_of_the_types() -> None:
     for runtime in get_args(RuntimeName):
         for precision in (one for one in get_args(Precision) if one in PRECISIONS[runtime]):
             variant = Variant(runtime=runtime, precision=precision)
-            limit = variant.allowed
+            limit = variant.allowed(1)  # a share of the largest output
             row = [f"`{runtime}`", f"`{precision}`", f"`{variant.version}`"]
             row.append("built" if (runtime, precision) in built else "")
             row += [str(float(x)) for x in (limit.max_abs_logit, limit.top1_agreement, limit.top5_agreement)]
