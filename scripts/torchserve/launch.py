@@ -30,9 +30,16 @@ _DROPPED_VARIABLES: Final = (
 )
 
 # A shell that becomes the command in its arguments as soon as a line arrives. If the pipe ends instead, the program
-# that was about to record the process has died or failed; then the shell removes its temporary folder, which a killed
-# program cannot do, and ends.
-_WAIT_FOR_A_LINE: Final = 'read -r go || { rmdir "$TMPDIR"; exit 1; }; exec "$@" < /dev/null'
+# that was about to record the process has died or failed; then the shell removes its temporary folder, or the link to
+# it, which a killed program cannot do, and ends.
+_WAIT_FOR_A_LINE: Final = """\
+read -r go || { folder=$(readlink -f "$TMPDIR"); [ -h "$TMPDIR" ] && rm "$TMPDIR"; rmdir "$folder"; exit 1; }
+exec "$@" < /dev/null"""
+
+# The path of a Unix socket has at most 104 bytes with the zero at its end (macOS; Linux: 108), and TorchServe puts
+# `.ts.sock.<port>` into the temporary folder.
+_LONGEST: Final = 103 - len("/.ts.sock.65535")
+_SHORT: Final = Path("/tmp")  # noqa: S108 - only for a link with a random name to a folder of this user's own
 
 
 def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: Path | None) -> list[str]:
@@ -47,6 +54,7 @@ def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: 
         if not lies_in(archive.path, store):
             raise UserError(f"{archive.path} does not lie in {store}, from which this server loads its archives")
     found = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", CONFIG]
+    found += ["--model-store", str(store)]  # TorchServe's launcher does not read \uXXXX in its configuration
     if log_config is not None:
         found += ["--log-config", str(log_config)]
     if "model_snapshot" not in config and archives:
@@ -76,6 +84,7 @@ def environment(
         "TMPDIR": str(temporary),
         "TEMP": str(temporary),
         "CONSOLE_LOG": "console" if console else "file",  # log4j2.xml reads it
+        "LC_ALL": "C.UTF-8",  # Java takes the encoding of file names from it
     }
     if answers is not None:
         changed[answer_form.VARIABLE] = answers
@@ -86,14 +95,26 @@ def environment(
 def temporary_folder() -> Iterator[Path]:
     """A folder for a server's temporary files. It stays for the server, unless the block fails.
 
-    If this process is killed within `held`, the new process removes it.
+    If its path is too long for sockets, this is a short link to it. If this process is killed within `held`, the new
+    process removes it.
     """
     folder = Path(tempfile.mkdtemp(prefix="torchserve-"))
     try:
+        if len(os.fsencode(folder)) > _LONGEST:
+            link = _SHORT / folder.name
+            link.symlink_to(folder)
+            folder = link
         yield folder
     except BaseException:  # also of an interrupt
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_temporary(folder)
         raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what `temporary_folder` made."""
+    shutil.rmtree(folder.resolve(), ignore_errors=True)
+    if folder.is_symlink():
+        folder.unlink()
 
 
 @contextmanager

@@ -268,7 +268,7 @@ def _clean(state: Path) -> None:
     if (server := _recorded(state)) is not None:
         if child := _children.pop(server.pid, None):
             child.wait(_STOP_DEADLINE_S)
-        shutil.rmtree(server.temporary, ignore_errors=True)
+        launch.remove_temporary(Path(server.temporary))
         (state / _RECORD).unlink()
 
 

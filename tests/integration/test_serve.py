@@ -236,3 +236,23 @@ def test_a_start_that_fails_forgets_nothing(state: Path, store: Path) -> None:
     (store / f"{LITE0}-eager-1.0.mar").unlink()
     lost = serve(*arguments, state=state)
     assert_one_error(lost, "`make serve MODELS=…` starts with others")
+
+
+def test_folders_with_any_letters_and_long_names_are_good_for_a_server(tmp_path: Path, cat: bytes) -> None:
+    folder = tmp_path / "Größe 東京"
+    temporary = folder / ("t" * 80)
+    temporary.mkdir(parents=True)
+    store, state = folder / "store", folder / "state"
+    store.mkdir()
+    shutil.copy(STORE / f"{LITE0}-eager-1.0.mar", store)
+    here = (f"STATE={state}", f"STORE={store}")
+    surroundings = {"TMPDIR": str(temporary), "LC_ALL": "C"}
+    try:
+        result = make("serve", f"MODELS={LITE0}-eager", "PORTS=free", *here, environment=surroundings)
+        assert result.returncode == 0, result.stderr
+        server = running(state)
+        assert Client(server.addresses).predict(cat, LITE0)["predictions"][0]["class_name"] == "Egyptian cat"
+    finally:
+        stop(state)
+    assert list(temporary.iterdir()) == []
+    assert not Path(server.temporary).is_symlink()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scripts.archives.store import Archive, find_archive
 from scripts.building.build import build
 from scripts.building.options import Options
 from scripts.console import UserError
-from scripts.torchserve.launch import command, environment, held, temporary_folder
+from scripts.torchserve.launch import command, environment, held, remove_temporary, temporary_folder
 
 DEADLINE_S = 30
 
@@ -36,7 +37,37 @@ def test_the_folder_of_a_server_that_starts_stays(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with temporary_folder() as folder:
         pass
-    assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == [folder.resolve()]
+    remove_temporary(folder)
+
+
+@pytest.fixture
+def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files whose path leaves no room for the name of a socket."""
+    folder = tmp_path / ("ö" * 60)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def test_a_folder_whose_path_is_too_long_for_sockets_has_a_short_link(long: Path) -> None:
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / ".ts.sock.65535"))
+    assert [path.name for path in long.iterdir()] == [folder.name]
+    assert (long / folder.name / ".ts.sock.65535").is_socket()
+    remove_temporary(folder)
+    assert not folder.is_symlink()
+    assert list(long.iterdir()) == []
+
+
+def test_neither_link_nor_folder_is_left_of_a_server_that_does_not_start(long: Path, tmp_path: Path) -> None:
+    with temporary_folder() as folder:
+        variables = os.environ | {"TMPDIR": str(folder)}
+        with pytest.raises(ZeroDivisionError), held(["true"], variables, tmp_path, tmp_path / "log") as process:
+            _ = 1 / 0
+    assert process.returncode == 1
+    assert not folder.is_symlink()
+    assert list(long.iterdir()) == []
 
 
 def test_a_held_process_becomes_the_command_with_its_pid_and_without_input(tmp_path: Path) -> None:
@@ -56,6 +87,7 @@ def archive(options: Options) -> Archive:
 
 def test_the_command_names_models_and_files_unless_a_snapshot_does(archive: Archive) -> None:
     config = {"model_store": str(archive.path.parent)}
+    assert command(config, [], None)[-2:] == ["--model-store", config["model_store"]]
     assert command(config, [archive], None)[-2:] == ["--models", "tiny=tiny-eager-1.0.mar"]
     assert "--models" not in command(config | {"model_snapshot": "{}"}, [archive], None)
     assert command(config, [], Path("log4j2.xml"))[-2:] == ["--log-config", "log4j2.xml"]
@@ -72,8 +104,14 @@ def test_an_archive_outside_the_model_store_is_refused_instead_of_another_of_its
 
 
 def test_the_environment_is_the_inherited_one_without_what_would_change_the_server(tmp_path: Path) -> None:
-    inherited = {"PATH": "/bin", "PYTHONPATH": "x", "TS_CONFIG_FILE": "y", "TMPDIR": "z"}
-    expected = {"PATH": "/bin", "JAVA_HOME": "/java", "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
+    inherited = {"PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "x", "TS_CONFIG_FILE": "y", "TMPDIR": "z"}
+    expected = {
+        "LC_ALL": "C.UTF-8",
+        "PATH": "/bin",
+        "JAVA_HOME": "/java",
+        "TMPDIR": str(tmp_path),
+        "TEMP": str(tmp_path),
+    }
     found = environment(inherited, Path("/java"), tmp_path, console=True)
     assert found == expected | {"CONSOLE_LOG": "console"}
 
