@@ -3,16 +3,9 @@
 The steps: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
 """
 
-import contextlib
-import os
-import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
-import psutil
 from classifier.digests import DIGESTS_FILE
 from classifier.errors import UnusableError
 from classifier.identity import RECIPE_FILE
@@ -34,10 +27,8 @@ from scripts.building.packing import pack
 from scripts.building.sbom import write_sbom
 from scripts.building.stage import Plan, stage
 from scripts.building.weights import Weights, resolve
+from scripts.building.workdir import workdir
 from scripts.console import UserError, step
-
-_WORKDIR_PREFIX: Final = ".building-"
-_OF_PROCESS: Final = re.compile(rf"{re.escape(_WORKDIR_PREFIX)}([0-9]{{1,9}})-")
 
 
 def build(options: Options, weights: Weights | None = None) -> tuple[Path, Report]:
@@ -59,13 +50,13 @@ def build(options: Options, weights: Weights | None = None) -> tuple[Path, Repor
         target = options.store / str(options.name(recipe.name, version))
         if target.is_dir() and not (target / DIGESTS_FILE).exists():
             raise UserError(f"{target} is a folder, but not an archive; move it away")
-        with _workdir(options.store) as workdir:
-            recipe_file = _own_recipe(options, recipe, variant, workdir)
+        with workdir(options.store) as folder:
+            recipe_file = _own_recipe(options, recipe, variant, folder)
             weights = weights or resolve(recipe, options.weights, options.cache, options.recipe.parent)
-            content, report = stage(_plan(options, recipe_file, variant, version, weights, workdir))
+            content, report = stage(_plan(options, recipe_file, variant, version, weights, folder))
             step(f"packing {target.name}")
-            finished = workdir / target.name
-            pack(content, options.archive_format, finished, workdir)
+            finished = folder / target.name
+            pack(content, options.archive_format, finished, folder)
             signature_of(target).unlink(missing_ok=True)  # of the archive that is replaced
             if target.is_dir():
                 shutil.rmtree(target)
@@ -129,15 +120,3 @@ def _plan(options: Options, recipe_file: Path, variant: Variant, version: str, w
         calibration=calibration_pixels(options.calibration, recipe, pictures) if variant.precision == "int8" else None,
         workdir=workdir,
     )
-
-
-@contextlib.contextmanager
-def _workdir(store: Path) -> Iterator[Path]:
-    """A folder beside the finished archives, so that moving the result is one step. Removes those of killed builds."""
-    store.mkdir(parents=True, exist_ok=True)
-    for leftover in store.glob(f"{_WORKDIR_PREFIX}*"):
-        named = _OF_PROCESS.match(leftover.name)
-        if named and not psutil.pid_exists(int(named[1])):
-            shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_WORKDIR_PREFIX}{os.getpid()}-", dir=store) as name:
-        yield Path(name)

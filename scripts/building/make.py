@@ -266,11 +266,22 @@ def _build(options: Options, settings: str) -> int:
     return subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False).returncode
 
 
-def _read(recipe: Path) -> Recipe:
+def _read(path: Path) -> Recipe:
+    """Read a recipe, which must have the name of its file: archives are named after it.
+
+    Raises:
+        UserError: it cannot be read, or is called otherwise, as a copy is whose `name` nobody has changed yet.
+    """
     try:
-        return read_recipe(recipe)
+        recipe = read_recipe(path)
     except (UnusableError, OSError) as error:
         raise UserError(str(error)) from error
+    if recipe.name != path.stem:
+        raise UserError(
+            f"{path}: name: {recipe.name} is not the file's name; write `name: {path.stem}`, or call the file "
+            f"{recipe.name}{path.suffix}"
+        )
+    return recipe
 
 
 def _asked(options: Options) -> bytes:

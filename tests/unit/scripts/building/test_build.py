@@ -261,24 +261,6 @@ def test_an_architecture_without_a_file_is_refused(name: str) -> None:
         source_file(name)
 
 
-def test_folders_that_no_build_made_are_left_alone(options: Options) -> None:
-    names = {".building-x", ".building-", f".building-{10**30}-abc"}
-    for name in names:
-        (options.store / name).mkdir(parents=True)
-    path, _ = build(options)
-    assert {item.name for item in options.store.iterdir()} == {path.name, sbom_of(path).name, *names}
-
-
-def test_what_killed_builds_left_is_swept_but_not_what_a_running_one_has(options: Options) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    for pid in (ended.pid, os.getppid()):
-        (options.store / f".building-{pid}-abc_1" / "extra").mkdir(parents=True)
-    path, _ = build(options)
-    running = options.store / f".building-{os.getppid()}-abc_1"
-    assert set(options.store.iterdir()) == {path, sbom_of(path), running}
-
-
 LOAD_ELSEWHERE = """
 import json, sys
 from pathlib import Path

@@ -123,6 +123,32 @@ def test_a_date_says_nothing(build: Build, recipes: Path) -> None:
     assert build() == []
 
 
+@pytest.mark.parametrize("by", ["copied with its date", "a link to an older file"])
+def test_weights_of_the_same_name_and_date_are_others_by_content(by: str, build: Build, recipes: Path) -> None:
+    weights, older = recipes / "mine.pth", recipes / "older.pth"
+    assert build() == ["eager", "torchscript"]
+    when = weights.stat().st_mtime - (60 if by.startswith("a link") else 0)
+    older.write_bytes(weights.read_bytes() + b"another training")
+    os.utime(older, (when, when))
+    if by.startswith("a link"):
+        weights.unlink()
+        weights.symlink_to(older.name)
+    else:
+        shutil.copy2(older, weights)
+    with pytest.raises(UserError, match=r"VERSION=next"):
+        build()
+    assert build(version="next") == ["eager", "torchscript"]
+
+
+def test_a_copied_recipe_whose_name_is_still_the_others_is_refused(build: Build, recipes: Path, tmp_path: Path) -> None:
+    build()
+    before = {path: path.read_bytes() for path in (tmp_path / "store").iterdir()}
+    shutil.copy(recipes / "tiny.yaml", recipes / "mine.yaml")
+    with pytest.raises(UserError, match=r"mine\.yaml: name: tiny is not the file's name; write `name: mine`"):
+        build(model="mine")
+    assert {path: path.read_bytes() for path in (tmp_path / "store").iterdir()} == before
+
+
 def test_another_models_files_say_nothing(build: Build, recipes: Path) -> None:
     build()
     (recipes / "other.yaml").write_text("name: other")
