@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from classifier.errors import UnusableError
 from classifier.identity import UNTRAINED
 from rich.console import Console
 from rich.panel import Panel
@@ -35,12 +36,20 @@ err = Console(
 class UserError(Exception):
     """An error that the user can correct. The message is all they see, so it says what happened and what to do."""
 
+    exit_code = 1
+
+
+class RefusedError(UserError):
+    """An archive that could be built, but differs too much from its model."""
+
+    exit_code = 3
+
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a program.
 
-    A UserError, or an OSError about a file, becomes one line and exit code 1; an interrupt cleans up and becomes 130 or
-    143.
+    A UserError, an UnusableError or an OSError about a file becomes one line and an exit code, 1 for most; an interrupt
+    cleans up and becomes 130 or 143.
     """
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -48,6 +57,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UserError as error:
+        _end(str(error), error.exit_code)
+    except UnusableError as error:
         _end(str(error))
     except OSError as error:  # a path that somebody named: too long, below a file, not to be written
         if error.filename is None:
@@ -59,9 +70,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _end(text: str) -> NoReturn:
+def _end(text: str, code: int = UserError.exit_code) -> NoReturn:
     err.print(Text.assemble(("error:", "bold red"), f" {text}"))
-    sys.exit(1)
+    sys.exit(code)
 
 
 def step(text: str) -> None:

@@ -17,7 +17,8 @@ import psutil
 from scripts.archives.store import STORE
 from scripts.console import UserError, done, progress, show_table
 from scripts.torchserve.chosen import chosen_model
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.server import STATE_FOLDER, Server, running
 from stress.questions import Body
 from stress.trial import served_archive, trial

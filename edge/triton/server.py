@@ -27,7 +27,7 @@ from edge.triton.repository import main as write
 from scripts.archives.store import STORE
 from scripts.console import UserError, done, out, step, tail
 from scripts.ports import check_ports, free_port
-from scripts.torchserve.client import RequestFailedError, failure_of
+from scripts.torchserve.failures import RequestFailedError, failure_of
 
 ENVIRONMENT: Final = Path(".triton")
 

@@ -39,8 +39,8 @@ _PICKLED: Final = """\
 {path} holds a pickled module{place}: its code is not in the file, and to read it would run whatever the file says. \
 Where it was trained, run
     model = torch.load("{name}", weights_only=False){key}
-    torch.save(model.state_dict(), "{stem}.pth")
-and use {stem}.pth"""
+    torch.save(model.state_dict(), "{stem}-weights.pth")
+and use {stem}-weights.pth"""
 
 
 class Fitted(msgspec.Struct, frozen=True):

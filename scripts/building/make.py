@@ -7,7 +7,7 @@ is done here, and quickly; otherwise `release`, in a process of its own, decides
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ from scripts.building.inputs import code, named_files
 from scripts.building.options import NEXT, Options, TorchScriptMethod
 from scripts.building.record import content_digest, digest, pictures, read_record
 from scripts.building.sources import files
-from scripts.console import UserError, warn
+from scripts.console import RefusedError, UserError, warn
 from scripts.packages import require
 from scripts.torchserve.server import STATE_FOLDER
 
@@ -81,8 +81,9 @@ def archive(
     shared = Options(recipe=recipe, weights=weights, torchscript=torchscript, version=version, store=store)
     shared = replace(shared, golden=golden, calibration=calibration, force=force, state=state)
     _refuse_one_for_many(version, len(chosen))
-    for name, precise, packed in chosen:
-        make(replace(shared, runtime=name, precision=precise, archive_format=packed))
+    _make_all(
+        replace(shared, runtime=name, precision=precise, archive_format=packed) for name, precise, packed in chosen
+    )
 
 
 def _usual(recipe: Recipe) -> list[RuntimeName]:
@@ -105,7 +106,7 @@ def archives(
     state: Path = STATE_FOLDER,
     recipes: Path = RECIPES,
 ) -> None:
-    """Build every archive of the recipe that this processor computes; the first failure ends it.
+    """Build every archive of the recipe that this processor computes. One that differs too much does not stop it.
 
     Args:
         model: the recipe's name; without it, the one model that lies in the store, vgg16 if there is none.
@@ -125,8 +126,26 @@ def archives(
     shared = replace(shared, golden=golden, calibration=calibration, force=force, state=state, archive_format=format_)
     variants = variants_here(_read(recipe))
     _refuse_one_for_many(version, len(variants))
-    for name, precise in variants:
-        make(replace(shared, runtime=name, precision=precise))
+    _make_all(replace(shared, runtime=name, precision=precise) for name, precise in variants)
+
+
+def _make_all(wanted: Iterable[Options]) -> None:
+    """Build archives. One that differs too much from its model does not stop the others; any other failure does.
+
+    Raises:
+        UserError: an archive is not built.
+    """
+    refused = []
+    for options in wanted:
+        try:
+            make(options)
+        except RefusedError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError(
+            f'{"; ".join(refused)}. Every other archive is there. recipes/README.md, "How to choose a tolerance", has '
+            "the ways on"
+        )
 
 
 def _refuse_one_for_many(version: str | None, archives: int) -> None:
@@ -219,9 +238,10 @@ def make(options: Options) -> Path:
         return target
     wanted = (*packages(options.runtime), *_EXPORTERS.get(options.runtime, ()), *_of_recipe(recipe))
     require(*wanted, requirements=recipe.requirements, why=f"building an archive for {options.runtime}")
-    if _build(options, settings) != 0:
+    if (code := _build(options, settings)) != 0:
         name = options.name(recipe.name, options.version or _version(recipe, options))
-        raise UserError(f"{name} is not built; see above")
+        kind = RefusedError if code == RefusedError.exit_code else UserError
+        raise kind(f"{name} is not built; see above")
     return _target(options, recipe)
 
 

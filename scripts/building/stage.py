@@ -24,7 +24,7 @@ from scripts.building.packing import Content
 from scripts.building.requirements import requirements_of
 from scripts.building.sources import sources
 from scripts.building.weights import Weights
-from scripts.console import UserError, step
+from scripts.console import RefusedError, UserError, step
 
 _CORE: Final = "classifier"
 _HANDLER: Final = "image_classifier_handler"
@@ -93,7 +93,7 @@ def _pass_parity_gate(plan: Plan, reference: NDArray[np.float32], outputs: NDArr
     allowed = variant.allowed(float(np.abs(reference).max()))
     report = compare(reference, outputs, allowed, plan.weights.sha256, calibrated_on, variant.runtime)
     if failures := "; ".join(report.failures()):
-        raise UserError(
+        raise RefusedError(
             f"{recipe.name} {variant.runtime} {variant.precision} is not built, it differs from its reference: "
             f"{failures}"
         )

@@ -11,8 +11,9 @@ from scripts.archives.store import STORE, find_in_store
 from scripts.console import UserError, done, out, step
 from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.chosen import chosen_model
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.log import last_words
 from scripts.torchserve.server import CONSOLE_LOG, STATE_FOLDER, remembered_key, running
 

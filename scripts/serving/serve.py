@@ -15,8 +15,16 @@ from scripts.admission.signing import PublicKeys, read_public_keys
 from scripts.archives.store import STORE, Archive, model_in
 from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
 from scripts.serving.versions import remember_defaults, show_versions
-from scripts.torchserve.client import Client, RequestFailedError
-from scripts.torchserve.config import CONFIG_FILE, SECURE, read_config, saved_models, with_free_ports
+from scripts.torchserve.client import Client
+from scripts.torchserve.config import (
+    CONFIG_FILE,
+    SECURE,
+    read_config,
+    saved_models,
+    with_absolute_files,
+    with_free_ports,
+)
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.log import Workers, read_workers
 from scripts.torchserve.server import (
     ANSWERS,
@@ -273,7 +281,7 @@ def main(
         store: folder of the archives.
         state: folder for all that the server writes.
     """
-    settings = read_config(config) | {"model_store": str(store.resolve())}
+    settings = with_absolute_files(read_config(config), config.parent) | {"model_store": str(store.resolve())}
     if ports == "free":
         settings = with_free_ports(settings)
     if secure:

@@ -11,8 +11,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from scripts.console import UserError
 from scripts.torchserve.config import Addresses
+from scripts.torchserve.failures import UNTRUSTED, RequestFailedError, failure_in, no_answer
 from scripts.torchserve.tokens import REFUSED, Api, Tokens
 
 _CONNECT_TIMEOUT_S: Final = 5
@@ -21,15 +21,6 @@ _POLL_S: Final = 0.1
 FULL_ANSWERS: Final = {"X-Answers": "full"}  # whatever form the server answers others in
 
 Metrics = Literal["metrics"]  # the API that needs no token
-
-
-class RequestFailedError(UserError):
-    """The server answered with an error, or not at all. `status` is 0 when there was no answer."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +43,12 @@ class Client:
     """One server's REST APIs. Only a refused connection is retried: no request is ever sent twice."""
 
     def __init__(
-        self, addresses: Addresses, timeout_s: float = 130, connect_retries: int = 3, key_file: Path | None = None
+        self,
+        addresses: Addresses,
+        timeout_s: float = 130,
+        connect_retries: int = 3,
+        key_file: Path | None = None,
+        certificate: str | None = None,
     ) -> None:
         """Send nothing yet.
 
@@ -61,6 +57,7 @@ class Client:
             timeout_s: how long to wait for an answer; the default outlasts the recipes' response timeouts.
             connect_retries: how often to try again when a connection is refused.
             key_file: the file of TorchServe's tokens, if it asks for them; tokens in the environment take precedence.
+            certificate: the file of the certificate to check the server's with; those of known authorities without it.
         """
         self.addresses = addresses
         self.tokens = Tokens(key_file)
@@ -70,7 +67,10 @@ class Client:
         retry = Retry(
             total=None, connect=connect_retries, read=False, redirect=0, status=0, other=0, backoff_factor=0.2
         )
-        self._session.mount("http://", HTTPAdapter(max_retries=retry))
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+        if certificate is not None:
+            self._session.verify = certificate
 
     # ---- inference
 
@@ -166,7 +166,7 @@ class Client:
 
         Raises:
             TimeoutError: they are not READY in time.
-            RequestFailedError: the server refuses the environment's token.
+            RequestFailedError: the server refuses the environment's token, or its certificate is not trusted.
         """
         deadline = time.monotonic() + deadline_s
         waiting = list(expected)
@@ -196,8 +196,9 @@ class Client:
         try:
             return self.version(model, version).ready
         except RequestFailedError as error:
-            if error.code == REFUSED and self.tokens.explicit("management"):
-                raise  # waiting does not help, unlike with a key file that is not written yet
+            # waiting does not help, unlike with a key file that is not written yet
+            if error.code == UNTRUSTED or (error.code == REFUSED and self.tokens.explicit("management")):
+                raise
             return False
 
     def _names(self) -> list[str]:
@@ -241,41 +242,14 @@ class Client:
         options["headers"] = token | options.get("headers", {})
         try:
             response = self._session.request(method, url, **options)
-        except requests.ConnectTimeout as error:
-            raise RequestFailedError(0, "unreachable", f"no connection to {url} in {_CONNECT_TIMEOUT_S} s") from error
-        except requests.Timeout as error:
-            raise RequestFailedError(0, "timeout", f"{url} did not answer within {self._timeouts[1]:.0f} s") from error
-        except requests.ConnectionError as error:
-            raise RequestFailedError(
-                0, "unreachable", f"nothing answers at {url}; is the server running? (make serve, make status)"
-            ) from error
         except requests.RequestException as error:
-            raise RequestFailedError(0, "broken", f"the answer of {url} was cut off: {error}") from error
+            raise no_answer(error, url, _CONNECT_TIMEOUT_S, self._timeouts[1]) from error
         if response.ok:
             return response
-        failure = _failure(response)
+        failure = failure_in(response)
         if failure.code == REFUSED and of != "metrics":
             raise RequestFailedError(failure.status, REFUSED, self.tokens.refusal(of))
         raise failure
-
-
-def _failure(response: requests.Response) -> RequestFailedError:
-    """Turn an error answer, in JSON or not, into an exception."""
-    try:
-        return failure_of(response.status_code, response.json())
-    except requests.JSONDecodeError:
-        return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (not JSON)")
-
-
-def failure_of(status: int, content: Any) -> RequestFailedError:
-    """Turn an error answer into an exception: the handler's problem, or the front end's own object."""
-    fields = content if isinstance(content, dict) else {}
-    if "detail" in fields:
-        return RequestFailedError(
-            status, str(fields.get("code", "")), f"{fields['detail']} ({status} {fields.get('code')})"
-        )
-    code = str(fields.get("type", ""))
-    return RequestFailedError(status, code, f"{fields.get('message', content)} ({status} {code})")
 
 
 def _path(*parts: str | None) -> str:

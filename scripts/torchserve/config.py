@@ -15,6 +15,7 @@ from scripts.ports import free_port
 CONFIG_FILE: Final = Path("config.properties")
 SECURE: Final = {"disable_token_authorization": "false"}  # makes a server ask for tokens
 
+TLS_FILES: Final = ("certificate_file", "private_key_file", "keystore")
 _URLS: Final = ("inference_address", "management_address", "metrics_address")
 _GRPC: Final = ("grpc_inference", "grpc_management")
 
@@ -73,6 +74,17 @@ def addresses(config: dict[str, str]) -> Addresses:
     except ValueError as error:
         raise UserError(f"every address of the configuration must end in its port: {error}") from error
     return found
+
+
+def with_absolute_files(config: dict[str, str], folder: Path) -> dict[str, str]:
+    """The configuration with the files of TLS as they are found from `folder`: a server runs in one of its own."""
+    return config | {key: str(folder.resolve() / config[key]) for key in TLS_FILES if config.get(key)}
+
+
+def certificate(config: Mapping[str, str]) -> Path | None:
+    """The certificate that clients check a server's with, if the configuration names one and any address uses it."""
+    used = config.get("enable_grpc_ssl") == "true" or any(config[key].lower().startswith("https:") for key in _URLS)
+    return Path(config["certificate_file"]) if used and config.get("certificate_file") else None
 
 
 def asks_for_tokens(config: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ import javaproperties
 
 from scripts.archives.store import archives_in, read_archive_recipe
 from scripts.console import UserError
+from scripts.torchserve.config import with_absolute_files
 from scripts.torchserve.config_rules import Finding, findings
 from scripts.torchserve.config_settings import Settings
 
@@ -33,7 +34,8 @@ def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:
                 found.append((number, Finding("trouble", item.key, text)))
             said[item.key], lines[item.key] = item.value, number
         number += item.source.count("\n")
-    found += [(lines.get(finding.setting), finding) for finding in findings(Settings(said, cores))]
+    settings = Settings(with_absolute_files(said, path.parent), cores)
+    found += [(lines.get(finding.setting), finding) for finding in findings(settings)]
     return found + [
         (lines.get("model_store"), finding) for finding in _archives(Path(said.get("model_store", "")), cores)
     ]

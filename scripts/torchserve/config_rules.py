@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from scripts.torchserve.config import TLS_FILES
 from scripts.torchserve.config_settings import DEFAULTS, KNOWN, NUMBER, Settings, is_loopback
 
 # danger: an attacker can do harm. trouble: slow, without metrics, or against the HTTP contract. loosened: acceptable
@@ -41,6 +42,8 @@ _TINY_QUEUE: Final = 16  # requests: two batches of 8, so that one waits while a
 _LONG_QUEUE: Final = 1000  # requests: at 100 pictures a second the last one waits ten seconds
 _LONG_TIMEOUT_S: Final = 300  # how long a hung worker may hold a batch
 _THREADS_PER_CORE: Final = 4  # of the front end; Netty's own default is two
+_ADDRESS: Final = re.compile(r"https?://[^:/^]+(:(?P<port>[0-9]{1,5}))?|unix:/.*", re.IGNORECASE)  # what it starts with
+_TOO_HIGH: Final = 65535  # a port, for TorchServe
 _DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # open ports; anybody who reaches one runs code in the front end
 
 
@@ -234,6 +237,31 @@ def _numbers(settings: Settings) -> Iterator[Finding]:
             yield Finding("trouble", name, f"{settings.text(name)!r} is not a number, so TorchServe does not start")
 
 
+def _addresses(settings: Settings) -> Iterator[Finding]:
+    for api in _APIS:
+        name = f"{api}_address"
+        address = settings.text(name)
+        understood = _ADDRESS.fullmatch(address)
+        if understood is None or int(understood["port"] or 0) >= _TOO_HIGH:
+            hint = "; it knows no IPv6 addresses, but a name that stands for one" if "[" in address else ""
+            text = f"TorchServe does not start with {address}; write http://<host>:<port>{hint}"
+            yield Finding("trouble", name, text)
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    encrypted = [f"{api}_address" for api in _APIS if settings.text(f"{api}_address").lower().startswith("https:")]
+    encrypted += ["enable_grpc_ssl"] if settings.on("enable_grpc_ssl") else []
+    if not encrypted:
+        return
+    own = [name for name in ("certificate_file", "private_key_file") if not settings.text(name)]
+    if own and not settings.text("keystore"):
+        text = "TorchServe makes a certificate that no client can check; set certificate_file and private_key_file"
+        yield Finding("trouble", encrypted[0], text)
+    for name in TLS_FILES:
+        if settings.text(name) and not Path(settings.text(name)).is_file():
+            yield Finding("trouble", name, f"there is no file {settings.text(name)}, so TorchServe does not start")
+
+
 def _unknown(settings: Settings) -> Iterator[Finding]:
     for name in settings.said:
         if name not in KNOWN:
@@ -244,5 +272,5 @@ def _unknown(settings: Settings) -> Iterator[Finding]:
 
 RULES: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     *(_reach, _tokens, _web_pages, _keystore, _urls, _code, _store),
-    *(_sizes, _queue, _workers, _configured_workers, _threads, _sight, _bodies, _numbers, _unknown),
+    *(_sizes, _queue, _workers, _configured_workers, _threads, _sight, _bodies, _numbers, _addresses, _tls, _unknown),
 )

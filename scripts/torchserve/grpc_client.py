@@ -7,8 +7,8 @@ from typing import Any, Final
 import grpc
 from torchserve_grpc import inference_pb2, inference_pb2_grpc, management_pb2, management_pb2_grpc
 
-from scripts.torchserve.client import RequestFailedError, failure_of
 from scripts.torchserve.config import Addresses
+from scripts.torchserve.failures import RequestFailedError, failure_of
 from scripts.torchserve.tokens import Api, Tokens
 
 _TIMEOUT_S: Final = 130

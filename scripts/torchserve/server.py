@@ -24,8 +24,9 @@ from scripts.archives.store import Archive
 from scripts.console import UserError, tail
 from scripts.ports import check_ports
 from scripts.torchserve import launch
-from scripts.torchserve.client import Client, RequestFailedError
-from scripts.torchserve.config import Addresses, addresses, asks_for_tokens, write_config
+from scripts.torchserve.client import Client
+from scripts.torchserve.config import Addresses, addresses, asks_for_tokens, certificate, write_config
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.java import find_java_home
 from scripts.torchserve.log import failure
 
@@ -56,10 +57,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     temporary: str  # folder
     models: list[tuple[str, str]]  # name and version of each model that it was started with
     key_file: str | None = None  # see `key_path`
+    certificate: str | None = None  # the file that its TLS certificate is checked with
 
     def client(self, **options: Any) -> Client:
         """A client of this server; the options are those of `Client`."""
-        return Client(self.addresses, key_file=self.key_path, **options)
+        return Client(self.addresses, key_file=self.key_path, certificate=self.certificate, **options)
 
     @property
     def key_path(self) -> Path | None:
@@ -148,6 +150,7 @@ def start(
             temporary=str(temporary),
             models=[(archive.identity.model.name, archive.identity.model.version) for archive in archives],
             key_file=_key_file(config, state),
+            certificate=None if (found := certificate(config)) is None else str(found),
         )
         record(server, state)
     _children[process.pid] = process

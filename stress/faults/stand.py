@@ -12,8 +12,9 @@ import msgspec
 
 from scripts.archives.store import Archive
 from scripts.console import UserError
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.server import Server, start, stop, wait_ready
 from stress.clients import Answer, ClosedLoop, clients
 from stress.trial import friendly_bodies

@@ -7,7 +7,8 @@ import grpc
 import pytest
 from PIL import Image
 
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.grpc_client import GrpcClient
 from scripts.torchserve.server import Server
 from tests.conftest import encode

@@ -16,7 +16,8 @@ from scripts.building.options import Options
 from scripts.building.packing import write_archive
 from scripts.console import UserError
 from scripts.serving.manage import register
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.server import CONSOLE_LOG, Server
 from tests.integration.conftest import CHECKOUT, STORE, serving
 

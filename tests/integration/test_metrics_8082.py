@@ -15,7 +15,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.ports import free_port
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.server import Server
 from tests.integration.conftest import CHECKOUT
 

@@ -7,12 +7,20 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from scripts.torchserve.client import Client
+from scripts.torchserve.config import read_config, write_config
 from scripts.torchserve.java import bundled_java_home
 from scripts.torchserve.server import Server, find, stop
 from tests.integration.conftest import CHECKOUT, STORE, make, serve_in_front, serving
@@ -256,3 +264,56 @@ def test_folders_with_any_letters_and_long_names_are_good_for_a_server(tmp_path:
         stop(state)
     assert list(temporary.iterdir()) == []
     assert not Path(server.temporary).is_symlink()
+
+
+def self_signed(folder: Path, address: str) -> dict[str, str]:
+    """A certificate for an address, and its key; returns the settings that name them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "of a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "server.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.key").write_bytes(private)
+    return {"certificate_file": "server.pem", "private_key_file": "server.key"}
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> dict[str, str]:
+    """A configuration whose REST addresses are encrypted."""
+    config = read_config(CHECKOUT / "config.properties")
+    rest = ("inference_address", "management_address", "metrics_address")
+    return config | {name: config[name].replace("http:", "https:") for name in rest}
+
+
+def test_an_encrypted_server_is_checked_by_its_certificate(
+    encrypted: dict[str, str], tmp_path: Path, state: Path, cat: bytes
+) -> None:
+    config = tmp_path / "config.properties"
+    write_config(encrypted | self_signed(tmp_path, "127.0.0.1"), config)
+    here = (f"CONFIG={config}", f"STATE={state}", "PORTS=free", f"MODELS={LITE0}-eager")
+    try:
+        result = make("serve", *here)
+        assert result.returncode == 0, result.stderr
+        server = running(state)
+        assert server.addresses.inference.startswith("https://127.0.0.1:")
+        shown = make("predict", f"MODEL={LITE0}", f"IMAGE={picture(tmp_path, cat)}", f"STATE={state}")
+        assert "Egyptian cat" in shown.stdout
+    finally:
+        stop(state)
+
+
+def test_an_encrypted_server_whose_certificate_nobody_can_check_is_told_at_once(
+    encrypted: dict[str, str], tmp_path: Path, state: Path
+) -> None:
+    config = tmp_path / "config.properties"
+    write_config(encrypted | self_signed(tmp_path, "192.0.2.1"), config)  # of another host
+    result = make("serve", f"CONFIG={config}", f"STATE={state}", "PORTS=free", f"MODELS={LITE0}-eager")
+    assert result.returncode != 0
+    assert "the certificate of https://127.0.0.1:" in result.stderr
+    assert "certificate_file" in result.stderr
+    assert find(state) is None

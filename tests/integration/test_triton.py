@@ -29,7 +29,7 @@ from scripts.building.build import build
 from scripts.building.golden import photograph
 from scripts.building.options import Options
 from scripts.console import UserError
-from scripts.torchserve.client import RequestFailedError
+from scripts.torchserve.failures import RequestFailedError
 from tests.conftest import THIRD_MODEL
 from tests.integration.conftest import CHECKOUT, PHOTOGRAPHS, STORE, make
 from tests.integration.contract import LITE0, TIMEOUT_S

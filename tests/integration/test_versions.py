@@ -12,7 +12,8 @@ import pytest
 import torch
 from tiny_net import TinyNet
 
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.grpc_client import GrpcClient
 from scripts.torchserve.server import running, stop
 from tests.conftest import THIRD_MODEL

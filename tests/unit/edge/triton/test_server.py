@@ -9,7 +9,7 @@ import pytest
 
 from edge.triton.server import Addresses, Client, _reason, _variables, serving
 from scripts.console import UserError
-from scripts.torchserve.client import RequestFailedError
+from scripts.torchserve.failures import RequestFailedError
 from tests.unit.conftest import StartServer
 
 

@@ -15,7 +15,7 @@ def test_a_pickled_module_is_refused_with_the_two_lines(project: Project) -> Non
     with pytest.raises(UserError) as error:
         project.adopt(project.folder / "whole.pt")
     assert 'model = torch.load("whole.pt", weights_only=False)\n' in str(error.value)
-    assert 'torch.save(model.state_dict(), "whole.pth")' in str(error.value)
+    assert 'torch.save(model.state_dict(), "whole-weights.pth")' in str(error.value)
 
 
 def test_transformers_wants_its_folder(project: Project) -> None:

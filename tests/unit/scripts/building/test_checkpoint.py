@@ -224,7 +224,7 @@ def test_a_pickled_module_is_refused_with_what_to_run(
     with pytest.raises(UserError) as error:
         read_checkpoint(path)
     assert f'\n    model = torch.load("x.pt", weights_only=False){index}\n' in str(error.value)
-    assert '\n    torch.save(model.state_dict(), "x.pth")\n' in str(error.value)
+    assert '\n    torch.save(model.state_dict(), "x-weights.pth")\n' in str(error.value)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")

@@ -18,7 +18,7 @@ from scripts.archives.format import Format
 from scripts.building import make, release
 from scripts.building.options import Options
 from scripts.building.weights import Weights
-from scripts.console import UserError
+from scripts.console import RefusedError, UserError
 from tests.conftest import TINY_RECIPE, path_of
 
 Build = Callable[..., list[str]]
@@ -205,6 +205,22 @@ def test_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(UserError, match=r"tiny-eager-1\.0\.mar is not built"):
         make.archives(model="tiny", store=tmp_path / "store", recipes=recipes)
     assert called == ["eager"]
+
+
+def test_an_archive_that_differs_too_much_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipes: Path
+) -> None:
+    called: list[str] = []
+
+    def refuse(options: Options, _: str) -> int:
+        called.append(options.runtime)
+        return RefusedError.exit_code if options.runtime == "eager" else 0
+
+    monkeypatch.setattr(make, "_build", refuse)
+    with pytest.raises(UserError, match=r"^tiny-eager-1\.0\.mar is not built; see above\. Every other") as caught:
+        make.archive(model="tiny", runtime=("eager", "torchscript"), store=tmp_path / "store", recipes=recipes)
+    assert called == ["eager", "torchscript"]
+    assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -12,7 +12,7 @@ from torchserve_grpc import inference_pb2, inference_pb2_grpc
 from scripts.console import UserError
 from scripts.predicting import predict as program
 from scripts.predicting.predict import answer_table, predict
-from scripts.torchserve.client import RequestFailedError
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.server import Server
 from tests.unit.conftest import Answer, FakeTorchServe, predicted
 

@@ -83,6 +83,19 @@ PLANTED: list[tuple[dict[str, str | None], str, str]] = [
     ({"enable_metrics_api": "false"}, "trouble", "enable_metrics_api"),
     ({"debug": "true"}, "trouble", "debug"),
     ({"decode_input_request": None}, "trouble", "decode_input_request"),
+    ({"inference_address": "http://[::1]:8080"}, "trouble", "inference_address"),
+    ({"inference_address": "http://[::]:8080"}, "trouble", "inference_address"),
+    ({"management_address": "127.0.0.1:8081"}, "trouble", "management_address"),
+    ({"metrics_address": "http://127.0.0.1:65535"}, "trouble", "metrics_address"),
+    ({"metrics_address": "http://127.0.0.1:8082/metrics"}, "trouble", "metrics_address"),
+    ({"inference_address": "https://0.0.0.0:8443"}, "trouble", "inference_address"),
+    ({"inference_address": "https://0.0.0.0:8443", "certificate_file": __file__}, "trouble", "inference_address"),
+    ({"enable_grpc_ssl": "true"}, "trouble", "enable_grpc_ssl"),
+    (
+        {"inference_address": "https://0.0.0.0:8443", "certificate_file": "no.pem", "private_key_file": __file__},
+        "trouble",
+        "certificate_file",
+    ),
     ({"job_queue_sise": "96"}, "trouble", "job_queue_sise"),
     ({"allowed_url": "none"}, "trouble", "allowed_url"),
 ]
@@ -109,6 +122,22 @@ def test_every_rule_is_planted_at_least_once() -> None:
         settings = Settings(planted(changes), CORES)
         silent -= {rule for rule in silent if list(rule(settings)) != list(rule(clean))}
     assert silent == set()
+
+
+@pytest.mark.parametrize("address", ["https://server.example:8443", "HTTP://10.0.0.7", "unix:/run/serve.sock"])
+def test_addresses_that_torchserve_understands_are_no_trouble(address: str) -> None:
+    files = {"certificate_file": __file__, "private_key_file": __file__}
+    config = read_config(PRODUCTION) | {"inference_address": address} | files
+    troubled = [item for item in found(config) if item.level == "trouble"]
+    assert troubled == []
+
+
+def test_files_of_tls_are_looked_for_beside_the_configuration(tmp_path: Path) -> None:
+    names = {"certificate_file": "own.pem", "private_key_file": "own.key"}
+    for name in names.values():
+        (tmp_path / name).touch()
+    write_config(read_config(PRODUCTION) | {"inference_address": "https://0.0.0.0:8443"} | names, tmp_path / "ours")
+    assert {finding.level for _, finding in check(tmp_path / "ours", CORES)} == {"note"}
 
 
 def test_nothing_said_is_torchserve_as_it_comes_and_that_is_dangerous() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from scripts.torchserve.client import Client, ModelVersion, RequestFailedError, failure_of
+from scripts.torchserve.client import Client, ModelVersion
+from scripts.torchserve.failures import RequestFailedError, failure_of
 from tests.unit.conftest import HANG_UP, Answer, FakeTorchServe, StartServer, described, predicted
 
 Call = Callable[[Client], Any]

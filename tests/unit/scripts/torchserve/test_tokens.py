@@ -6,8 +6,9 @@ import pytest
 from requests import Response, Session
 
 from scripts.console import UserError
-from scripts.torchserve.client import Client, RequestFailedError
+from scripts.torchserve.client import Client
 from scripts.torchserve.config import Addresses
+from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.tokens import REFUSED, Api, Tokens
 from tests.unit.conftest import Answer, FakeTorchServe, described
 
