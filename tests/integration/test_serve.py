@@ -15,7 +15,7 @@ import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -268,7 +268,7 @@ def test_folders_with_any_letters_and_long_names_are_good_for_a_server(tmp_path:
 
 def self_signed(folder: Path, address: str) -> dict[str, str]:
     """A certificate for an address, and its key; returns the settings that name them."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, 2048)  # the only kind that TorchServe takes
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "of a test")])
     now = datetime.now(UTC)
     certificate = (
