@@ -118,7 +118,7 @@ def main(
     Args:
         model: name of the model; without it, the one model that lies in the store.
         golden: folder of pictures for the golden vectors; photographs of scikit-image without it.
-        output: folder to write; bundles/<model> without it.
+        output: folder to write; `bundles/<model>` without it.
         store: folder of the archives.
     """
     name = model or model_in(store)

@@ -263,7 +263,7 @@ def main(
         model: name of the model; without it, the one model that lies in the store.
         golden: folder of pictures to compare on; views of scikit-image's photographs without it.
         calibration: folder of pictures for int8's scales; views of the golden set without it.
-        output: folder to write into; bundles/<model>-mobile without it.
+        output: folder to write into; `bundles/<model>-mobile` without it.
         store: folder of the archives.
     """
     name = model or model_in(store)

@@ -163,7 +163,7 @@ def main(
     """Run Envoy in front of several servers, until it is interrupted.
 
     Args:
-        replicas: <host>:<port> of each server.
+        replicas: `<host>:<port>` of each server.
         model: model that must be READY; without it, the one model that lies in the store.
         listen: the address to listen on.
         port: the port to listen on.
@@ -177,7 +177,7 @@ def drain(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
     """Send no more requests to a server behind the gateway, and wait for its last answer.
 
     Args:
-        replica: <host>:<port> of the server.
+        replica: `<host>:<port>` of the server.
         folder: folder of the gateway.
     """
     Gateway(folder).drain(parse_replica(replica))
@@ -188,7 +188,7 @@ def restore(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:
     """Send requests to a drained server again.
 
     Args:
-        replica: <host>:<port> of the server.
+        replica: `<host>:<port>` of the server.
         folder: folder of the gateway.
     """
     Gateway(folder).restore(parse_replica(replica))

@@ -66,7 +66,9 @@ def _own(module: str, name: str) -> Callable[..., Any]:
     if name:
         found = getattr(imported, name, None)
         if not callable(found):
-            raise UnusableError(f"architecture {module}:{name}: {module} has no class or function {name}")
+            callables = [item for item, value in vars(imported).items() if callable(value)]
+            near = _near(name, callables)
+            raise UnusableError(f"architecture {module}:{name}: {module} has no class or function {name}{near}")
         chosen: Callable[..., Any] = found
         return chosen
     classes = {

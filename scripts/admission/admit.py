@@ -44,7 +44,8 @@ def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["reg
             verify(path)
     except BrokenArchiveError as error:
         raise UserError(
-            f"{path} is broken ({error}); it is not {purpose}. Build it again with `make archive`"
+            f"{path} is broken ({error}); it is not {purpose}. Build it again with `make archive`; "
+            f"if it was never built here, `make adopt FROM={path}` writes its recipe"
         ) from error
     return Archive(path, read_archive_identity(path))
 

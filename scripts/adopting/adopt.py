@@ -1,11 +1,14 @@
 """Writes a recipe of what somebody has: `make adopt FROM=…`."""
 
 import os
+import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import yaml
 from classifier.errors import UnusableError
 from classifier.labels import Label
 from classifier.recipe import Recipe, read_recipe
@@ -34,6 +37,7 @@ def main(
     from_: str,
     name: str | None = None,
     architecture: str | None = None,
+    arguments: str | None = None,
     weights: str | None = None,
     labels: str | None = None,
     like: str | None = None,
@@ -44,19 +48,22 @@ def main(
     """Write the recipe of a trained model: of a library, a checkpoint, a program or an archive.
 
     Args:
-        from_: torchvision:<model or weights>, timm:<model>, a folder of Hugging Face, a checkpoint, a TorchScript,
+        from_: `torchvision:<model or weights>`, `timm:<model>`, a folder of Hugging Face, a checkpoint, a TorchScript,
             torch.export or ONNX file, or an archive of TorchServe's image_classifier.
         name: the model's name; without it, one made of what it is adopted from.
-        architecture: of a checkpoint: torchvision:<model>, timm:<model>, or <module>:<class> of handlers/.
+        architecture: of a checkpoint: `torchvision:<model>`, `timm:<model>`, or `<module>:<class>` of handlers/.
+        arguments: of the architecture, as a recipe has them: `{classes: 10, width: 64}`.
         weights: a checkpoint for a model of a library, instead of its own; `<path>#entry=…&prefix=…` chooses in it.
         labels: file of the classes' names, or imagenet1k.
         like: name of the recipe whose input, scores and serving to take.
         force: replace the recipe of that name.
         recipes: folder of the recipes.
-        handlers: folder of the architectures.
+        handlers: folder of the architectures; building archives finds those of another one by PYTHONPATH.
     """
     if name is not None and model_name(name) != name:
         raise UserError(f"NAME={name}: names have letters, digits and _, for example {model_name(name)}")
+    if str(handlers.resolve()) not in sys.path:
+        sys.path.insert(0, str(handlers.resolve()))
     with tempfile.TemporaryDirectory() as scratch:
         request = Request(
             recipes=recipes,
@@ -64,6 +71,7 @@ def main(
             scratch=Path(scratch),
             name=name,
             architecture=architecture,
+            arguments=_arguments(arguments),
             weights=weights,
             labels=labels,
             like=None if like is None else recipes / f"{like}.yaml",
@@ -74,7 +82,22 @@ def main(
         files = _files(adoption, _labels(adoption, request), request)
         recipe = _checked(files, adoption, request)
         _write(files, force)
-    _say(adoption, recipe, list(files), recipes)
+    _say(adoption, recipe, list(files), request)
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    """The architecture's arguments.
+
+    Raises:
+        UserError: they are no mapping of names.
+    """
+    try:
+        found = yaml.safe_load(text or "{}")
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise UserError(f"ARGUMENTS={text}: expected names and values, as ARGUMENTS='{{classes: 10, width: 64}}'")
+    return found
 
 
 def adopt(source: str, request: Request) -> Adoption:
@@ -83,6 +106,8 @@ def adopt(source: str, request: Request) -> Adoption:
     Raises:
         UserError: it is nothing that can be adopted; the message says why.
     """
+    if request.arguments and request.architecture is None and request.weights is None:
+        raise UserError("ARGUMENTS= are those of an architecture that gets your own weights: pass these, too")
     scheme, _, rest = source.partition(":")
     if scheme in ("torchvision", "timm") and rest:
         if request.architecture is not None:
@@ -185,13 +210,15 @@ def _replace(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _say(adoption: Adoption, recipe: Recipe, files: list[Path], recipes: Path) -> None:
+def _say(adoption: Adoption, recipe: Recipe, files: list[Path], request: Request) -> None:
     for sentence in adoption.taken:
         step(sentence)
     for field, sentence in adoption.assumed.items():
         warn(f"assumed {field}: {sentence}")
     for path in files:
         done(str(path))
-    where = "" if recipes == RECIPES else f" RECIPES={recipes}"
-    out.print(f"Next:\n  make archives MODEL={adoption.name}{where}", markup=False)
+    where = "" if request.recipes == RECIPES else f" RECIPES={shlex.quote(str(request.recipes))}"
+    handlers = request.handlers.resolve()
+    found = "" if handlers == _HANDLERS.resolve() else f"PYTHONPATH={shlex.quote(str(handlers))} "
+    out.print(f"Next:\n  {found}make archives MODEL={adoption.name}{where}", markup=False)
     out.print(f"  make serve MODELS={adoption.name}-{recipe.archives[0].runtime}", markup=False)

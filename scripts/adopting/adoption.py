@@ -38,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     scratch: Path  # folder for what is needed meanwhile
     name: str | None = None
     architecture: str | None = None
+    arguments: dict[str, Any] = {}  # of the architecture
     weights: str | None = None  # the path of a checkpoint, perhaps with #entry=…&prefix=…
     labels: str | None = None
     like: Path | None = None  # the recipe whose input to take
@@ -78,6 +79,9 @@ class Adoption(msgspec.Struct, kw_only=True):
         Raises:
             UserError: it cannot be read.
         """
+        if not other.is_file():
+            names = ", ".join(sorted(path.stem for path in other.parent.glob("*.yaml"))) or "none"
+            raise UserError(f"LIKE={other.stem}: there is no recipe {other}; there are: {names}")
         try:
             read_recipe(other)
         except (UnusableError, OSError) as error:
@@ -243,9 +247,11 @@ def labels_in(path: Path) -> list[Label]:
     """The labels in a file of any of the forms that people have.
 
     Raises:
-        UserError: it has none, or they cannot be used.
+        UserError: there is no such file, it has none, or they cannot be used.
         OSError: it cannot be read.
     """
+    if not path.is_file():
+        raise UserError(f"LABELS={path}: there is no such file; it may be {IMAGENET}, or a file of the classes' names")
     try:
         return [Label(*found) for found in read_label_file(path)]
     except UnusableError as error:

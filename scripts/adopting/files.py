@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from classifier.architecture import build
 from classifier.input import Input
+from torch import nn
 
 from scripts.adopting.adoption import Adoption, Request, model_name, whole_input
 from scripts.adopting.libraries import adopt_timm, adopt_torchvision
@@ -14,6 +16,10 @@ from scripts.console import UserError
 
 _USUAL: Final = (
     "the usual of ImageNet, because a checkpoint does not say how pictures were prepared; LIKE= takes another's"
+)
+_USUAL_OF_GREY: Final = (
+    "the usual size, and levels from -1 to 1, because a checkpoint does not say how pictures were prepared; LIKE= "
+    "takes another's"
 )
 
 
@@ -41,5 +47,16 @@ def adopt_checkpoint(path: Path, weights: str, request: Request) -> Adoption:
     adoption = Adoption(name=name, source=f"{path.name} of {request.architecture}")
     adoption.fields["architecture"] = request.architecture
     give_weights(adoption, given)
-    adoption.assume("input", whole_input(Input()), _USUAL)
+    if _channels(adoption) == 1:
+        adoption.known["channels"] = "grey"
+        adoption.take(f"one channel, grey, from the first convolution of {request.architecture}")
+        adoption.assume("input", whole_input(Input(channels="grey", normalization="half")), _USUAL_OF_GREY)
+    else:
+        adoption.assume("input", whole_input(Input()), _USUAL)
     return adoption
+
+
+def _channels(adoption: Adoption) -> int | None:
+    """The number of channels that the first convolution of a buildable architecture takes; None without one."""
+    module = build(adoption.fields["architecture"], adoption.fields.get("arguments"))
+    return next((part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d)), None)

@@ -33,9 +33,9 @@ def give_weights(adoption: Adoption, request: Request, tries: Sequence[Arguments
     first: UserError | None = None
     for arguments in tries:
         try:
-            arguments, fitted = _fit(checkpoint, architecture, arguments, options)
+            arguments, fitted = _fit(checkpoint, architecture, {**arguments, **request.arguments}, options)
         except MisfitError as error:
-            first = first or UserError(f"{path.name} does not fit {architecture}: {error}")
+            first = first or UserError(f"{path.name} does not fit {architecture}: {error}{_way_on(request)}")
             continue
         except UserError as error:
             raise UserError(_with_choice(f"{path.name}: {error}", request.weights or "")) from error
@@ -77,7 +77,11 @@ def _fit(
         if error.classes is None or "num_classes" in arguments:
             raise
         counted = {**arguments, "num_classes": error.classes}
-        return counted, fit(checkpoint, _shapes(architecture, counted), entry, prefix)
+        try:
+            shapes = _shapes(architecture, counted)
+        except UserError as refused:  # an architecture may call its number of classes by another name
+            raise error from refused
+        return counted, fit(checkpoint, shapes, entry, prefix)
 
 
 def _shapes(architecture: str, arguments: Arguments) -> dict[str, Any]:
@@ -85,6 +89,13 @@ def _shapes(architecture: str, arguments: Arguments) -> dict[str, Any]:
         return {name: item.shape for name, item in build(architecture, arguments).state_dict().items()}
     except UnusableError as error:
         raise UserError(str(error)) from error
+
+
+def _way_on(request: Request) -> str:
+    """What may help if a checkpoint does not fit an architecture as it is built without arguments."""
+    if request.arguments:
+        return ""
+    return "; if the architecture was built with arguments, pass them, as ARGUMENTS='{classes: 10}'"
 
 
 def _with_choice(message: str, weights: str) -> str:

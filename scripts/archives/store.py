@@ -235,4 +235,7 @@ def _read(path: Path, wanted: str, decode: Callable[[bytes], _Content]) -> _Cont
                 return decode(found[wanted])
     except BrokenArchiveError as error:
         raise UserError(f"{path} is broken ({error}); build it again with `make archive`") from error
-    raise UserError(f"{path} was not built by `make archive`: it lacks {wanted} or digests")
+    raise UserError(
+        f"{path} was not built by `make archive`: it lacks {wanted} or digests. `make adopt FROM={path}` writes the "
+        "recipe of an archive of TorchServe's image_classifier; build one from that"
+    )

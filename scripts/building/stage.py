@@ -95,7 +95,7 @@ def _pass_parity_gate(plan: Plan, reference: NDArray[np.float32], outputs: NDArr
     if failures := "; ".join(report.failures()):
         raise RefusedError(
             f"{recipe.name} {variant.runtime} {variant.precision} is not built, it differs from its reference: "
-            f"{failures}"
+            f"{failures}\nWays on: recipes/README.md, 'How to choose a tolerance'"
         )
     return report
 

@@ -63,6 +63,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     report: Report
     packages: list[Package] | None  # None without a bill of materials of this very archive
 
+    def has_other_weights(self, sha256: str) -> bool:
+        """Whether weights with this digest are certainly not the recipe's, as after `WEIGHTS=`: it names another."""
+        written = self.recipe.weights or ""
+        return "sha256=" in written and f"sha256={sha256}" not in written
+
 
 def read_facts(archive: Archive, keys: PublicKeys | None = None) -> Facts:
     """Read the facts of an archive; its files are not checked against their digests.

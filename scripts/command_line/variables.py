@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -77,7 +77,7 @@ def options(verb: str, given: Sequence[str]) -> list[str]:
         raise UserError(f"{other[0]!r} is no variable: expected NAME=value")
     values = dict(item.split("=", 1) for item in given)
     for name in values.keys() - own.keys() - {*MAKES_OWN, *SECRETS}:
-        _refuse_unknown(name)
+        _refuse_unknown(name, own)
     for name in _NEVER_EMPTY:
         if name in own and values.get(name) == "":
             raise UserError(f"{name} is empty: give it a value, or leave it out")
@@ -88,10 +88,10 @@ def options(verb: str, given: Sequence[str]) -> list[str]:
     return [word for name, variable in own.items() if name in values for word in _words(variable, values[name])]
 
 
-def _refuse_unknown(name: str) -> None:
+def _refuse_unknown(name: str, own: Collection[str]) -> None:
     known = {variable for verb in VERBS.values() for variable in _names(verb)}
     if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=_NEAR)
+        near = get_close_matches(name, own, n=1, cutoff=_NEAR) or get_close_matches(name, known, n=1, cutoff=_NEAR)
         raise UserError(f"no target has a variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
 
 

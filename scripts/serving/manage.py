@@ -87,7 +87,10 @@ def register_archive(archive: str, *, public_key: Path | None = None, state: Pat
     client = server.client()
     model, version = register(client, found, state / CONSOLE_LOG, _keys(public_key, state))
     remember_defaults(client, state)  # of a model that had no version, the first is the default
-    done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
+    if client.defaults().get(model) == version:
+        done(f"{model} {version} is READY, and is the default, which answers")
+    else:
+        done(f"{model} {version} is READY; `make default MODEL={model} VERSION={version}` makes it the default")
 
 
 def versions(*, model: str | None = None, state: Path = STATE_FOLDER) -> None:

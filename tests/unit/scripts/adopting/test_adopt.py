@@ -14,7 +14,8 @@ def test_what_was_assumed_is_printed_and_what_to_type_next(
     assert "assumed input: the usual of ImageNet" in said.err
     assert "assumed labels: numbers, because nothing names the classes" in said.err
     assert said.out.endswith(
-        f"Next:\n  make archives MODEL=blumen RECIPES={project.recipes}\n  make serve MODELS=blumen-eager\n"
+        f"Next:\n  PYTHONPATH={project.handlers} make archives MODEL=blumen RECIPES={project.recipes}\n"
+        "  make serve MODELS=blumen-eager\n"
     )
 
 

@@ -90,7 +90,7 @@ def test_another_recipe_is_followed_except_in_what_is_certain(project: Project) 
 
 
 def test_a_recipe_that_cannot_be_followed_is_named(project: Project) -> None:
-    with pytest.raises(UserError, match=r"LIKE: .*other\.yaml"):
+    with pytest.raises(UserError, match=r"LIKE=other: there is no recipe .*other\.yaml; there are: none"):
         Adoption(name="flowers", source="x").follow(project.recipes / "other.yaml")
 
 

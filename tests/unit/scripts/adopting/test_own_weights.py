@@ -1,8 +1,18 @@
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from classifier.recipe import Recipe, read_recipe
 
+from scripts.adopting.adopt import main
 from scripts.console import UserError
 from tests.unit.scripts.adopting.conftest import Project
+
+Dot = Callable[..., Path]
+AdoptDot = Callable[..., Recipe]
 
 
 def test_the_number_of_classes_comes_from_the_last_layer(project: Project) -> None:
@@ -47,7 +57,7 @@ def test_other_weights_are_refused_with_how_near_they_are(project: Project) -> N
     ("architecture", "why"),
     [
         ("nowhere:Net", "there is no handlers/nowhere.py"),
-        ("adopted_net:Nut", "adopted_net has no class or function Nut"),
+        ("adopted_net:Nut", r"adopted_net has no class or function Nut; did you mean Net\?"),
         ("adopted_net", "must define exactly one nn.Module class"),
     ],
 )
@@ -69,3 +79,94 @@ def test_outputs_that_are_probabilities_are_found(project: Project, kind: str, s
     assert recipe.scores == scores
     assert (why or "") in project.text("flowers")
     assert ("# Assumed: the model" in project.text("flowers")) == (why is not None)
+
+
+NAMED_OTHERWISE = """
+from torch import nn
+
+
+class Dot(nn.Module):
+    def __init__(self, classes=4, channels=3):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2, 3)
+        self.fc = nn.Linear(2, classes)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3))) * 30
+"""
+
+
+@pytest.fixture
+def dots(tmp_path: Path) -> Path:
+    """A folder of architectures that nothing but HANDLERS= names."""
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    (folder / "dots_net.py").write_text(NAMED_OTHERWISE)
+    return folder
+
+
+@pytest.fixture
+def dot(dots: Path, project: Project) -> Dot:
+    """Saves the weights of that architecture, built with these arguments."""
+
+    def saved(**arguments: int) -> Path:
+        return project.saved(runpy.run_path(str(dots / "dots_net.py"))["Dot"](**arguments), "dot.pth")
+
+    return saved
+
+
+@pytest.fixture
+def adopt_dot(project: Project, dots: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdoptDot]:
+    """Adopts a checkpoint of it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def adopted(checkpoint: Path, arguments: str | None = None) -> Recipe:
+        source, recipes = str(checkpoint), project.recipes
+        main(from_=source, architecture="dots_net", arguments=arguments, recipes=recipes, handlers=dots)
+        return read_recipe(project.recipes / "dot.yaml")
+
+    yield adopted
+    sys.modules.pop("dots_net", None)
+
+
+def test_an_architecture_gets_the_arguments_that_are_given(adopt_dot: AdoptDot, dot: Dot) -> None:
+    recipe = adopt_dot(dot(classes=7), "{classes: 7}")
+    assert recipe.arguments == {"classes": 7}
+    assert len(recipe.labels) == 7
+
+
+def test_who_needs_arguments_reads_how_to_pass_them(adopt_dot: AdoptDot, dot: Dot) -> None:
+    with pytest.raises(UserError, match=r"does not fit dots_net: .*7 classes.*pass them, as ARGUMENTS="):
+        adopt_dot(dot(classes=7))
+
+
+def test_an_architecture_of_one_channel_sees_grey_pictures(adopt_dot: AdoptDot, dot: Dot, project: Project) -> None:
+    recipe = adopt_dot(dot(channels=1), "{channels: 1}")
+    assert (recipe.input.channels, recipe.input.normalization) == ("grey", "half")
+    assert "# Assumed: the usual size, and levels from -1 to 1" in project.text("dot")
+
+
+def test_the_lines_to_type_next_name_another_folder_of_architectures(
+    adopt_dot: AdoptDot, dot: Dot, dots: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adopt_dot(dot())
+    assert f"PYTHONPATH={dots} make archives MODEL=dot" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", ["classes=7", "[7]", "{7: 8}", "{"])
+def test_arguments_that_are_no_mapping_are_refused(arguments: str, project: Project) -> None:
+    with pytest.raises(UserError, match="expected names and values, as ARGUMENTS="):
+        project.adopt(project.saved(project.net()), architecture="adopted_net:Net", arguments=arguments)
+
+
+def test_arguments_without_weights_of_ones_own_are_refused(project: Project) -> None:
+    with pytest.raises(UserError, match="ARGUMENTS= are those of an architecture that gets your own weights"):
+        project.adopt("torchvision:resnet18", arguments="{num_classes: 3}")
+
+
+def test_a_misspelt_recipe_or_file_of_labels_is_said(project: Project) -> None:
+    path = project.saved(project.net())
+    with pytest.raises(UserError, match=r"LIKE=flours: there is no recipe .*flours\.yaml; there are: none"):
+        project.adopt(path, architecture="adopted_net:Net", like="flours")
+    with pytest.raises(UserError, match=r"LABELS=lables\.txt: there is no such file; it may be imagenet1k"):
+        project.adopt(path, architecture="adopted_net:Net", labels="lables.txt")

@@ -169,7 +169,9 @@ def test_an_archive_that_somebody_else_built_is_refused(missing: set[str], store
     with zipfile.ZipFile(store / "tiny-eager-1.0.mar") as ours, zipfile.ZipFile(foreign, "w") as theirs:
         for name in set(ours.namelist()) - missing:
             theirs.writestr(name, ours.read(name))
-    with pytest.raises(UserError, match="was not built by `make archive`"):
+    with pytest.raises(
+        UserError, match=rf"was not built by `make archive`.*`make adopt FROM={re.escape(str(foreign))}`"
+    ):
         read_archive_identity(foreign)
 
 

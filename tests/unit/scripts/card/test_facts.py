@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from classifier.identity import RECIPE_FILE
+from msgspec.structs import replace
 
 from scripts.admission.signing import create_keys, read_private_key, read_public_keys, sign
 from scripts.archives.store import find_archive, sbom_of
 from scripts.card.facts import Signed, read_facts, settings
 from scripts.console import UserError
 from tests.unit.conftest import contents
+
+A, B = "a" * 64, "b" * 64
 
 
 @pytest.fixture
@@ -34,6 +37,20 @@ def test_files_and_digests_are_those_of_the_archive(pair: Path) -> None:
     assert len(facts.labels) == 10
     assert dict(facts.settings)["architecture"] == "tiny_net"
     assert dict(facts.settings)["serving.batch_size"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("written", "other"),
+    [
+        (f"../a.pth#sha256={A}", False),
+        (f"../a.pth#sha256={A}&entry=ema", False),
+        (f"../a.pth#sha256={B}", True),
+        ("torchvision:ResNet18_Weights.IMAGENET1K_V1", False),
+    ],
+)
+def test_weights_that_are_not_the_recipes_are_told_by_their_digest(written: str, other: bool, pair: Path) -> None:
+    facts = read_facts(find_archive("tiny", pair))
+    assert replace(facts, recipe=replace(facts.recipe, weights=written)).has_other_weights(A) is other
 
 
 @pytest.mark.parametrize("archive_format", ["tgz", "no-archive"])

@@ -1,4 +1,5 @@
 import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -38,6 +39,9 @@ def test_the_help_of_a_verb_explains_every_option(verb: str, capsys: pytest.Capt
     for parameter in inspect.signature(function).parameters:
         assert f"--{parameter.rstrip('_').replace('_', '-')}" in said
         assert f"    {parameter}: " in documented, parameter
+    shown = re.sub(r"[\s│]", "", said)
+    for place in re.findall(r"<[a-z ]+>", documented):  # Markdown takes one outside of code for a tag
+        assert re.sub(r"\s", "", place) in shown, place
 
 
 @pytest.mark.parametrize(

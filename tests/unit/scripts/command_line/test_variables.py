@@ -92,6 +92,12 @@ def test_what_no_target_has_is_refused_with_what_was_probably_meant() -> None:
         options("predict", ["IMAGE=x", "MODLE=tiny"])
 
 
+def test_what_the_target_itself_has_was_meant_first() -> None:
+    """FORM is nearer to FORMAT, which `make archive` has."""
+    with pytest.raises(UserError, match=r"no target has a variable FORM; did you mean FROM\?"):
+        options("adopt", ["FORM=my.pth"])
+
+
 @pytest.mark.parametrize("name", ["PYTHON", "TORCH_INDEX", "KEY_PASSPHRASE", "INFERENCE_TOKEN", "CI"])
 def test_what_make_or_the_environment_reads_is_no_option(name: str) -> None:
     assert options("status", [f"{name}=x"]) == []

@@ -217,17 +217,26 @@ def test_the_last_version_and_the_default_one_are_only_removed_by_force(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", [True, False])
-def test_the_register_command_says_how_to_make_it_the_default(
+@pytest.mark.parametrize(
+    ("default", "folder", "said"),
+    [
+        ("2.0", True, "make default MODEL=tiny VERSION=1.0"),
+        ("2.0", False, "make default MODEL=tiny VERSION=1.0"),
+        ("1.0", False, "tiny 1.0 is READY, and is the default, which answers"),
+    ],
+)
+def test_the_register_command_says_how_to_make_it_the_default_or_that_it_is(
+    default: str,
     folder: bool,
+    said: str,
     archive: Path,
     state: Path,
     running: FakeTorchServe,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    running.answers = {**with_default("1.0"), REGISTER: [REGISTERED], DESCRIBE: [READY]}
+    running.answers = {**with_default(default), REGISTER: [REGISTERED], DESCRIBE: [READY]}
     manage.register_archive(str(archive) if folder else archive.name, state=state)
-    assert "make default MODEL=tiny VERSION=1.0" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
 
 
 def test_the_versions_command_shows_each_version_its_file_and_what_is_in_it(
