@@ -44,8 +44,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Archives",
         (
             Verb("adopt", "scripts.adopting.adopt:main", "write the recipe of a model that you have"),
-            Verb("archive", "scripts.building.make:archive", "build archives, unless they are up to date"),
-            Verb("archives", "scripts.building.make:archives", "build every archive of the recipe that runs here"),
+            Verb("archive", "scripts.building.targets:archive", "build archives, unless they are up to date"),
+            Verb("archives", "scripts.building.targets:archives", "build every archive of the recipe that runs here"),
             Verb("key", "scripts.admission.signing:key", "make a pair of keys to sign archives with"),
             Verb("sign", "scripts.admission.signing:sign_archives", "sign archives"),
         ),

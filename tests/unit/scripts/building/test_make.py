@@ -15,7 +15,7 @@ from classifier.identity import IDENTITY_FILE, Identity, Model, write_identity
 from classifier.recipe import read_recipe
 
 from scripts.archives.format import Format
-from scripts.building import make, release
+from scripts.building import make, release, targets
 from scripts.building.options import Options
 from scripts.building.weights import Weights
 from scripts.console import RefusedError, UserError
@@ -57,7 +57,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipes: Path) -> Bui
     def run(**chosen: object) -> list[str]:
         built.clear()
         own = {"model": "tiny", "store": tmp_path / "store", "recipes": recipes, "state": tmp_path / "state"}
-        make.archive(**({"weights": str(recipes / "mine.pth")} | own | chosen))  # type: ignore[arg-type]
+        targets.archive(**({"weights": str(recipes / "mine.pth")} | own | chosen))  # type: ignore[arg-type]
         return list(built)
 
     def in_this_process(options: Options, settings: str) -> int:
@@ -203,7 +203,7 @@ def test_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr(make, "_build", fail)
     with pytest.raises(UserError, match=r"tiny-eager-1\.0\.mar is not built"):
-        make.archives(model="tiny", store=tmp_path / "store", recipes=recipes)
+        targets.archives(model="tiny", store=tmp_path / "store", recipes=recipes)
     assert called == ["eager"]
 
 
@@ -218,7 +218,7 @@ def test_an_archive_that_differs_too_much_does_not_stop_the_others(
 
     monkeypatch.setattr(make, "_build", refuse)
     with pytest.raises(UserError, match=r"^tiny-eager-1\.0\.mar is not built; see above\. Every other") as caught:
-        make.archive(model="tiny", runtime=("eager", "torchscript"), store=tmp_path / "store", recipes=recipes)
+        targets.archive(model="tiny", runtime=("eager", "torchscript"), store=tmp_path / "store", recipes=recipes)
     assert called == ["eager", "torchscript"]
     assert caught.value.exit_code == 1
 
