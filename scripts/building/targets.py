@@ -120,10 +120,7 @@ def _make_all(wanted: Iterable[Options]) -> None:
         except RefusedError as error:
             refused.append(str(error))
     if refused:
-        raise UserError(
-            f'{"; ".join(refused)}. Every other archive is there. recipes/README.md, "How to choose a tolerance", has '
-            "the ways on"
-        )
+        raise UserError(f"{'; '.join(refused)}. Every other archive is there")
 
 
 def _refuse_one_for_many(version: str | None, archives: int) -> None:
