@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,9 @@ _WORKDIR_PREFIX: Final = ".building-"
 _OF_PROCESS: Final = re.compile(rf"{re.escape(_WORKDIR_PREFIX)}([0-9]{{1,9}})-")
 
 
-def build(options: Options, weights: Weights | None = None) -> tuple[Path, Report]:
+def build(
+    options: Options, weights: Weights | None = None, before: Callable[[Path], None] | None = None
+) -> tuple[Path, Report]:
     """Build an archive. It appears in the store complete or not at all.
 
     Nothing is asked about a file of that name, which is replaced: `release` decides whether that may be.
@@ -48,6 +50,7 @@ def build(options: Options, weights: Weights | None = None) -> tuple[Path, Repor
     Args:
         options: what to build; the version is a number, or the recipe's.
         weights: the weights, if they have been looked up.
+        before: what is done with the finished archive before it takes its place.
 
     Raises:
         UserError: the archive cannot be built; the message says what the user can correct.
@@ -66,6 +69,8 @@ def build(options: Options, weights: Weights | None = None) -> tuple[Path, Repor
             step(f"packing {target.name}")
             finished = workdir / target.name
             pack(content, options.archive_format, finished, workdir)
+            if before is not None:
+                before(finished)
             signature_of(target).unlink(missing_ok=True)  # of the archive that is replaced
             if target.is_dir():
                 shutil.rmtree(target)
