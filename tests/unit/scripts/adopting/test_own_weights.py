@@ -69,3 +69,10 @@ def test_outputs_that_are_probabilities_are_found(project: Project, kind: str, s
     assert recipe.scores == scores
     assert (why or "") in project.text("flowers")
     assert ("# Assumed: the model" in project.text("flowers")) == (why is not None)
+
+
+def test_weights_that_are_no_numbers_are_refused(project: Project) -> None:
+    net = project.net()
+    net.fc.weight.data[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"flowers\.pth: the outputs are not finite numbers"):
+        project.adopt(project.saved(net), architecture="adopted_net:Net")
