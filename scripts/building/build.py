@@ -3,6 +3,7 @@
 The steps: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
 """
 
+import codecs
 import contextlib
 import os
 import re
@@ -100,7 +101,8 @@ def own_recipe(options: Options, recipe: Recipe, variant: Variant) -> str:
     serving: Tuned | OwnServing = variant.serving
     if overlay is not None and overlay.fits(variant.runtime, variant.precision):
         serving = overlay.serving
-    text = options.recipe.read_text()
+    wide = options.recipe.read_bytes().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as YAML allows
+    text = options.recipe.read_text("utf-16" if wide else "utf-8")
     return text if serving == OwnServing() else overlaid(text, serving)
 
 

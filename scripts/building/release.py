@@ -174,7 +174,9 @@ def _check(target: Path, name: ArchiveName, inputs: dict[str, str], options: Opt
         UserError: the version is taken; the message says by what, and the ways on.
     """
     for other, path in versions_in(options.store):
-        if other.model == name.model and other.variant != name.variant and other.age == name.age:
+        if (other.model, other.age) != (name.model, name.age):
+            continue
+        if (other.variant, other.version) != (name.variant, name.version):  # as numbers, 1.00 is 1.0
             raise UserError(
                 f"version {name.version} of {name.model} is {path.name}; each archive of a model needs a version of "
                 f"its own, by which TorchServe tells them apart: VERSION={_free(options, recipe)}, or VERSION=next"

@@ -181,6 +181,12 @@ def test_a_file_that_was_not_built_here_is_not_replaced_in_silence(
     assert build(**EAGER) == []
 
 
+def test_a_recipe_may_be_in_utf_16(build: Build, recipes: Path) -> None:
+    text = (recipes / "tiny.yaml").read_text()
+    (recipes / "tiny.yaml").write_bytes(text.encode("utf-16"))
+    assert build(**EAGER) == ["eager"]
+
+
 def test_a_record_that_cannot_be_written_is_an_error(archive: Path, build: Build) -> None:
     record_of(archive).unlink()
     record_of(archive).mkdir()
@@ -295,6 +301,8 @@ def test_one_version_is_that_of_one_archive(build: Build) -> None:
     build(version="9.0", **EAGER)
     with pytest.raises(UserError, match=r"version 9\.0 of tiny is tiny-eager-9\.0\.mar; .* VERSION=2\.0, or"):
         build(version="9.0", runtime=("torchscript",), force=True)
+    with pytest.raises(UserError, match=r"version 9\.00 of tiny is tiny-eager-9\.0\.mar"):
+        build(version="9.00", **EAGER)
     with pytest.raises(UserError, match=r"VERSION=9\.0 is for 2 archives"):
         build(version="9.0")
     with pytest.raises(UserError, match=r"VERSION=new: a version consists of digits and dots"):
