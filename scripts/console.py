@@ -1,5 +1,6 @@
 """What users see: one-line errors, progress, banners."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk: to write raises these without the file's name
 _WIDTH_OF_BANNERS = 100
 _WIDTH_OF_FILES = 120  # columns, if the output is not a terminal
 
@@ -62,7 +64,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         _end(str(error))
     except OSError as error:  # a path that somebody named: too long, below a file, not to be written
         if error.filename is None:
-            raise
+            if error.errno not in _FULL:
+                raise
+            _end(f"{error.strerror}: make room, and repeat the command")
         _end(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         err.print("interrupted")

@@ -17,6 +17,7 @@ _MAX_PIXELS: Final = 64_000_000  # 192 MB in RGB; phone cameras have 12 to 50 mi
 _CROP: Final = 224
 _CROP_PERCENTAGE: Final = 0.875  # 224 of 256, as most models of ImageNet are evaluated
 _MAX_SIDE: Final = 4096  # of a model's input, in pixels: a crop of that size is 50 MB
+_MAX_SCALED: Final = math.isqrt(PILLOW_LIMIT)  # 13,377 pixels of a side, to which a picture is resized
 UNIT_SCALE: Final = 1 / 255  # levels to 0…1
 
 _Positive = Annotated[int, Meta(ge=1)]
@@ -80,6 +81,9 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ValueError("crop_percentage is not for fit: pad, which cuts nothing off")
         if self.resize is not None and max(self.size) > self.resize:
             raise ValueError(f"crop ({max(self.size)}) must not be larger than resize ({self.resize})")
+        if (self.resize or max(self.size) / (self.crop_percentage or 1)) > _MAX_SCALED:
+            field = "resize" if self.resize else "crop_percentage"
+            raise ValueError(f"{field}: the sides of pictures would be resized to more than {_MAX_SCALED} pixels")
         for name, values in (("mean", self.statistics.mean), ("std", self.statistics.std)):
             if len(_listed(values)) not in (1, self.depth):
                 raise ValueError(f"normalization.{name} has {len(_listed(values))} values for {self.depth} channels")

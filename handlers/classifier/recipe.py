@@ -51,7 +51,7 @@ _USUAL: tuple[tuple[RuntimeName, Precision], ...] = tuple(
 )
 _SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # these can leave some layers in float32
 
-VERSION_PATTERN = re.compile(r"^[0-9]+(\.[0-9]+)*\Z")
+VERSION_PATTERN = re.compile(r"^[0-9]{1,18}(\.[0-9]{1,18})*\Z")  # Python refuses to read much longer numbers
 _Positive = Annotated[int, Meta(ge=1)]
 _Version = Annotated[
     str, Meta(pattern=VERSION_PATTERN.pattern, description='text of digits and dots, such as "1.0" in quotes')
@@ -195,7 +195,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                     f"archives: this program is served in {', '.join(self.runtimes)}, not {variant.runtime}"
                 )
         kinds = {(variant.runtime, variant.precision) for variant in self.archives}
-        versions = {variant.version for variant in self.archives}
+        versions = {tuple(map(int, variant.version.split("."))) for variant in self.archives}  # 1.0 is 1.00
         if min(len(kinds), len(versions)) < len(self.archives):
             raise ValueError("archives must differ in runtime or precision, and each needs a version of its own")
 

@@ -1,5 +1,6 @@
 """Writes a recipe of what somebody has: `make adopt FROM=…`."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -196,18 +197,17 @@ def _write(files: dict[Path, bytes], force: bool) -> None:
     for path, content in files.items():
         if path.exists() and path.read_bytes() != content and not force:
             raise UserError(f"{path} is there already, with other content: pass NAME=<another> or FORCE=1")
-    for path, content in files.items():
-        _replace(path, content)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    parts = {path.with_name(f".{path.name}.{os.getpid()}.part"): path for path in files}
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        for part, path in parts.items():  # all of them, before the first takes its place: the disk may become full
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(files[path])
+        for part, path in parts.items():
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts:
+            with contextlib.suppress(NotADirectoryError):  # of the one that could not be written
+                part.unlink(missing_ok=True)
 
 
 def _say(adoption: Adoption, recipe: Recipe, files: list[Path], request: Request) -> None:

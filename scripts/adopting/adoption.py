@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -86,7 +87,7 @@ class Adoption(msgspec.Struct, kw_only=True):
             read_recipe(other)
         except (UnusableError, OSError) as error:
             raise UserError(f"LIKE: {error}") from error
-        like = yaml.safe_load(other.read_text())
+        like = yaml.safe_load(other.read_bytes())
         self.assumed = {key: why for key, why in self.assumed.items() if key.partition(".")[0] not in _FROM_LIKE}
         own = {key: value for key, value in self.fields.items() if key not in _FROM_LIKE}
         self.fields = own | {key: like[key] for key in _FROM_LIKE[1:] if key in like}
@@ -112,7 +113,8 @@ class Adoption(msgspec.Struct, kw_only=True):
 
     def text(self, labels: str | list[Any]) -> str:
         """The recipe's text, with each assumption above what it is about."""
-        lines = [f"# {self.name}: adopted from {self.source} by `make adopt`. recipes/README.md explains every field."]
+        source = _one_line(self.source)
+        lines = [f"# {self.name}: adopted from {source} by `make adopt`. recipes/README.md explains every field."]
         before = ""
         for key, value in self._fields(labels).items():
             if "input" in (key, before):
@@ -135,14 +137,22 @@ class Adoption(msgspec.Struct, kw_only=True):
         return {key: every[key] for key in _ORDER if key in every}
 
     def _comment(self, field: str) -> list[str]:
-        return [f"# Assumed: {self.assumed[field]}"] if field in self.assumed else []
+        return [f"# Assumed: {_one_line(self.assumed[field])}"] if field in self.assumed else []
+
+
+def _one_line(text: str) -> str:
+    """Text for a comment, which a name of a file with an end of a line in it must not end."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _yaml(key: str, value: Any) -> str:
     """One field, on one line."""
     flow = isinstance(value, dict | list)
     content = value if flow else {key: value}
-    text = yaml.safe_dump(content, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=_WIDE)
+    dump: Any = partial(yaml.safe_dump, content, default_flow_style=flow, sort_keys=False, width=_WIDE)
+    text: str = dump(allow_unicode=True)
+    if yaml.safe_load(text) != content:  # PyYAML reads some signs as ends of lines that it writes as they are
+        text = dump(allow_unicode=False)
     return f"{key}: {text.strip()}" if flow else text.strip()
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from classifier.input import Input
@@ -31,6 +31,15 @@ _LEVIT: Final = 256 / 224  # Levit's processor resizes to that much of its size
 _LABELS_OF_SEVERAL: Final = "multi_label_classification"
 
 
+class _Named(msgspec.Struct, frozen=True, kw_only=True):
+    """What a configuration of either library has, as far as it is read here."""
+
+    architecture: str | None = None
+    architectures: Annotated[list[str], msgspec.Meta(min_length=1)] | msgspec.UnsetType = msgspec.UNSET
+    model_args: dict[str, Any] | None = None
+    id2label: dict[str, str] | None = None
+
+
 def adopt_folder(folder: Path, request: Request) -> Adoption:
     """Adopt a folder with config.json, preprocessor_config.json and weights.
 
@@ -43,6 +52,7 @@ def adopt_folder(folder: Path, request: Request) -> Adoption:
     weights = _weights(folder)
     name = request.name or model_name(folder.resolve().name)
     adoption = Adoption(name=name, source=f"the folder {folder.resolve().name}")
+    _refuse_odd(config, folder / _CONFIG)
     if "auto_map" in config:
         raise UserError(f"{folder}: the model brings code of its own (auto_map), which is not run; put it in handlers/")
     if "architecture" in config:
@@ -59,11 +69,23 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} has no {path.name}, as a folder of Hugging Face has") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object")
     return content
+
+
+def _refuse_odd(config: dict[str, Any], path: Path) -> None:
+    """Refuse a configuration that names its architecture in another way than both libraries do.
+
+    Raises:
+        UserError: it does; the message says where.
+    """
+    try:
+        msgspec.convert(config, _Named)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path} is no configuration of timm or transformers: {error}") from error
 
 
 def _weights(folder: Path) -> Path:
@@ -103,7 +125,10 @@ def _transformers(folder: Path, config: dict[str, Any], weights: Path, adoption:
     found = getattr(transformers, architecture, None)
     if "ImageClassification" not in architecture or found is None:
         raise UserError(f"{folder / _CONFIG}: {architecture} is no class of transformers that classifies pictures")
-    settings = found.config_class.from_dict(config)
+    try:
+        settings = found.config_class.from_dict(config)
+    except Exception as error:  # each configuration of transformers checks its fields in its own way
+        raise UserError(f"{folder / _CONFIG}: transformers cannot read it: {str(error)[:200]}") from error
     usual = found.config_class().to_dict()
     own = {
         key: value
@@ -146,13 +171,16 @@ def _processor(folder: Path) -> tuple[Input, Callable[[Image.Image], Tensor]]:
         raise UserError(f"{folder / _PREPROCESSOR} brings code of its own (auto_map), which is not run; use LIKE=")
     try:
         processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # each processor of transformers reads its fields in its own way
         raise UserError(f"{folder / _PREPROCESSOR}: transformers cannot read it: {str(error)[:200]}") from error
     said = {key: value for key, value in processor.to_dict().items() if value is not None}
     kind = type(processor).__name__.removesuffix("Pil").removesuffix("ImageProcessor")
 
     def transform(picture: Image.Image) -> Tensor:
-        made: Tensor = processor(picture, return_tensors="pt")["pixel_values"][0]
+        try:
+            made: Tensor = processor(picture, return_tensors="pt")["pixel_values"][0]
+        except Exception as error:  # what it read does not go together
+            raise UserError(f"{folder / _PREPROCESSOR}: transformers cannot use it: {str(error)[:200]}") from error
         return made
 
     try:

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 import requests
+from classifier.input import Input
 from classifier.places import DIGEST_IN_NAME
 
 from scripts.adopting.adoption import (
@@ -121,11 +122,30 @@ def adopt_timm(name: str, request: Request) -> Adoption:
 
 
 def set_timm_input(adoption: Adoption, config: dict[str, Any], whose: str, own: bool) -> None:
-    """Set the input to what timm's evaluation does; `own` weights may have been trained with another one."""
+    """Set the input to what timm's evaluation does; `own` weights may have been trained with another one.
+
+    Raises:
+        UserError: timm cannot use the configuration, or a recipe cannot say what it does.
+    """
     from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
 
-    data = resolve_data_config({}, pretrained_cfg=config)
+    try:
+        data = resolve_data_config({}, pretrained_cfg=config)
+        spec = _timm_input(data, whose)
+        transform = create_transform(**data, is_training=False)
+    except (AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:  # timm takes fields as they are
+        raise UserError(f"{whose}: timm or a recipe cannot use this: {type(error).__name__}: {error}") from error
+    if spec.depth > 1:  # of one channel timm's transform makes three
+        check_input(spec, transform, whose)
+    if own:
+        adoption.assume("input", whole_input(spec), f"as {whose}; your training may have differed")
+    else:
+        adoption.input = input_fields(spec)
+        adoption.take(f"input from {whose}")
+
+
+def _timm_input(data: dict[str, Any], whose: str) -> Input:
     channels, height, width = data["input_size"]
     fits = {"center": "crop", "squash": "squash", "border": "pad"}
     if channels not in (1, 3):
@@ -134,14 +154,7 @@ def set_timm_input(adoption: Adoption, config: dict[str, Any], whose: str, own: 
     percentage = {} if fit == "pad" else {"crop_percentage": min(data["crop_pct"], 1.0)}
     others = {"fit": fit, "channels": "grey" if channels == 1 else "rgb", "interpolation": data["interpolation"]}
     means, deviations = (data[key] if channels == 3 else sum(data[key]) / len(data[key]) for key in ("mean", "std"))
-    spec = input_of((height, width), means, deviations, **others, **percentage)
-    if channels == 3:  # of one channel timm's transform makes three
-        check_input(spec, create_transform(**data, is_training=False), whose)
-    if own:
-        adoption.assume("input", whole_input(spec), f"as {whose}; your training may have differed")
-    else:
-        adoption.input = input_fields(spec)
-        adoption.take(f"input from {whose}")
+    return input_of((height, width), means, deviations, **others, **percentage)
 
 
 def timm_labels(config: dict[str, Any]) -> Any:

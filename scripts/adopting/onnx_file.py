@@ -8,8 +8,8 @@ from scripts.console import UserError
 _DIMENSIONS: Final = 4
 
 
-def read_onnx(path: Path) -> tuple[list[int | None], bool]:
-    """The shape of an ONNX model's input, None where a length is free, and whether it takes whole numbers.
+def read_onnx(path: Path) -> tuple[list[int | None], bool, int]:
+    """The shape of an ONNX model's input, None where a length is free, whether it takes whole numbers, and its outputs.
 
     Raises:
         UserError: it is not a whole ONNX file, keeps its weights elsewhere, or does not take one tensor of pictures.
@@ -40,11 +40,13 @@ def read_onnx(path: Path) -> tuple[list[int | None], bool]:
     shape = [side.dim_value if side.dim_value > 0 else None for side in tensor.shape.dim]
     if len(shape) != _DIMENSIONS:
         raise UserError(f"{path} takes a tensor of {len(shape)} dimensions, not pictures [N,C,H,W] or [N,H,W,C]")
-    return shape, kinds[tensor.elem_type]
+    return shape, kinds[tensor.elem_type], len(model.graph.output)
 
 
 def _refuse_external(model: Any, path: Path) -> None:
-    if any(item.data_location == item.EXTERNAL for item in model.graph.initializer):
+    from scripts.building.exports.onnx_program import keeps_weights_apart  # which needs onnx, an optional package
+
+    if keeps_weights_apart(model):
         raise UserError(
             f"{path} keeps its weights in a file beside it, which no digest covers; save it as one:\n"
             f'    onnx.save(onnx.load("{path.name}"), "{path.stem}-whole.onnx")'

@@ -10,7 +10,8 @@ from classifier.errors import UnusableError
 
 from scripts.adopting.adoption import Adoption, Request, place
 from scripts.adopting.trial import outputs_of, scores_of
-from scripts.building.checkpoint import Fitted, MisfitError, StateDict, fit, read_checkpoint
+from scripts.building.checkpoint import StateDict, read_checkpoint
+from scripts.building.fitting import Fitted, MisfitError, fit
 from scripts.console import UserError
 
 Arguments = dict[str, Any]

@@ -56,6 +56,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     width: int | None
     batch: int | None
     layout: Layout
+    outputs: int = 1  # of which the first is taken
     levels: bool = False  # whole numbers 0…255: the program normalises itself
 
 
@@ -95,6 +96,9 @@ def _set_input(adoption: Adoption, taken: Taken, path: Path) -> None:
         adoption.known["channels"] = "grey"
     adoption.input = {key: value for key, value in adoption.known.items() if (key, value) != ("layout", "nchw")}
     said = f"{taken.layout}, {taken.depth} channels, " + (f"{size[0]} x {size[1]}" if certain else "any size")
+    if taken.outputs > 1:
+        why = f"the logits are the first of its {taken.outputs} outputs; if they are not, export them alone"
+        adoption.assume("program", adoption.fields["program"], why)
     adoption.take(f"{path.name} takes {said}, in batches of {taken.batch or 'any size'}")
     if not certain:
         adoption.assume("input.crop", crop, "the usual size, because the program takes several")
@@ -127,21 +131,29 @@ def _torchscript(path: Path) -> Taken:
                 side = fitting[0]
                 batch = None if _computes(module, (2, depth, side, side), layout) else 1
                 only = side if len(fitting) == 1 else None
-                return Taken(depth=depth, height=only, width=only, batch=batch, layout=layout)
+                given = _run(module, (1, depth, side, side), layout)
+                named = isinstance(given, dict) and "logits" in given
+                outputs = len(given) if isinstance(given, dict | tuple | list) and not named else 1
+                return Taken(depth=depth, height=only, width=only, batch=batch, layout=layout, outputs=outputs)
     raise UserError(
         f"{path} computes on no picture of {', '.join(map(str, _SIDES))} pixels, with one channel or three, "
         "in one batch; write the recipe by hand (recipes/README.md)"
     )
 
 
-def _computes(module: Any, shape: tuple[int, int, int, int], layout: str) -> bool:
-    """Whether a program gives one row of numbers for each picture of that shape [N,C,H,W]."""
+def _run(module: Any, shape: tuple[int, int, int, int], layout: str) -> Any:
+    """What a program gives for black pictures of that shape [N,C,H,W]."""
     pictures = torch.zeros(shape)
     with torch.inference_mode():
-        try:
-            outputs = logits_of(module(pictures if layout == "nchw" else pictures.permute(0, 2, 3, 1).contiguous()))
-        except (RuntimeError, TypeError, ValueError, torch.jit.Error):
-            return False
+        return module(pictures if layout == "nchw" else pictures.permute(0, 2, 3, 1).contiguous())
+
+
+def _computes(module: Any, shape: tuple[int, int, int, int], layout: str) -> bool:
+    """Whether a program gives one row of numbers for each picture of that shape [N,C,H,W]."""
+    try:
+        outputs = logits_of(_run(module, shape, layout))
+    except (RuntimeError, TypeError, ValueError, torch.jit.Error):
+        return False
     return outputs.ndim == 2 and outputs.shape[0] == shape[0]
 
 
@@ -159,13 +171,14 @@ def _export(path: Path) -> Taken:
     dtype = shapes[0].dtype
     if dtype not in (torch.float32, torch.float16):
         raise UserError(f"{path} takes {dtype}; a program of torch.export is served with float32")
-    return taken_of([side if isinstance(side, int) else None for side in shapes[0].shape], path)
+    taken = taken_of([side if isinstance(side, int) else None for side in shapes[0].shape], path)
+    return msgspec.structs.replace(taken, outputs=len(program.graph_signature.user_outputs))
 
 
 def _onnx(path: Path) -> Taken:
     require("export-onnx", "onnxruntime", why=f"{path.name}")
-    shape, levels = read_onnx(path)
-    return msgspec.structs.replace(taken_of(shape, path), levels=levels)
+    shape, levels, outputs = read_onnx(path)
+    return msgspec.structs.replace(taken_of(shape, path), levels=levels, outputs=outputs)
 
 
 def taken_of(shape: list[int | None], path: Path) -> Taken:

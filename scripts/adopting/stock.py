@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -18,6 +20,8 @@ _HANDLER: Final = "image_classifier"
 _LABELS: Final = "index_to_name.json"
 _MOST_BYTES: Final = 8 << 30  # of all files together, unpacked
 _PINNED: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])? ?== ?[A-Za-z0-9.!+_-]+( ?;.*)?$")
+_NAMES: Final = ("modelName", "modelFile", "serializedFile", "requirementsFile", "handler")  # of the manifest
+_OF_THE_PROJECT: Final = ("classifier", "image_classifier_handler")  # which every archive has
 _UNPACKED: Final = "weights"
 _DIGITS: Final = 8  # of a digest in a file's name
 _PROGRAMS: Final[dict[str, ProgramKind]] = {"torchscript": "torchscript", "onnx": "onnx"}
@@ -69,15 +73,33 @@ def _eager(
     module = f"{adoption.name}_net"
     adoption.files[request.handlers / f"{module}.py"] = source
     adoption.fields["architecture"] = module
-    for name, content in sorted(members.items()):
-        if name.endswith(".py") and "/" not in name and name != manifest["modelFile"]:
-            adoption.files[request.handlers / name] = content
+    adoption.files |= _helpers(members, manifest["modelFile"], module, request.handlers, path)
     adoption.fields["weights"] = _keep(adoption, request, PurePosixPath("weights.pth"))
     adoption.take(f"the architecture from {manifest['modelFile']}; read it before you build: then its code runs")
     adoption.take(f"the weights from {manifest['serializedFile']}, {len(checkpoint.get('', {}))} tensors")
     adoption.weights = None
     if (wanted := manifest.get("requirementsFile")) in members:
-        _require(adoption, members[wanted].decode(errors="replace"))
+        _require(adoption, members[str(wanted)].decode(errors="replace"))
+
+
+def _helpers(members: dict[str, bytes], model_file: str, module: str, handlers: Path, path: Path) -> dict[Path, bytes]:
+    """The modules beside the model file, which it may import, by where they go.
+
+    Raises:
+        UserError: one would take the place of the model's own file, of a file of this project or of another model.
+    """
+    names = [name for name in members if name.endswith(".py") and "/" not in name and name != model_file]
+    found = {handlers / name: members[name] for name in sorted(names) if name.removesuffix(".py").isidentifier()}
+    for target, content in found.items():
+        if target.stem == module:
+            raise UserError(f"{path} has a module {target.name}, as the model file will be called: pass NAME=<another>")
+        beside = target.with_suffix("").is_dir() or target.stem in _OF_THE_PROJECT
+        if beside or (target.exists() and target.read_bytes() != content):
+            raise UserError(
+                f"{path} brings {target.name}, but {target.parent} has another module of that name, which FORCE=1 does "
+                "not replace: rename it in the archive, and where it is imported; or remove yours, if no model needs it"
+            )
+    return found
 
 
 def _require(adoption: Adoption, text: str) -> None:
@@ -112,7 +134,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
         raise UserError(f"{path} unpacks to more than {_MOST_BYTES >> 30} GiB")
     try:
         return {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
@@ -120,8 +142,10 @@ def _manifest(members: dict[str, bytes], path: Path) -> dict[str, Any]:
     try:
         model = json.loads(members[_MANIFEST])["model"]
         handler = model["handler"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: {_MANIFEST} says nothing of a model and its handler") from error
+    if odd := [key for key in _NAMES if not isinstance(model.get(key, ""), str)]:
+        raise UserError(f"{path}: {_MANIFEST} has {odd[0]} {model[odd[0]]!r}, which is no name")
     if handler != _HANDLER:
         own = " (this project built it: its recipe is recipe.yaml in it)" if "recipe.yaml" in members else ""
         raise UserError(

@@ -89,12 +89,17 @@ def outputs_of(
     They are computed as the build does it.
 
     Raises:
-        UserError: the weights do not fit, or the model does not take the recipe's input.
+        UserError: the weights do not fit, the model does not take the recipe's input, or gives no numbers for it.
     """
     pixels = np.stack([resize_and_crop(picture, recipe.input) for picture in pictures()])
     extreme = np.where(pixels < _MIDDLE, 0, 255).astype(np.uint8)
     model = original(recipe, Weights(weights.stem, weights, "", entry, prefix))
-    return model.outputs(np.concatenate([pixels, extreme]))
+    outputs = model.outputs(np.concatenate([pixels, extreme]))
+    if not np.isfinite(outputs[: len(pixels)]).all():
+        raise UserError(
+            f"{weights.name}: the outputs are not finite numbers; the weights are damaged, or training diverged"
+        )
+    return outputs
 
 
 def scores_of(outputs: NDArray[np.float32]) -> tuple[str, str] | None:

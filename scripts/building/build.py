@@ -3,7 +3,9 @@
 The steps: recipe -> weights -> export -> parity gate -> torch-model-archiver -> digests -> model store.
 """
 
+import codecs
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from classifier.digests import DIGESTS_FILE
@@ -31,7 +33,9 @@ from scripts.building.workdir import workdir
 from scripts.console import UserError, step
 
 
-def build(options: Options, weights: Weights | None = None) -> tuple[Path, Report]:
+def build(
+    options: Options, weights: Weights | None = None, before: Callable[[Path], None] | None = None
+) -> tuple[Path, Report]:
     """Build an archive. It appears in the store complete or not at all.
 
     Nothing is asked about a file of that name, which is replaced: `release` decides whether that may be.
@@ -39,6 +43,7 @@ def build(options: Options, weights: Weights | None = None) -> tuple[Path, Repor
     Args:
         options: what to build; the version is a number, or the recipe's.
         weights: the weights, if they have been looked up.
+        before: what is done with the finished archive before it takes its place.
 
     Raises:
         UserError: the archive cannot be built; the message says what the user can correct.
@@ -57,6 +62,8 @@ def build(options: Options, weights: Weights | None = None) -> tuple[Path, Repor
             step(f"packing {target.name}")
             finished = folder / target.name
             pack(content, options.archive_format, finished, folder)
+            if before is not None:
+                before(finished)
             signature_of(target).unlink(missing_ok=True)  # of the archive that is replaced
             if target.is_dir():
                 shutil.rmtree(target)
@@ -86,7 +93,8 @@ def own_recipe(options: Options, recipe: Recipe, variant: Variant) -> str:
     serving: Tuned | OwnServing = variant.serving
     if overlay is not None and overlay.fits(variant.runtime, variant.precision):
         serving = overlay.serving
-    text = options.recipe.read_text()
+    wide = options.recipe.read_bytes().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as YAML allows
+    text = options.recipe.read_text("utf-16" if wide else "utf-8")
     return text if serving == OwnServing() else overlaid(text, serving)
 
 

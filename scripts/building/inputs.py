@@ -33,7 +33,7 @@ def inputs_of(options: Options, recipe: Recipe, variant: Variant, weights: Weigh
         weights: the weights, or the program.
         serving: the archive's own `serving`.
     """
-    said = yaml.safe_load(options.recipe.read_text())
+    said = yaml.safe_load(options.recipe.read_bytes())
     named = list(_label_files(recipe, options.recipe.parent))
     kind = None if recipe.program is None else read_program(recipe.program)[0]
     part = [weights.entry, weights.prefix]

@@ -5,7 +5,7 @@ weights do not bring is as in the program that trained it.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from classifier.recipe import Recipe
 from classifier.runtimes import in_batches_of
 from classifier.runtimes.tensors import logits_of
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from scripts.building.checkpoint import MisfitError, fit, read_checkpoint
+from scripts.building.checkpoint import read_checkpoint
+from scripts.building.fitting import MisfitError, fit
 from scripts.building.weights import Weights
 from scripts.console import UserError, step
 
@@ -100,11 +101,27 @@ def _with_weights(recipe: Recipe, weights: Weights) -> nn.Module:
         return renamed.float().eval().requires_grad_(requires_grad=False)
     for note in fitted.notes:
         step(f"{weights.path.name}: {note}")
+    _refuse_other_kinds(fitted.state_dict, module.state_dict(), weights.path.name)
     module.load_state_dict(fitted.state_dict, strict=True)
     return module.float().eval().requires_grad_(requires_grad=False)
 
 
-def _renamed(module: nn.Module, state_dict: dict[str, torch.Tensor]) -> nn.Module | None:
+def _refuse_other_kinds(given: Mapping[str, Tensor], own: Mapping[str, Tensor], file: str) -> None:
+    """Refuse whole or complex numbers for floating ones, which torch would convert in silence.
+
+    Raises:
+        UserError: there are such; a quantised checkpoint keeps the scales of its whole numbers elsewhere.
+    """
+    odd = [name for name, item in own.items() if item.is_floating_point() and not given[name].is_floating_point()]
+    if odd:
+        kind = str(given[odd[0]].dtype).removeprefix("torch.")
+        raise UserError(
+            f"{file}: {len(odd)} tensors hold other numbers than the architecture's, the first {odd[0]}, {kind} in "
+            "place of floating point; if the weights are quantised, save those from before, or dequantise them"
+        )
+
+
+def _renamed(module: nn.Module, state_dict: dict[str, Tensor]) -> nn.Module | None:
     """The module with weights that an older transformers named otherwise; None if they are not all of it."""
     model: Any = type(module)
     with warnings.catch_warnings():

@@ -23,7 +23,7 @@ from scripts.archives.store import Archive
 from scripts.building.inputs import serving_digest
 from scripts.building.options import TUNED
 from scripts.building.packing import write_archive
-from scripts.building.record import own_record, write_record
+from scripts.building.record import own_record, settle_record, write_next_record
 from scripts.building.sbom import write_sbom
 from scripts.console import UserError
 
@@ -132,11 +132,13 @@ def repack(archive: Archive, serving: Tuned, version: str, store: Path) -> Path:
         apply(serving, folder)
         settings = serving_digest(read_recipe(folder / RECIPE_FILE).serving)
         write_archive(folder, format_of(archive.path), finished, model.name)
+        if (record := own_record(archive.path)) is not None:
+            inputs = record.inputs | {"serving": settings}
+            write_next_record(finished, target, weights=record.weights, settings=_NOT_ASKED_FOR, inputs=inputs)
         finished.replace(target)
+    if record is not None:
+        settle_record(target)
     write_sbom(target)
-    if (record := own_record(archive.path)) is not None:
-        inputs = record.inputs | {"serving": settings}
-        write_record(target, weights=record.weights, settings=_NOT_ASKED_FOR, inputs=inputs)
     return target
 
 

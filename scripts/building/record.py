@@ -1,6 +1,12 @@
-"""The record beside an archive, `.<archive>.inputs`: what it was built from, by content. Dates do not count."""
+"""The record beside an archive, `.<archive>.inputs`: what it was built from, by content. Dates do not count.
 
+It is written before the archive takes its place, as `.<archive>.inputs.next`, and gets its own name afterwards: a build
+that is killed in between leaves an archive that is known for what it is.
+"""
+
+import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -33,10 +39,23 @@ def record_of(archive: Path) -> Path:
     return archive.with_name(f".{archive.name}.inputs")
 
 
+def _next_record_of(archive: Path) -> Path:
+    return archive.with_name(f".{archive.name}.inputs.next")
+
+
 def read_record(archive: Path) -> Record | None:
     """The record of an archive; None if there is none that can be read."""
+    pending = _read(_next_record_of(archive))
+    if pending is not None and archive.exists():
+        with contextlib.suppress(UserError):  # a broken one is not the one that was about to take its place
+            if content_of(archive) == pending.content:
+                return pending
+    return _read(record_of(archive))
+
+
+def _read(path: Path) -> Record | None:
     try:
-        return msgspec.json.decode(record_of(archive).read_bytes(), type=Record)
+        return msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -52,16 +71,37 @@ def own_record(archive: Path) -> Record | None:
         return record
 
 
-def write_record(archive: Path, *, weights: str, settings: str, inputs: dict[str, str]) -> None:
-    """Record what an archive was built from.
+def write_next_record(built: Path, archive: Path, *, weights: str, settings: str, inputs: dict[str, str]) -> None:
+    """Record what a built archive was made from, before it takes its place.
+
+    Args:
+        built: the archive where it was built, under its own name.
+        archive: its place.
+        weights: the WEIGHTS that were asked for.
+        settings: see `Record`.
+        inputs: see `Record`.
 
     Raises:
         OSError: the record cannot be written.
     """
     record = Record(
-        archive=content_digest(archive), content=content_of(archive), weights=weights, settings=settings, inputs=inputs
+        archive=content_digest(built), content=content_of(built), weights=weights, settings=settings, inputs=inputs
     )
-    record_of(archive).write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+    part = record_of(archive).with_suffix(f".{os.getpid()}.part")
+    try:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        part.replace(_next_record_of(archive))
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def settle_record(archive: Path) -> None:
+    """Give the record of an archive that took its place its own name.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    _next_record_of(archive).replace(record_of(archive))
 
 
 def digest(settings: bytes, inputs: Iterable[Path] = ()) -> str:

@@ -5,12 +5,15 @@ A version may be built again in its place only if everything that decides its an
 
 import contextlib
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from classifier.errors import UnusableError
 from classifier.identity import UNTRAINED
 from classifier.recipe import Recipe, Variant, read_recipe
+from filelock import FileLock, Timeout
 from msgspec import yaml
 from msgspec.structs import replace
 
@@ -20,7 +23,15 @@ from scripts.building.build import build, checked, own_recipe
 from scripts.building.gate import Report
 from scripts.building.inputs import inputs_of
 from scripts.building.options import NEXT, Options
-from scripts.building.record import DECISIVE, Record, content_digest, own_record, read_record, write_record
+from scripts.building.record import (
+    DECISIVE,
+    Record,
+    content_digest,
+    own_record,
+    read_record,
+    settle_record,
+    write_next_record,
+)
 from scripts.building.weights import Weights, resolve
 from scripts.console import UserError, done, step
 from scripts.torchserve.registered import is_registered
@@ -42,16 +53,41 @@ def release(options: Options, settings: str = "") -> tuple[Path, Report | None]:
         weights = _weights(options, recipe)
         serving = yaml.decode(own_recipe(options, recipe, variant), type=Recipe).serving
         inputs = inputs_of(options, recipe, variant, weights, serving)
-        name = _name(options, recipe, variant, inputs)
-        target = options.store / str(name)
-        report = None
-        if not is_unchanged(target, inputs):
-            _check(target, name, inputs, options, recipe)
-            _, report = build(replace(options, version=name.version), weights)
-        write_record(target, weights=options.weights, settings=settings, inputs=inputs)
+        with _alone(recipe.name, options.store):
+            name = _name(options, recipe, variant, inputs)
+            target = options.store / str(name)
+            record = partial(write_next_record, weights=options.weights, settings=settings, inputs=inputs)
+            if is_unchanged(target, inputs):
+                record(target, target)
+                report = None
+            else:
+                _check(target, name, inputs, options, recipe)
+                options = replace(options, version=name.version)
+                _, report = build(options, weights, lambda built: record(built, target))
+            settle_record(target)
     except UnusableError as error:
         raise UserError(str(error)) from error
     return target, report
+
+
+@contextlib.contextmanager
+def _alone(model: str, store: Path) -> Iterator[None]:
+    """One build of a model at a time in a store: of two, both would take the same version for free.
+
+    Raises:
+        OSError: the store cannot be written into.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store / f".{model}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        step(f"waiting for another build of {model} in {store}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_unchanged(archive: Path, inputs: dict[str, str]) -> bool:
@@ -138,7 +174,9 @@ def _check(target: Path, name: ArchiveName, inputs: dict[str, str], options: Opt
         UserError: the version is taken; the message says by what, and the ways on.
     """
     for other, path in versions_in(options.store):
-        if other.model == name.model and other.variant != name.variant and other.age == name.age:
+        if (other.model, other.age) != (name.model, name.age):
+            continue
+        if (other.variant, other.version) != (name.variant, name.version):  # as numbers, 1.00 is 1.0
             raise UserError(
                 f"version {name.version} of {name.model} is {path.name}; each archive of a model needs a version of "
                 f"its own, by which TorchServe tells them apart: VERSION={_free(options, recipe)}, or VERSION=next"

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.util
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from classifier.recipe import Recipe
 from scripts.building.clean import INSTALLED
 from scripts.console import UserError
 
+NOT_PACKED: Final = ("__pycache__", ".*", "*.pyc")  # of a package: Python's caches and hidden files
 _OF_EVERY_ARCHIVE: Final = ("classifier", "image_classifier_handler")
 
 
@@ -45,8 +47,8 @@ def sources(recipe: Recipe) -> list[Path]:
 
 
 def files(recipe: Recipe) -> list[Path]:
-    """The single Python files among `sources` and in their folders, sorted within each."""
-    return [path for source in sources(recipe) for path in ([source] if source.is_file() else _python_files(source))]
+    """The single files that are packed of `sources`, sorted within each: a package's code may read the others."""
+    return [path for source in sources(recipe) for path in ([source] if source.is_file() else _packed_files(source))]
 
 
 def architecture_digest(recipe: Recipe) -> str:
@@ -91,5 +93,13 @@ def _imported(source: Path) -> set[str]:
     return found
 
 
+def _packed_files(folder: Path) -> Iterator[Path]:
+    """The files of a package, without what `NOT_PACKED` names."""
+    for path in sorted(folder.rglob("*")):
+        names = path.relative_to(folder).parts
+        if path.is_file() and not any(fnmatch(name, pattern) for name in names for pattern in NOT_PACKED):
+            yield path
+
+
 def _python_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*.py")) if "__pycache__" not in path.parts)
+    return (path for path in _packed_files(folder) if path.suffix == ".py")

@@ -22,7 +22,7 @@ from scripts.building.options import TorchScriptMethod
 from scripts.building.original import Original, original
 from scripts.building.packing import Content
 from scripts.building.requirements import requirements_of
-from scripts.building.sources import sources
+from scripts.building.sources import NOT_PACKED, sources
 from scripts.building.weights import Weights
 from scripts.console import RefusedError, UserError, step
 
@@ -155,8 +155,7 @@ def _python(plan: Plan) -> list[Path]:
 def _copy_sources(source: Path, folder: Path) -> None:
     """Copy a module, or a package without Python's caches and without hidden files."""
     if source.is_dir():
-        ignored = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
-        shutil.copytree(source, folder / source.name, ignore=ignored)
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns(*NOT_PACKED))
     else:
         shutil.copy(source, folder)
 

@@ -10,7 +10,7 @@ import onnx
 from classifier.input import UNIT_SCALE, Input
 from classifier.preprocess import GREY_SHIFT, GREY_WEIGHTS
 from classifier.recipe import Recipe
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from scripts.console import UserError
 
@@ -27,7 +27,7 @@ def read(path: Path, recipe: Recipe) -> tuple[ModelProto, ValueInfoProto]:
             makes them.
     """
     model = onnx.load(path, load_external_data=False)
-    if any(item.data_location == TensorProto.EXTERNAL for graph in _graphs(model.graph) for item in _tensors(graph)):
+    if keeps_weights_apart(model):
         raise UserError(f"{path} keeps its weights in another file, which no digest covers; save it as one file")
     weights = {item.name for item in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in weights]
@@ -38,6 +38,13 @@ def read(path: Path, recipe: Recipe) -> tuple[ModelProto, ValueInfoProto]:
     if kinds[0] == TensorProto.UINT8 and not _takes_levels(recipe.input):
         raise UserError(f"{path} takes uint8, levels as they are: write `normalization: {{scale: 1}}`")
     return model, inputs[0]
+
+
+def keeps_weights_apart(model: ModelProto) -> bool:
+    """Whether a constant lies in another file, be it of a branch, a loop or a function."""
+    parts: list[GraphProto | FunctionProto] = [*_graphs(model.graph), *model.functions]
+    found = chain.from_iterable(map(_tensors, parts))
+    return any(item.data_location == TensorProto.EXTERNAL for item in found)
 
 
 def from_pixels(path: Path, recipe: Recipe) -> ModelProto:
@@ -76,11 +83,13 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
                 yield from _graphs(inner)
 
 
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """The constants of a graph."""
-    yield from graph.initializer
-    for node in graph.node:
-        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+def _tensors(part: GraphProto | FunctionProto) -> Iterator[TensorProto]:
+    """The constants of a graph or a function."""
+    if isinstance(part, GraphProto):
+        yield from part.initializer
+    for node in part.node:
+        for attribute in node.attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors)
 
 
 class _Names:

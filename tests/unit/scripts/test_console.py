@@ -58,6 +58,16 @@ def test_a_program_ends_with_a_code_and_at_most_one_line(
     assert capsys.readouterr().err == errors
 
 
+def test_a_full_disk_is_said_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        with open("/dev/full", "w") as full:  # noqa: PTH123 # its errors have no name of a file
+            full.write("x")
+
+    with pytest.raises(SystemExit, match="1"):
+        run(write)
+    assert capsys.readouterr().err == "error: No space left on device: make room, and repeat the command\n"
+
+
 def test_a_terminated_program_cleans_up_first() -> None:
     cleaned = []
 

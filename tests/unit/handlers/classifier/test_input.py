@@ -96,3 +96,19 @@ def test_a_fixed_batch_is_the_size_that_exporters_trace() -> None:
 
 def test_the_named_normalizations_are_numbers_too() -> None:
     assert of(normalization="half").statistics == NORMALIZATIONS["half"] == Normalization(mean=0.5, std=0.5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"resize": 13378},
+        {"resize": 10**400},
+        {"crop_percentage": 0.016},
+        {"crop_percentage": 1e-320},
+        {"fit": "squash", "crop_percentage": 0.001},
+    ],
+)
+def test_a_size_that_no_memory_holds_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError, match="would be resized to more than 13377 pixels"):
+        of(**fields)
+    assert of(resize=13377).scaled == (13377, 13377)

@@ -205,3 +205,12 @@ def test_layers_can_stay_in_float32_where_others_are_lowered_one_by_one(
 def test_float32_layers_are_a_list_of_names(layers: object, tmp_path: Path) -> None:
     with pytest.raises(UnusableError, match="float32_layers"):
         read_recipe(with_variant(tmp_path, runtime="openvino", precision="int8", float32_layers=layers))
+
+
+def test_versions_are_told_apart_as_numbers_and_are_not_endless(tmp_path: Path) -> None:
+    archives = [{"runtime": "eager", "version": "1.0"}, {"runtime": "torchscript", "version": "1.00"}]
+    with pytest.raises(UnusableError, match="each needs a version of its own"):
+        read_recipe(altered(tmp_path, lambda fields: fields.update(archives=archives)))
+    archives[1]["version"] = "9" * 5000
+    with pytest.raises(UnusableError, match=r"archives\[1\]\.version: .* is not text of digits and dots"):
+        read_recipe(altered(tmp_path, lambda fields: fields.update(archives=archives)))

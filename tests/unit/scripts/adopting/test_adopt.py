@@ -1,9 +1,13 @@
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from scripts.console import UserError
-from tests.unit.scripts.adopting.conftest import Project
+from tests.unit.scripts.adopting.conftest import NET, Project
+
+EAGER = {"modelFile": "model.py", "serializedFile": "best.pth"}
 
 
 def test_what_was_assumed_is_printed_and_what_to_type_next(
@@ -72,3 +76,21 @@ def test_a_name_that_cannot_be_is_refused_with_one_that_can(project: Project) ->
 def test_a_model_of_a_library_is_an_architecture_already(project: Project) -> None:
     with pytest.raises(UserError, match="leave ARCHITECTURE= out"):
         project.adopt("torchvision:vgg16", architecture="net")
+
+
+def test_files_are_written_all_or_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"model.py": NET.encode(), "best.pth": project.saved(project.net()).read_bytes()}
+    archive = project.archive(files | {"index_to_name.json": b'["a", "b", "c", "d", "e"]'}, **EAGER)
+    whole = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if ".yaml." in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, content)
+
+    before = sorted(project.handlers.iterdir())
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        project.adopt(archive)
+    assert list(project.recipes.iterdir()) == []
+    assert sorted(project.handlers.iterdir()) == before

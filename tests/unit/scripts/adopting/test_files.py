@@ -31,6 +31,21 @@ def test_the_whole_input_is_assumed(project: Project) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["a\nlabels: [evil].pth", "a\u2028b: c.pth", "a\x85b: c.pth"])
+def test_the_end_of_a_line_in_a_name_ends_no_line_of_the_recipe(project: Project, name: str) -> None:
+    recipe = project.adopt(project.saved(project.net(), name), architecture="adopted_net:Net", name="flowers")
+    assert recipe.labels == ["0", "1", "2", "3", "4"]
+    assert recipe.weights is not None
+    assert recipe.weights.startswith(f"../{name}#sha256=")
+
+
+def test_another_recipe_may_be_in_utf_16(project: Project) -> None:
+    other = "name: x\narchitecture: n\nweights: a-12345678.pth\nlabels: [a]\ninput: {crop: 32}\n"
+    (project.recipes / "x.yaml").write_bytes(other.encode("utf-16"))
+    adopted = project.adopt(project.saved(project.net()), architecture="adopted_net:Net", like="x")
+    assert adopted.input.crop == 32
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_a_library_is_adopted_as_its_architecture(project: Project) -> None:
     import torchvision

@@ -178,3 +178,62 @@ def test_split_weights_are_refused_with_how_to_join_them(project: Project) -> No
     (folder / "model.safetensors").rename(folder / "model.safetensors.index.json")
     with pytest.raises(UserError, match=r'max_shard_size="100GB"'):
         project.adopt(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": None},
+        {"architectures": []},
+        {"architectures": [5]},
+        {"architectures": "ResNetForImageClassification"},
+        {"architectures": ["ResNetForImageClassification"], "id2label": ["a"]},
+        {"architecture": 5, "pretrained_cfg": {"input_size": [3, 32, 32]}},
+        {"architecture": "resnet18", "model_args": [1], "pretrained_cfg": {"input_size": [3, 32, 32]}},
+    ],
+)
+def test_a_configuration_of_other_types_is_refused(project: Project, config: dict[str, Any]) -> None:
+    write_json(project.folder / "config.json", config)
+    project.saved(project.net(), "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"config\.json is no configuration of timm or transformers: Expected"):
+        project.adopt(project.folder)
+
+
+@pytest.mark.parametrize(
+    "pretrained",
+    [
+        {},
+        {"input_size": [3]},
+        {"input_size": "x", "mean": "y"},
+        {"input_size": [3, 32, 32], "std": [0, 0, 0]},
+        {"input_size": [3, 32, 32], "interpolation": 7},
+        {"input_size": [3, 32, 32], "crop_mode": "other"},
+    ],
+)
+def test_a_configuration_that_timm_cannot_use_is_refused(project: Project, pretrained: dict[str, Any]) -> None:
+    write_json(project.folder / "config.json", {"architecture": "resnet18", "pretrained_cfg": pretrained})
+    project.saved(project.net(), "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pretrained_cfg of config\.json: timm or a recipe cannot use this"):
+        project.adopt(project.folder)
+
+
+@pytest.mark.parametrize("config", [b"[" * 100_000, b"\xff"])
+def test_a_configuration_that_is_no_json_is_refused(project: Project, config: bytes) -> None:
+    (project.folder / "config.json").write_bytes(config)
+    with pytest.raises(UserError, match="is not JSON"):
+        project.adopt(project.folder)
+
+
+@pytest.mark.slow
+def test_a_configuration_that_transformers_cannot_use_is_refused(project: Project) -> None:
+    named = {"architectures": ["ResNetForImageClassification"], "model_type": "resnet"}
+    project.saved(project.net(), "pytorch_model.bin")
+    for config in ({"id2label": {"x": "a"}}, {"hidden_sizes": "x"}):
+        write_json(project.folder / "config.json", named | config)
+        with pytest.raises(UserError, match=r"config\.json: transformers cannot read it"):
+            project.adopt(project.folder)
+    write_json(project.folder / "config.json", named)
+    for settings in ({"image_processor_type": 5}, {"image_processor_type": "ViTImageProcessor", "image_mean": [1]}):
+        write_json(project.folder / "preprocessor_config.json", settings)
+        with pytest.raises(UserError, match=r"preprocessor_config\.json: transformers cannot"):
+            project.adopt(project.folder)

@@ -33,9 +33,9 @@ def written(
 @pytest.mark.parametrize(
     ("shape", "kind", "expected"),
     [
-        (["n", 3, 32, 48], TensorProto.FLOAT, ([None, 3, 32, 48], False)),
-        ([1, 32, 32, 3], TensorProto.FLOAT16, ([1, 32, 32, 3], False)),
-        (["n", "h", "w", 3], TensorProto.UINT8, ([None, None, None, 3], True)),
+        (["n", 3, 32, 48], TensorProto.FLOAT, ([None, 3, 32, 48], False, 1)),
+        ([1, 32, 32, 3], TensorProto.FLOAT16, ([1, 32, 32, 3], False, 1)),
+        (["n", "h", "w", 3], TensorProto.UINT8, ([None, None, None, 3], True, 1)),
     ],
 )
 def test_shape_and_type_are_read(tmp_path: Path, shape: list[Any], kind: int, expected: object) -> None:
@@ -74,3 +74,24 @@ def test_damage_and_weights_elsewhere_are_said(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read_onnx(path)
     assert 'onnx.save(onnx.load("x.onnx"), "x-whole.onnx")' in str(error.value)
+
+
+def test_weights_beside_the_file_are_refused_wherever_they_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.onnx", ["n", 3, 32, 32])
+    model = onnx.load(path)
+    outside = TensorProto(name="value", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="secret.bin")
+    branch = helper.make_graph([helper.make_node("Constant", [], ["inner"], value=outside)], "branch", [], [])
+    model.graph.node.append(helper.make_node("If", ["yes"], ["unused"], then_branch=branch, else_branch=branch))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="keeps its weights in a file beside it"):
+        read_onnx(path)
+
+
+def test_of_several_outputs_the_first_is_assumed_to_be_the_logits(project: Project) -> None:
+    path = written(project.folder / "several.onnx", ["n", 3, 32, 32])
+    model = onnx.load(path)
+    model.graph.output.append(helper.make_tensor_value_info("means", TensorProto.FLOAT, ["n", 3]))
+    onnx.save(model, path)
+    project.adopt(path)
+    assert "# Assumed: the logits are the first of its 2 outputs" in project.text("several")

@@ -170,3 +170,10 @@ def test_a_misspelt_recipe_or_file_of_labels_is_said(project: Project) -> None:
         project.adopt(path, architecture="adopted_net:Net", like="flours")
     with pytest.raises(UserError, match=r"LABELS=lables\.txt: there is no such file; it may be imagenet1k"):
         project.adopt(path, architecture="adopted_net:Net", labels="lables.txt")
+
+
+def test_weights_that_are_no_numbers_are_refused(project: Project) -> None:
+    net = project.net()
+    net.load_state_dict({name: item * float("nan") for name, item in net.state_dict().items()})
+    with pytest.raises(UserError, match=r"flowers\.pth: the outputs are not finite numbers"):
+        project.adopt(project.saved(net), architecture="adopted_net:Net")

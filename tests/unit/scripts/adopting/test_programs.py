@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,33 @@ def test_grey_channels_last_is_found(project: Project) -> None:
     assert (recipe.input.layout, recipe.input.channels, recipe.input.size) == ("nhwc", "grey", (28, 28))
     assert recipe.input.normalization.std == 1.0  # type: ignore[union-attr]
     assert "# Assumed: levels from 0 to 1" in project.text("net")
+
+
+@pytest.mark.parametrize(
+    ("form", "outputs"), [("tuple", 2), ("{'features': x, 'shares': y}", 2), ("{'features': x, 'logits': y}", 1)]
+)
+def test_of_several_outputs_the_first_is_assumed_unless_one_is_called_logits(
+    project: Project, form: str, outputs: int
+) -> None:
+    net = project.net()
+
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, pictures: Tensor) -> object:
+            x, y = pictures.mean((2, 3)), self.net(pictures)
+            return (x, y) if form == "tuple" else {"features": x, "logits" if "logits" in form else "shares": y}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.jit.trace(Several(), torch.zeros(2, 3, 32, 32), check_trace=False, strict=False)
+    program.save(project.folder / "several.pt")
+    recipe = project.adopt(project.folder / "several.pt")
+    assert len(recipe.labels) == (3 if outputs > 1 else 5)
+    said = f"# Assumed: the logits are the first of its {outputs} outputs"
+    assert (said in project.text("several")) == (outputs > 1)
 
 
 def test_a_fixed_batch_is_found(project: Project) -> None:

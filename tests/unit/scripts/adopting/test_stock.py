@@ -1,6 +1,7 @@
 import json
 import zipfile
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,48 @@ def test_a_module_that_is_there_is_not_overwritten(project: Project) -> None:
     assert list(project.recipes.iterdir()) == []
     project.adopt(path, force=True)
     assert (project.handlers / "old_net.py").read_text() != "mine"
+
+
+@pytest.mark.parametrize("key", ["modelName", "modelFile", "serializedFile", "requirementsFile", "handler"])
+def test_a_manifest_whose_names_are_no_names_is_refused(project: Project, key: str) -> None:
+    model: dict[str, Any] = EAGER | {key: ["x"]}
+    with pytest.raises(UserError, match=rf"MANIFEST\.json has {key} \['x'\], which is no name"):
+        project.adopt(project.archive(eager(project), **model))
+
+
+def test_a_deeply_nested_manifest_is_refused(project: Project) -> None:
+    path = project.folder / "old.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", "[" * 100_000)
+    with pytest.raises(UserError, match="says nothing of a model"):
+        project.adopt(path)
+
+
+def test_a_damaged_compressed_file_is_said(project: Project) -> None:
+    path = project.folder / "old.mar"
+    manifest = json.dumps({"model": EAGER | {"modelName": "old", "handler": "image_classifier"}})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", manifest)
+        archive.writestr("best.pth", bytes(1000))
+        start = archive.getinfo("best.pth").header_offset + 30 + len("best.pth")
+    content = bytearray(path.read_bytes())
+    content[start : start + 2] = b"\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"old\.mar is damaged: "):
+        project.adopt(path)
+
+
+@pytest.mark.parametrize("name", ["parts.py", "classifier.py", "image_classifier_handler.py"])
+def test_a_module_of_another_model_or_of_the_project_is_never_replaced(project: Project, name: str) -> None:
+    (project.handlers / "parts.py").write_text("OF = 'another model'\n")
+    files = {key: item for key, item in eager(project).items() if key != "parts.py"}
+    with pytest.raises(UserError, match=rf"brings {name}, but .* has another module of that name"):
+        project.adopt(project.archive(files | {name: b"RATE = 1\n"}, **EAGER), force=True)
+    assert (project.handlers / "parts.py").read_text() == "OF = 'another model'\n"
+
+
+def test_a_module_called_as_the_model_file_will_be_does_not_replace_it(project: Project) -> None:
+    files = eager(project) | {"old_net.py": b"RATE = 1\n"}
+    with pytest.raises(UserError, match=r"has a module old_net\.py, as the model file will be called: pass NAME="):
+        project.adopt(project.archive(files, **EAGER))
+    assert project.adopt(project.archive(files, **EAGER), name="newer").architecture == "newer_net"

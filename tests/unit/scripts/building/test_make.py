@@ -39,7 +39,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipes: Path) -> Bui
     built: list[str] = []
     numbers = iter(range(1000))
 
-    def pretend(options: Options, weights: Weights) -> tuple[Path, str]:
+    def pretend(options: Options, weights: Weights, before: Callable[[Path], None]) -> tuple[Path, str]:
         built.append(options.runtime)
         path = path_of(options)
         options.store.mkdir(exist_ok=True)
@@ -52,6 +52,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipes: Path) -> Bui
             write_digests(path)
         else:
             write(path, identity)
+        before(path)
         return path, "a report"
 
     def run(**chosen: object) -> list[str]:

@@ -113,6 +113,13 @@ def test_a_checkpoint_in_another_form_is_taken_and_said(loaded: Loaded, capsys: 
     assert "own.pth: converted to float32 from float16" in said
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_are_refused(dtype: torch.dtype, loaded: Loaded) -> None:
+    quantised = {name: item.to(dtype) for name, item in STATE_DICT.items()}
+    with pytest.raises(UserError, match=r"2 tensors hold other numbers .* the first fc\.weight, \w+ in place"):
+        loaded(checkpoint=quantised)
+
+
 def test_weights_of_another_architecture_are_refused_by_both_names(loaded: Loaded) -> None:
     with pytest.raises(UserError, match=r"own\.pth does not fit architecture own_original: 0 of .* 2 names fit"):
         loaded(checkpoint={"other": torch.zeros(1)})

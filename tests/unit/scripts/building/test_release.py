@@ -1,8 +1,10 @@
 """A version is immutable: what may be built again in its place, and what not."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -179,11 +181,72 @@ def test_a_file_that_was_not_built_here_is_not_replaced_in_silence(
     assert build(**EAGER) == []
 
 
+def test_a_recipe_may_be_in_utf_16(build: Build, recipes: Path) -> None:
+    text = (recipes / "tiny.yaml").read_text()
+    (recipes / "tiny.yaml").write_bytes(text.encode("utf-16"))
+    assert build(**EAGER) == ["eager"]
+
+
 def test_a_record_that_cannot_be_written_is_an_error(archive: Path, build: Build) -> None:
     record_of(archive).unlink()
     record_of(archive).mkdir()
     with pytest.raises(IsADirectoryError, match=r"\.tiny-eager-1\.0\.mar\.inputs"):
         build(force=True, **EAGER)
+
+
+def test_a_build_that_is_killed_once_its_archive_is_in_place_leaves_a_known_one(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = vars(release)["build"]
+
+    def killed(*arguments: Any) -> None:
+        whole(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(release, "build", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(**EAGER)
+    monkeypatch.setattr(release, "build", whole)
+    assert build(**EAGER) == []
+
+
+def test_a_build_that_is_killed_before_that_leaves_the_record_of_the_old_archive(
+    archive: Path, build: Build, monkeypatch: pytest.MonkeyPatch, recipes: Path
+) -> None:
+    before, whole = archive.read_bytes(), vars(release)["build"]
+
+    def killed(*arguments: Any) -> None:
+        whole(*arguments)
+        archive.write_bytes(before)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(release, "build", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(weights=retrained(recipes), force=True, **EAGER)
+    monkeypatch.setattr(release, "build", whole)
+    assert build(**EAGER) == []
+
+
+def test_of_two_builds_at_once_each_gets_a_version_of_its_own(
+    archive: Path, build: Build, monkeypatch: pytest.MonkeyPatch, recipes: Path, store: Path
+) -> None:
+    other = threading.Thread(target=lambda: build(weights=retrained(recipes), version="next", **EAGER))
+    waits, whole = threading.Event(), vars(release)["build"]
+
+    def first(*arguments: Any) -> Any:
+        monkeypatch.setattr(release, "build", whole)
+        other.start()
+        while other.is_alive() and not waits.wait(0.01):  # until it waits, or has come to its end
+            pass
+        return whole(*arguments)
+
+    monkeypatch.setattr(release, "build", first)
+    monkeypatch.setattr(release, "step", lambda text: waits.set() if "waiting" in text else None)
+    (recipes / "third.pth").write_bytes(b"third weights")
+    build(weights=str(recipes / "third.pth"), version="next", **EAGER)
+    other.join()
+    names = {path.name: read_archive_identity(path).model.weights for path in store.glob("*.mar")}
+    assert names == {archive.name: "mine", "tiny-eager-1.0.1.mar": "third", "tiny-eager-1.0.2.mar": "retrained"}
 
 
 def test_the_same_weights_in_another_place_are_the_same_version(archive: Path, build: Build, recipes: Path) -> None:
@@ -238,6 +301,8 @@ def test_one_version_is_that_of_one_archive(build: Build) -> None:
     build(version="9.0", **EAGER)
     with pytest.raises(UserError, match=r"version 9\.0 of tiny is tiny-eager-9\.0\.mar; .* VERSION=2\.0, or"):
         build(version="9.0", runtime=("torchscript",), force=True)
+    with pytest.raises(UserError, match=r"version 9\.00 of tiny is tiny-eager-9\.0\.mar"):
+        build(version="9.00", **EAGER)
     with pytest.raises(UserError, match=r"VERSION=9\.0 is for 2 archives"):
         build(version="9.0")
     with pytest.raises(UserError, match=r"VERSION=new: a version consists of digits and dots"):

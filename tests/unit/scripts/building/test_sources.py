@@ -147,13 +147,14 @@ def test_a_source_that_cannot_be_parsed_is_named_with_its_line(broken: str, writ
 
 def test_the_digest_changes_with_the_name_the_arguments_and_any_file_and_with_nothing_else(write: Write) -> None:
     contents = {"own_net.py": "import own_layers", "own_layers/__init__.py": "", "own_layers/blocks.py": "a = 1"}
+    contents |= {"own_layers/anchors.json": "[1]", "own_layers/tables/rates.csv": "1,2"}  # which the code may read
     write(contents)
     first = architecture_digest(recipe())
-    write({"own_stranger.py": "", "own_layers/__pycache__/blocks.py": "", "own_layers/notes.txt": ""})
+    write({"own_stranger.py": "", "own_layers/__pycache__/blocks.py": "", "own_layers/.hidden/notes.txt": ""})
     assert architecture_digest(recipe(labels=["c", "d"], arguments={})) == first
     others = [architecture_digest(recipe("own_net:Net")), architecture_digest(recipe(arguments={"depth": 2}))]
     for name in contents:
         write({name: contents[name] + "\nb = 2"})
         others.append(architecture_digest(recipe()))
         write(contents)
-    assert len({first, *others}) == 6
+    assert len({first, *others}) == 8
