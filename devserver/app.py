@@ -139,11 +139,22 @@ def _request() -> Request:
     for header, name in PARAMETER_HEADERS.items():
         if header in got.headers:
             parameters.setdefault(name, got.headers[header])
-    part = next((got.files[field] for field in PICTURE_FIELDS if field in got.files), None) if form else None
-    body = got.get_data() if not form else part and part.read()
+    pictures: list[bytes] = _form_pictures() if form else [got.get_data()]
     return Request(
-        body=body, content_type=got.content_type or "", accept=got.headers.get("Accept", ""), parameters=parameters
+        body=pictures[0] if pictures else None,
+        pictures=len(pictures),
+        content_type=got.content_type or "",
+        accept=got.headers.get("Accept", ""),
+        parameters=parameters,
     )
+
+
+def _form_pictures() -> list[bytes]:
+    """The pictures of the form: files, or fields with text. Empty ones are files that nobody chose."""
+    got = flask.request
+    files = [file.read() for field in PICTURE_FIELDS for file in got.files.getlist(field)]
+    texts = [text.encode() for field in PICTURE_FIELDS for text in got.form.getlist(field)]
+    return [picture for picture in files + texts if picture]
 
 
 def _flattened(response: Response) -> Response:

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from devserver.app import MAX_BODY, create_app
 from scripts.torchserve.config import CONFIG_FILE, read_config
+from tests.conftest import encode
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,22 @@ def test_problems_are_the_contracts(client: FlaskClient, cat: bytes) -> None:
     assert problem(client.post("/predict"), 400)["code"] == "empty_body"
     assert problem(client.post("/predict", data={"other": (io.BytesIO(b"field"), "x")}), 400)["code"] == "empty_body"
     assert problem(client.post("/predict?top_k=0", data=cat), 400)["code"] == "bad_parameter"
+
+
+def test_a_form_with_two_pictures_is_refused_whatever_their_names(client: FlaskClient, cat: bytes) -> None:
+    with Image.open(io.BytesIO(cat)) as picture:
+        small = encode(picture.resize((90, 60)), "PNG")
+
+    def file(content: bytes = small) -> tuple[io.BytesIO, str]:
+        return io.BytesIO(content), "cat.png"
+
+    text = base64.b64encode(small).decode()
+    for path in ("/predict", "/predictions/tiny", "/explanations/tiny"):
+        for form in ({"data": [file(), file()]}, {"data": file(), "file": file()}, {"data": [file(), text]}):
+            assert problem(client.post(path, data=form), 400)["code"] == "several_pictures"
+    expected = client.post("/predictions/tiny", data=small).data
+    for form in ({"data": file(), "file": file(b"")}, {"data": text}):  # a browser sends a file that nobody chose, too
+        assert client.post("/predictions/tiny", data=form, content_type="multipart/form-data").data == expected
 
 
 def test_what_flask_answers_by_itself_is_a_problem_too(client: FlaskClient, cat: bytes) -> None:

@@ -83,6 +83,9 @@ PLANTED: list[tuple[dict[str, str | None], str, str]] = [
     ({"enable_metrics_api": "false"}, "trouble", "enable_metrics_api"),
     ({"debug": "true"}, "trouble", "debug"),
     ({"decode_input_request": None}, "trouble", "decode_input_request"),
+    ({"service_envelope": "kserve"}, "trouble", "service_envelope"),
+    ({"service_envelope": "kservev2"}, "trouble", "service_envelope"),
+    ({"service_envelope": "json"}, "trouble", "service_envelope"),
     ({"job_queue_sise": "96"}, "trouble", "job_queue_sise"),
     ({"allowed_url": "none"}, "trouble", "allowed_url"),
 ]
