@@ -14,11 +14,13 @@ from classifier.responses import Response
 from classifier.service import (
     PARAMETER_HEADERS,
     PICTURE_FIELDS,
+    SEVERAL_VALUES,
     Request,
     answer,
     answer_explanation,
     describe,
 )
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
 _UPLOAD: Final = ("POST", "PUT")  # as on TorchServe; `curl -T` sends PUT
@@ -135,7 +137,7 @@ def _request() -> Request:
     """The request that Flask is answering, as a request for the core."""
     got = flask.request
     form = got.mimetype == "multipart/form-data"
-    parameters = {**got.args.to_dict(), **(got.form.to_dict() if form else {})}
+    parameters = _single(got.args) | (_single(got.form) if form else {})
     for header, name in PARAMETER_HEADERS.items():
         if header in got.headers:
             parameters.setdefault(name, got.headers[header])
@@ -147,6 +149,11 @@ def _request() -> Request:
         accept=got.headers.get("Accept", ""),
         parameters=parameters,
     )
+
+
+def _single(values: MultiDict[str, str]) -> dict[str, str]:
+    """The parameters of a query or form."""
+    return {name: found[0] if len(found) == 1 else SEVERAL_VALUES for name, found in values.lists()}
 
 
 def _form_pictures() -> list[bytes]:

@@ -36,7 +36,6 @@ _BATCHES: Final = 2  # in a replica for each worker: one that it computes, and t
 _START_DEADLINE_S: Final = 30
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _PREFLIGHT: Final = ("origin", "access-control-request-method")  # the headers by which a preflight is known
-_TO_REPLICAS: Final = {"route": {"cluster": "replicas"}}
 # Without pages that may ask, nothing is a preflight: a route that no request takes.
 _NO_PREFLIGHT: Final = {"match": {"path": "/"}, "direct_response": {"status": 404}}
 _PREFLIGHT_S: Final = "600"  # how long a browser need not ask again
@@ -116,7 +115,8 @@ def _preflight() -> dict[str, object]:
     """The route of exactly what Envoy's filter takes for a preflight; the filter does not look at direct responses."""
     named = [{"name": name, "string_match": {"safe_regex": {"regex": ".+"}}} for name in _PREFLIGHT]
     headers = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, *named]
-    return {"match": {"safe_regex": {"regex": "/(predictions|explanations)/.*"}, "headers": headers}} | _TO_REPLICAS
+    match = {"safe_regex": {"regex": "/(predictions|explanations)/.*"}, "headers": headers}
+    return {"match": match, "route": {"cluster": "replicas"}}
 
 
 def envoy() -> Path:

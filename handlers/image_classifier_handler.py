@@ -17,7 +17,7 @@ from classifier.answer_form import answer_form
 from classifier.digests import verify
 from classifier.pipeline import Classifier
 from classifier.recipe import Answers
-from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, Request, Wish, answer
+from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _load(directory: Path, device: str) -> Classifier:
 
 
 def _keep_repeated_parts() -> None:
-    """Have rows keep all pictures that a form sends under one name, as a list.
+    """Have rows keep all pictures and all values of a parameter that a form sends under one name, as a list.
 
     TorchServe keeps the last one, and no handler hears of the others: a client with two pictures would get the answer
     to one of them, as if it had sent no other.
@@ -129,7 +129,7 @@ def _keep_repeated_parts() -> None:
     def keeping(batch: Sequence[Mapping[str, Any]]) -> Any:
         headers, rows, ids = retrieve(batch)
         for request, row in zip(batch, rows, strict=True):
-            for key in _PICTURE_KEYS:
+            for key in (*_PICTURE_KEYS, *PARAMETER_HEADERS.values()):
                 sent = [part["value"] for part in request["parameters"] if part["name"] == key]
                 if len(sent) > 1:
                     row[key] = sent
@@ -173,4 +173,6 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return SEVERAL_VALUES
     return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

@@ -44,6 +44,7 @@ DEFAULT_TOP_K = 5
 PICTURE_FIELDS = ("data", "file")  # the fields of a form that may carry the picture
 # Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
 PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method", "x-answers": "answers"}
+SEVERAL_VALUES = "several values"  # of a parameter that came more than once; none of them means it, so it is refused
 _PNG = "image/png"
 
 Wish = Literal["prediction", "explanation", "description"]

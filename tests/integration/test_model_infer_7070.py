@@ -6,6 +6,7 @@ life, and every request of the batch its answer.
 
 import json
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,6 @@ from typing import Any
 
 import grpc
 import pytest
-import ts
 from grpc_tools import protoc
 
 from scripts.torchserve.server import Server, workers
@@ -30,7 +30,7 @@ PROTO = "open_inference_grpc.proto"
 def messages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The protocol's messages, generated from the proto file in TorchServe's jar."""
     folder = tmp_path_factory.mktemp("stubs")
-    with zipfile.ZipFile(Path(ts.__file__).parent / "frontend" / "model-server.jar") as jar:
+    with zipfile.ZipFile(Path(sysconfig.get_path("purelib"), "ts", "frontend", "model-server.jar")) as jar:
         (folder / PROTO).write_bytes(jar.read(f"proto/{PROTO}"))
     assert protoc.main(["protoc", f"-I{folder}", f"--python_out={folder}", PROTO]) == 0
     sys.path.insert(0, str(folder))

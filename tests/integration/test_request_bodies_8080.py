@@ -56,6 +56,7 @@ FORMS: dict[str, tuple[bytes, int, str]] = {
     "a file that nobody chose": (form((DATA, PICTURE), (field(b"file"), b"")), 200, CAT),
     "the same, of one name": (form((DATA, PICTURE), (DATA, b"")), 200, CAT),
     "top_k five": (form((DATA, PICTURE), (field(b"top_k"), b"five")), 400, "bad_parameter"),
+    "top_k twice": (form((DATA, PICTURE), *[(field(b"top_k"), b"2")] * 2), 400, "bad_parameter"),
     "top_k in no encoding": (form((DATA, PICTURE), (field(b"top_k"), b"\xff\xfe")), 400, "bad_parameter"),
     "a header's name": (form((DATA, PICTURE), (field(b"describe"), b"True")), 200, CAT),
     "a header's name for top_k": (form((DATA, PICTURE), (field(b"X-Top-K"), b"2")), 400, "bad_parameter"),

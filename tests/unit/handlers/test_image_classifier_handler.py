@@ -402,6 +402,18 @@ def test_a_form_with_several_pictures_is_refused_and_its_neighbours_are_not(
     assert alone.content == chosen.content
 
 
+@pytest.mark.parametrize("name", ["top_k", "answers"])
+def test_of_two_values_of_a_parameter_none_is_taken_in_silence(
+    ask: Ask, tiny_folder: Path, cat: bytes, name: str
+) -> None:
+    ImageClassifierHandler().initialize(context_for(tiny_folder))
+    asked = message({"data": cat})
+    value = bytearray(b"2" if name == "top_k" else b"full")
+    asked["parameters"] += [{"name": name, "contentType": "", "value": value}] * 2
+    (refused,) = ask(asked)
+    assert (refused.status, refused.code) == (400, "bad_parameter")
+
+
 def test_what_grpcs_model_infer_is_answered_has_the_fields_that_torchserve_needs(ask: Ask, cat: bytes) -> None:
     """tests/integration/test_model_infer_7070.py asks the real service."""
     tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(cat).decode()]}
