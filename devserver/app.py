@@ -14,11 +14,13 @@ from classifier.responses import Response
 from classifier.service import (
     PARAMETER_HEADERS,
     PICTURE_FIELDS,
+    SEVERAL_VALUES,
     Request,
     answer,
     answer_explanation,
     describe,
 )
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
 _UPLOAD: Final = ("POST", "PUT")  # as on TorchServe; `curl -T` sends PUT
@@ -135,15 +137,31 @@ def _request() -> Request:
     """The request that Flask is answering, as a request for the core."""
     got = flask.request
     form = got.mimetype == "multipart/form-data"
-    parameters = {**got.args.to_dict(), **(got.form.to_dict() if form else {})}
+    parameters = _single(got.args) | (_single(got.form) if form else {})
     for header, name in PARAMETER_HEADERS.items():
         if header in got.headers:
             parameters.setdefault(name, got.headers[header])
-    part = next((got.files[field] for field in PICTURE_FIELDS if field in got.files), None) if form else None
-    body = got.get_data() if not form else part and part.read()
+    pictures: list[bytes] = _form_pictures() if form else [got.get_data()]
     return Request(
-        body=body, content_type=got.content_type or "", accept=got.headers.get("Accept", ""), parameters=parameters
+        body=pictures[0] if pictures else None,
+        pictures=len(pictures),
+        content_type=got.content_type or "",
+        accept=got.headers.get("Accept", ""),
+        parameters=parameters,
     )
+
+
+def _single(values: MultiDict[str, str]) -> dict[str, str]:
+    """The parameters of a query or form."""
+    return {name: found[0] if len(found) == 1 else SEVERAL_VALUES for name, found in values.lists()}
+
+
+def _form_pictures() -> list[bytes]:
+    """The pictures of the form: files, or fields with text. Empty ones are files that nobody chose."""
+    got = flask.request
+    files = [file.read() for field in PICTURE_FIELDS for file in got.files.getlist(field)]
+    texts = [text.encode() for field in PICTURE_FIELDS for text in got.form.getlist(field)]
+    return [picture for picture in files + texts if picture]
 
 
 def _flattened(response: Response) -> Response:

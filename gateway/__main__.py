@@ -4,6 +4,8 @@ The state folder of a running gateway has the finished configuration, the endpoi
 they change, and the address of its admin port.
 """
 
+import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -14,12 +16,14 @@ from typing import IO, Final
 
 from classifier.problems import EmptyBody
 from classifier.recipe import Recipe, read_recipe
+from classifier.service import PARAMETER_HEADERS
 
 from gateway.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
 from scripts.archives.store import STORE, model_in
 from scripts.console import UserError, done, step, tail
 from scripts.ports import check_ports
 from scripts.torchserve.config import CONFIG_FILE, read_config
+from scripts.torchserve.tokens import Tokens
 
 GATEWAY_FOLDER: Final = Path(".gateway")
 PORT: Final = 10000
@@ -30,12 +34,24 @@ _CONFIG, _LOG = "envoy.yaml", "envoy.log"
 _SPARE_S: Final = 30  # for the attempts at failing replicas before the one that succeeds
 _BATCHES: Final = 2  # in a replica for each worker: one that it computes, and the next
 _START_DEADLINE_S: Final = 30
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+_PREFLIGHT: Final = ("origin", "access-control-request-method")  # the headers by which a preflight is known
+# Without pages that may ask, nothing is a preflight: a route that no request takes.
+_NO_PREFLIGHT: Final = {"match": {"path": "/"}, "direct_response": {"status": 404}}
+_PREFLIGHT_S: Final = "600"  # how long a browser need not ask again
 _STOP_DEADLINE_S: Final = 10
 _POLL_S: Final = 0.1
 
 
 def configuration(
-    model: str, recipe: Recipe, folder: Path, listen: str, port: int, admin_port: int, access_log: str
+    model: str,
+    recipe: Recipe,
+    folder: Path,
+    listen: str,
+    port: int,
+    admin_port: int,
+    access_log: str,
+    origins: Sequence[str] = (),
 ) -> str:
     """gateway/envoy.yaml with its values filled in.
 
@@ -47,6 +63,7 @@ def configuration(
         port: the port for users.
         admin_port: Envoy's own port, on loopback; 0 for any free one.
         access_log: the file of the access log.
+        origins: the web pages whose scripts may send requests, each as `https://<host>[:<port>]`.
     """
     config = read_config(CONFIG_FILE)
     workers = max(variant.serving.workers or recipe.serving.workers for variant in recipe.archives)
@@ -58,6 +75,11 @@ def configuration(
         "folder": folder.resolve(),
         "endpoints": (folder / ENDPOINTS).resolve(),
         "model": model,
+        "cors": json.dumps(_cors(origins)),
+        "preflight": json.dumps(_preflight() if origins else _NO_PREFLIGHT),
+        "token": json.dumps(
+            [{"header": {"key": name, "value": value}} for name, value in Tokens(None).headers("inference").items()]
+        ),
         "empty_body": EmptyBody.code.encode().hex(),
         "max_request_size": config["max_request_size"],
         "waiting": config["job_queue_size"],
@@ -66,6 +88,35 @@ def configuration(
         "timeout_s": recipe.serving.response_timeout_s + _SPARE_S,
     }
     return Template(_TEMPLATE.read_text()).substitute(values)
+
+
+def _cors(origins: Sequence[str]) -> dict[str, object]:
+    """Envoy's policy for the scripts of web pages.
+
+    Raises:
+        UserError: an origin is none.
+    """
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise UserError(f"ORIGINS={origin}: expected https://<host>[:<port>], without a path and without *")
+    policy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"exact": origin} for origin in origins],
+        "allow_methods": "POST",
+        "allow_headers": ",".join(("authorization", "content-type", *PARAMETER_HEADERS)),
+        "expose_headers": "x-request-id",
+        "max_age": _PREFLIGHT_S,
+        "forward_not_matching_preflights": False,
+    }
+    return {"envoy.filters.http.cors": policy} if origins else {}
+
+
+def _preflight() -> dict[str, object]:
+    """The route of exactly what Envoy's filter takes for a preflight; the filter does not look at direct responses."""
+    named = [{"name": name, "string_match": {"safe_regex": {"regex": ".+"}}} for name in _PREFLIGHT]
+    headers = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, *named]
+    match = {"safe_regex": {"regex": "/(predictions|explanations)/.*"}, "headers": headers}
+    return {"match": match, "route": {"cluster": "replicas"}}
 
 
 def envoy() -> Path:
@@ -88,6 +139,8 @@ def running(folder: Path, configured: str, log: IO[bytes] | None) -> Iterator[su
     Raises:
         UserError: Envoy refuses the configuration; the message has the end of its log.
     """
+    (folder / _CONFIG).touch(0o600)  # it may have a token
+    (folder / _CONFIG).chmod(0o600)
     (folder / _CONFIG).write_text(configured)
     (folder / ADMIN).unlink(missing_ok=True)
     command = [str(envoy()), "--config-path", str(folder / _CONFIG), "--admin-address-path", str(folder / ADMIN)]
@@ -118,18 +171,22 @@ def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 @contextmanager
-def gateway(model: str, recipe: Recipe, replicas: Sequence[Replica], folder: Path) -> Iterator[Gateway]:
+def gateway(
+    model: str, recipe: Recipe, replicas: Sequence[Replica], folder: Path, origins: Sequence[str] = ()
+) -> Iterator[Gateway]:
     """Run a gateway on free loopback ports, with its logs in its folder, and wait until every replica is healthy."""
     folder.mkdir(parents=True, exist_ok=True)
     write_endpoints(folder, dict.fromkeys(replicas, False))
-    configured = configuration(model, recipe, folder, "127.0.0.1", 0, 0, str(folder / "access.log"))
+    configured = configuration(model, recipe, folder, "127.0.0.1", 0, 0, str(folder / "access.log"), origins)
     with (folder / _LOG).open("wb") as log, running(folder, configured, log):
         found = Gateway(folder)
         found.wait_healthy(replicas)
         yield found
 
 
-def serve(model: str, replicas: list[Replica], folder: Path, listen: str, port: int) -> None:
+def serve(
+    model: str, replicas: list[Replica], folder: Path, listen: str, port: int, origins: Sequence[str] = ()
+) -> None:
     """Run a gateway in the foreground until it ends or the program is interrupted.
 
     Raises:
@@ -140,7 +197,7 @@ def serve(model: str, replicas: list[Replica], folder: Path, listen: str, port: 
     folder.mkdir(exist_ok=True)
     write_endpoints(folder, dict.fromkeys(replicas, False))
     recipe = read_recipe(Path("recipes", f"{model}.yaml"))
-    configured = configuration(model, recipe, folder, listen, port, ADMIN_PORT, "/dev/stdout")
+    configured = configuration(model, recipe, folder, listen, port, ADMIN_PORT, "/dev/stdout", origins)
     with running(folder, configured, None) as process:
         done(f"Envoy answers at http://{listen}:{port}/predictions/{model} for {len(replicas)} replicas")
         step(f"its own pages: http://127.0.0.1:{ADMIN_PORT}; its configuration: {folder / _CONFIG}; Ctrl-C ends it")
@@ -157,6 +214,7 @@ def main(
     model: str | None = None,
     listen: str = "127.0.0.1",
     port: int = PORT,
+    origins: tuple[str, ...] = (),
     folder: Path = GATEWAY_FOLDER,
     store: Path = STORE,
 ) -> None:
@@ -167,10 +225,11 @@ def main(
         model: model that must be READY; without it, the one model that lies in the store.
         listen: the address to listen on.
         port: the port to listen on.
+        origins: web pages whose scripts may send requests, https://<host>[:<port>] of each; none without it.
         folder: folder for all that the gateway writes.
         store: folder of the archives.
     """
-    serve(model or model_in(store), parse_replicas(" ".join(replicas)), folder, listen, port)
+    serve(model or model_in(store), parse_replicas(" ".join(replicas)), folder, listen, port, origins)
 
 
 def drain(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:

@@ -17,14 +17,18 @@ from classifier.answer_form import answer_form
 from classifier.digests import verify
 from classifier.pipeline import Classifier
 from classifier.recipe import Answers
-from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, Request, Wish, answer
+from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
 
 logger = logging.getLogger(__name__)
 
-_PICTURE_KEYS = ("body", *PICTURE_FIELDS)  # the raw body, or the form field that carries the picture
+_PICTURE_KEYS: tuple[str, ...] = ("body", *PICTURE_FIELDS)  # the raw body, or the form field that carries the picture
 # For gRPC's StreamPredictions: TorchServe's front end expects "false" in this header of a single answer. It treats an
 # answer without the header as the death of the worker, and all other requests of the batch get an error.
 _LAST_OF_STREAM = "ts_stream_next"
+# What tells gRPC's ModelInfer from Predictions: its body has a type, which the front end gives it. From the answer the
+# front end takes the fields of KServe's protocol v2, whatever the status; if one is missing, it drops the worker and
+# every request of its batch.
+_MODEL_INFER = {"content-type": "application/json"}
 
 
 class ImageClassifierHandler:
@@ -45,6 +49,7 @@ class ImageClassifierHandler:
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         try:
             keep_memory()  # before the libraries allocate
+            _keep_repeated_parts()
             self.classifier = _load(directory, device)
             self.answers = answer_form(self.classifier.recipe, os.environ)
         except Exception as error:
@@ -109,16 +114,56 @@ def _load(directory: Path, device: str) -> Classifier:
     return classifier
 
 
+def _keep_repeated_parts() -> None:
+    """Have rows keep all pictures and all values of a parameter that a form sends under one name, as a list.
+
+    TorchServe keeps the last one, and no handler hears of the others: a client with two pictures would get the answer
+    to one of them, as if it had sent no other.
+    """
+    from ts.service import Service  # type: ignore[import-untyped] # ships no types
+
+    retrieve = Service.retrieve_data_for_inference
+    if getattr(retrieve, "keeps_repeated_parts", False):
+        return
+
+    def keeping(batch: Sequence[Mapping[str, Any]]) -> Any:
+        headers, rows, ids = retrieve(batch)
+        for request, row in zip(batch, rows, strict=True):
+            for key in (*_PICTURE_KEYS, *PARAMETER_HEADERS.values()):
+                sent = [part["value"] for part in request["parameters"] if part["name"] == key]
+                if len(sent) > 1:
+                    row[key] = sent
+        return headers, rows, ids
+
+    keeping.keeps_repeated_parts = True  # type: ignore[attr-defined] # so that no second call wraps it again
+    Service.retrieve_data_for_inference = staticmethod(keeping)
+
+
+def _pictures(row: Mapping[str, Any]) -> list[Any]:
+    """The pictures of a row. An empty part does not count: browsers send one for each file that nobody chose."""
+    found: list[Any] = []
+    for key in _PICTURE_KEYS:
+        if key in row:
+            found += row[key] if _is_repeated(row[key]) else [row[key]]
+    return [picture for picture in found if not isinstance(picture, bytes | bytearray | str) or picture]
+
+
+def _is_repeated(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, bytes | bytearray) for part in value)
+
+
 def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str) -> Request:
     """Turn a row into a request. It holds the body or the form's fields, and on some paths the query's parameters."""
     sent = _sent(headers)
-    body = next((row[key] for key in _PICTURE_KEYS if key in row), None)
+    pictures = _pictures(row)
     parameters = {key: _text(value) for key, value in row.items() if key not in _PICTURE_KEYS}
     for header, value in headers.items():
         if name := PARAMETER_HEADERS.get(header.lower()):  # a form's field of that name has no text, and is refused
             parameters.setdefault(name, str(value))
     return Request(
-        body=body,
+        body=pictures[0] if pictures else None,
+        pictures=len(pictures),
+        tensors="content-length" not in sent and headers.get("body") == _MODEL_INFER,
         wants=_wish(headers),
         content_type=sent.get("content-type", ""),
         accept=sent.get("accept", ""),
@@ -128,4 +173,6 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return SEVERAL_VALUES
     return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

@@ -42,6 +42,13 @@ class InstancesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
 
 
+class PredictionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """As `InstancesAnswer`, in KServe's protocol v1."""
+
+    predictions: Annotated[Sequence[Item], Meta(min_length=1)]
+    model: Model
+
+
 class Region(msgspec.Struct, frozen=True):
     """The part of the upright picture that the model saw, in its pixels."""
 
@@ -60,6 +67,12 @@ class ExplanationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     region: Region
     heatmap: list[list[Share]]
     model: Model
+
+
+class ExplanationsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An explanation in KServe's protocol v1."""
+
+    explanations: Annotated[list[ExplanationAnswer], Meta(min_length=1, max_length=1)]
 
 
 class DescriptionAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +96,11 @@ def answer_of(predictions: list[Prediction], model: Model) -> Answer:
 def instances_answer_of(results: Sequence[list[Prediction] | Problem], model: Model) -> InstancesAnswer:
     """The answer to several pictures, from the predictions or the problem of each."""
     return InstancesAnswer(instances=[_item(result) for result in results], model=model)
+
+
+def predictions_answer_of(results: Sequence[list[Prediction] | Problem], model: Model) -> PredictionsAnswer:
+    """As `instances_answer_of`, in KServe's protocol v1."""
+    return PredictionsAnswer(predictions=[_item(result) for result in results], model=model)
 
 
 def _item(result: list[Prediction] | Problem) -> Item:

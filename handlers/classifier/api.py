@@ -108,7 +108,7 @@ def load(
         threads: how many threads compute; by default one for each core that this process may use.
 
     Raises:
-        BrokenArchiveError: the archive differs from what was built.
+        BrokenArchiveError: the archive differs from what was built; `ForeignArchiveError`, if it was not built here.
         UnusableError: a file cannot be used; the message names it.
         OSError: a file is missing.
     """

@@ -10,9 +10,12 @@ from typing import IO, Final
 
 import msgspec
 
-from classifier.errors import BrokenArchiveError
+from classifier.errors import BrokenArchiveError, ForeignArchiveError
 
 DIGESTS_FILE: Final = "digests.json"
+IDENTITY_FILE: Final = "identity.json"
+
+_MAX_RATIO: Final = 100  # of an unpacked `.tar.gz` to its file: beyond it, nobody looks who made it
 
 
 def digest(stream: IO[bytes]) -> str:
@@ -44,8 +47,8 @@ def verify(archive: Path) -> None:
             found[name] = digest(stream)
             if content is not None:
                 listed = msgspec.json.decode(content, type=dict[str, str])
-    if listed is None:
-        raise BrokenArchiveError(f"{archive.name}: no {DIGESTS_FILE} in it, so nothing proves its content")
+        if listed is None:
+            raise BrokenArchiveError(f"{archive.name}: no {DIGESTS_FILE} in it, so nothing proves its content")
     del found[DIGESTS_FILE]
     for name in sorted(found.keys() | listed.keys()):
         if name not in found:
@@ -58,13 +61,46 @@ def verify(archive: Path) -> None:
 
 @contextmanager
 def reading(archive: Path) -> Iterator[None]:
-    """Turn any exception while an archive is read into `BrokenArchiveError`: its readers raise nearly any."""
+    """Turn any exception while an archive is read into `BrokenArchiveError`: its readers raise nearly any.
+
+    Of an archive of somebody else, `ForeignArchiveError` says so: nothing in it need be broken.
+    """
     try:
         yield
-    except BrokenArchiveError:
-        raise
     except Exception as error:
+        if not isinstance(error, ForeignArchiveError) and _is_foreign(archive):
+            raise ForeignArchiveError(
+                f"{archive} was not built by `make archive`: it has neither {IDENTITY_FILE} nor {DIGESTS_FILE}. "
+                f"`make adopt FROM={archive}` makes a recipe of an archive of TorchServe's own image_classifier, from "
+                "which `make archive` builds one that is served here; docs/adopt.md says what else can be adopted"
+            ) from error
+        if isinstance(error, BrokenArchiveError):
+            raise
         raise BrokenArchiveError(f"{archive.name}: {error or type(error).__name__}") from error
+
+
+def _is_foreign(archive: Path) -> bool:
+    """Whether an archive can be read, and lacks what `make archive` writes into each. Only names are read."""
+    try:
+        names = set(_names(archive))
+    except Exception:  # it cannot be read, whoever made it; the caller has an error that says why
+        return False
+    return bool(names) and not names & {DIGESTS_FILE, IDENTITY_FILE}
+
+
+def _names(archive: Path) -> Iterator[str]:
+    if archive.is_dir():
+        yield from (path.relative_to(archive).as_posix() for path in archive.rglob("*") if path.is_file())
+    elif archive.name.endswith(".tar.gz"):
+        most = _MAX_RATIO * archive.stat().st_size
+        with tarfile.open(archive, "r:gz") as tar:
+            for entry in tar:
+                if entry.offset_data + entry.size > most:
+                    raise BrokenArchiveError(f"{archive.name}: unpacked it would be over {_MAX_RATIO} times as large")
+                yield from (entry.name, entry.name.partition("/")[2])
+    else:
+        with zipfile.ZipFile(archive) as packed:
+            yield from packed.namelist()
 
 
 def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -14,3 +14,7 @@ class UnusableError(ValueError):
 
 class BrokenArchiveError(Exception):
     """An archive differs from what was built; the message names the difference."""
+
+
+class ForeignArchiveError(BrokenArchiveError):
+    """An archive that this project did not make, so that it has nothing to be checked against; says what to do."""

@@ -61,6 +61,12 @@ class EmptyBody(Problem):
     status, code, title = 400, "empty_body", "The request carries no picture"
 
 
+class SeveralPictures(Problem):
+    """A form or call carries more than one picture, and only one could be answered."""
+
+    status, code, title = 400, "several_pictures", "The form carries several pictures"
+
+
 class BadJson(Problem):
     """The JSON body is not JSON, or not of the documented shape."""
 
@@ -68,7 +74,7 @@ class BadJson(Problem):
 
 
 class BadBase64(Problem):
-    """An instance's `b64` is not base64."""
+    """A picture is in base64, but cannot be decoded from it."""
 
     status, code, title = 400, "bad_base64", "A picture is not valid base64"
 

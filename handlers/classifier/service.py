@@ -14,12 +14,26 @@ import msgspec
 
 from classifier import stock, v2
 from classifier.answer_form import FORMS
-from classifier.answers import DescriptionAnswer, ExplanationAnswer, Region, instances_answer_of
+from classifier.answers import (
+    DescriptionAnswer,
+    ExplanationAnswer,
+    ExplanationsAnswer,
+    Region,
+    instances_answer_of,
+    predictions_answer_of,
+)
 from classifier.decode import FORMATS
 from classifier.identity import Model
-from classifier.json_body import Instances, is_json, pictures_of, read_json
+from classifier.json_body import Pictures, empty_body, read_body
 from classifier.pipeline import Classifier
-from classifier.problems import BadParameter, EmptyBody, Internal, Problem, TooManyInstances
+from classifier.problems import (
+    MEDIA_TYPE,
+    BadParameter,
+    Internal,
+    Problem,
+    SeveralPictures,
+    TooManyInstances,
+)
 from classifier.rank import Prediction
 from classifier.recipe import Answers
 from classifier.responses import Response, json_response, prediction_response, problem_response
@@ -30,6 +44,7 @@ DEFAULT_TOP_K = 5
 PICTURE_FIELDS = ("data", "file")  # the fields of a form that may carry the picture
 # Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
 PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method", "x-answers": "answers"}
+SEVERAL_VALUES = "several values"  # of a parameter that came more than once; none of them means it, so it is refused
 _PNG = "image/png"
 
 Wish = Literal["prediction", "explanation", "description"]
@@ -44,6 +59,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     accept: str = ""  # the media types that the client accepts, as in the header `Accept`
     parameters: Mapping[str, str] = {}
     request_id: str = ""
+    pictures: int = 1  # how many a form has; only one can be answered
+    tensors: bool = False  # whether the server can pass on nothing but a response of KServe's protocol v2
 
 
 _Results = list[list[Prediction] | Problem]
@@ -93,18 +110,24 @@ def _read(request: Request, classifier: Classifier, form: Answers) -> _Asked:
 def _parse(request: Request, classifier: Classifier, form: Answers) -> _Asked:
     """Read the pictures of a request. A problem of the whole request stands in place of a single picture."""
     try:
-        top_k, body = parse_top_k(request.parameters, len(classifier.labels)), _body(request)
-        if _form(request, form) == "stock":
-            return _parse_stock(body, request.content_type, top_k, classifier)
-        if isinstance(body, bytes | bytearray) and not is_json(body, request.content_type):
-            return _Asked([bytes(body)], top_k, _one)
-        return _parse_json(body, top_k, classifier)
+        top_k = parse_top_k(request.parameters, len(classifier.labels))
+        form = _form(request, form)
+        asked = _read_body(request, classifier, form)
+        if asked.infer:  # one form for all servers
+            return _infer(asked.infer, asked.pictures, top_k, len(classifier.labels))
+        respond = partial(stock.respond, asked) if form == "stock" else _RESPOND[asked.listed]
+        return _Asked(asked.pictures, top_k, respond)
     except Problem as problem:
         return _Asked([problem.forget_origin()], 0, _one)
     except Exception:  # any other error must fail this request alone
         logger.exception("request %s could not be read", request.request_id)
         said = "the request could not be read; the server's log has the reason, under the id of this request"
         return _Asked([Internal(said)], 0, _one)
+
+
+def _read_body(request: Request, classifier: Classifier, form: Answers) -> Pictures:
+    limit = classifier.recipe.serving.max_instances
+    return read_body(_body(request), request.content_type, limit, strings=form == "stock")
 
 
 def _form(request: Request, default: Answers) -> Answers:
@@ -125,10 +148,15 @@ def _body(request: Request) -> Any:
 
     Raises:
         EmptyBody: there is none.
+        SeveralPictures: there is more than one.
     """
+    if request.pictures > 1:
+        raise SeveralPictures(
+            f"{request.pictures} pictures in one form; send one, or JSON with `instances` for several"
+        )
     body = request.body.encode("utf-8", "replace") if isinstance(request.body, str) else request.body
     if body is None or body == b"":
-        raise EmptyBody("send the bytes of a picture as the body, or as the form field `data` or `file`")
+        raise empty_body(request.content_type)
     return body
 
 
@@ -161,7 +189,10 @@ def _respond(request: Request, asked: _Asked, results: _Results, model: Model) -
         if isinstance(result, Internal) and result.__cause__ is not None:
             logger.error("request %s: the classifier failed", request.request_id, exc_info=result.__cause__)
             result.forget_origin()  # it has been logged
-    return asked.respond(results, model)
+    response = asked.respond(results, model)
+    if not request.tensors or response.content_type != MEDIA_TYPE:
+        return response
+    return json_response(v2.problem_to(request.body, response.body.decode(), model))
 
 
 def _one(results: _Results, model: Model) -> Response:
@@ -173,44 +204,19 @@ def _one(results: _Results, model: Model) -> Response:
 # ---- several pictures, in JSON
 
 
-def _parse_json(body: object, top_k: int, classifier: Classifier) -> _Asked:
-    """Read the pictures of a JSON body. The answer follows the protocol of the body: `instances` or KServe's.
-
-    Raises:
-        Problem: the body as a whole cannot be used.
-    """
-    asked = read_json(body)
-    if isinstance(asked, Instances):
-        limit = classifier.recipe.serving.max_instances
-        return _Asked(pictures_of([instance.b64 for instance in asked.instances], limit), top_k, _several)
-    return _parse_v2(asked, top_k, classifier)
-
-
-def _parse_stock(body: object, content_type: str, top_k: int, classifier: Classifier) -> _Asked:
-    """Read the pictures of a body as TorchServe's own handler would. KServe's protocol v2 has one form for all.
-
-    Raises:
-        Problem: the body as a whole cannot be used.
-    """
-    asked = stock.read(body, content_type, classifier.recipe.serving.max_instances)
-    if isinstance(asked, stock.StockRequest):
-        return _Asked(asked.pictures, top_k, partial(stock.respond, asked))
-    return _parse_v2(asked, top_k, classifier)
-
-
-def _parse_v2(asked: v2.InferRequest, top_k: int, classifier: Classifier) -> _Asked:
-    v2.check(asked)
+def _infer(asked: v2.InferRequest, pictures: list[bytes | Problem], top_k: int, classes: int) -> _Asked:
+    """What a request in KServe's protocol v2 asks for; its own `top_k` wins."""
     if "top_k" in asked.parameters:
-        top_k = parse_top_k({"top_k": str(asked.parameters["top_k"])}, len(classifier.labels))
-    return _Asked(
-        pictures_of(asked.pictures, classifier.recipe.serving.max_instances),
-        top_k,
-        lambda results, model: json_response(v2.response_to(asked, top_k, results, model)),
-    )
+        top_k = parse_top_k({"top_k": str(asked.parameters["top_k"])}, classes)
+    return _Asked(pictures, top_k, lambda results, model: json_response(v2.response_to(asked, top_k, results, model)))
 
 
-def _several(results: _Results, model: Model) -> Response:
-    return json_response(instances_answer_of(results, model))
+# The response to the pictures of a body, by how it listed them
+_RESPOND: dict[Literal["b64", "data"] | None, Callable[[_Results, Model], Response]] = {
+    None: _one,
+    "b64": lambda results, model: json_response(instances_answer_of(results, model)),
+    "data": lambda results, model: json_response(predictions_answer_of(results, model)),
+}
 
 
 # ---- explanations and descriptions
@@ -222,8 +228,10 @@ def answer_explanation(classifier: Classifier, request: Request, answers: Answer
     In the stock form, `target` alone counts, and the answer has a number for each value of the model's input.
     """
     try:
-        stock_form = _form(request, answers or classifier.recipe.answers) == "stock"
-        return (_explained_as_stock if stock_form else _explained)(classifier, request)
+        form = _form(request, answers or classifier.recipe.answers)
+        asked = _read_body(request, classifier, form)
+        as_stock = form == "stock" and not asked.infer  # KServe's protocol v2 has one form for all servers
+        return (_explained_as_stock if as_stock else _explained)(classifier, request, asked)
     except Problem as problem:
         return problem_response(problem.forget_origin())
     except Exception:  # any other error must fail this request alone
@@ -233,37 +241,33 @@ def answer_explanation(classifier: Classifier, request: Request, answers: Answer
         )
 
 
-def _explained(classifier: Classifier, request: Request) -> Response:
+def _explained(classifier: Classifier, request: Request, asked: Pictures) -> Response:
     from classifier.explain import explain, overlay  # here, because few servers are asked for explanations
 
     explanation = explain(
         classifier,
-        _single_picture(_parse(request, classifier, "full").pictures),
-        request.parameters.get("target"),
+        _single_picture(asked.pictures),
+        request.parameters.get("target", asked.target),
         request.parameters.get("method"),
     )
     if _PNG in request.accept.lower():
         stream = io.BytesIO()
         overlay(explanation).save(stream, "PNG")
         return Response(status=200, content_type=_PNG, body=stream.getvalue())
-    return json_response(
-        ExplanationAnswer(
-            class_=explanation.prediction.full_name,
-            probability=explanation.prediction.probability,
-            method=explanation.method,
-            region=Region(*explanation.region),
-            heatmap=explanation.heatmap.astype(float).round(3).tolist(),
-            model=classifier.identity.model,
-        )
+    found = ExplanationAnswer(
+        class_=explanation.prediction.full_name,
+        probability=explanation.prediction.probability,
+        method=explanation.method,
+        region=Region(*explanation.region),
+        heatmap=explanation.heatmap.astype(float).round(3).tolist(),
+        model=classifier.identity.model,
     )
+    return json_response(ExplanationsAnswer(explanations=[found]) if asked.listed == "data" else found)
 
 
-def _explained_as_stock(classifier: Classifier, request: Request) -> Response:
+def _explained_as_stock(classifier: Classifier, request: Request, asked: Pictures) -> Response:
     from classifier.explain import attributions
 
-    asked = stock.read(_body(request), request.content_type, classifier.recipe.serving.max_instances)
-    if not isinstance(asked, stock.StockRequest):
-        return _explained(classifier, request)  # KServe's protocol v2 has one form for all
     target = request.parameters.get("target", asked.target)
     return stock.explanation_of(asked, attributions(classifier, _single_picture(asked.pictures), target))
 

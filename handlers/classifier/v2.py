@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
+from classifier.errors import DECODE_ERRORS
 from classifier.identity import Model
 from classifier.problems import BadJson, BadParameter, Problem
 from classifier.rank import Prediction
@@ -59,6 +60,12 @@ class InferRequest(msgspec.Struct, frozen=True):
         return self.inputs[0].data
 
 
+class _Identified(msgspec.Struct, frozen=True):
+    """A request of which only the id counts."""
+
+    id: RequestId = ""
+
+
 class InferOutput(msgspec.Struct, frozen=True):
     """A tensor of the response, its rows one after the other."""
 
@@ -73,7 +80,7 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     model_name: str
     model_version: str
-    id: str | UnsetType = UNSET  # the request's, if it had one
+    id: str  # the request's; empty if it had none
     parameters: dict[str, str]  # runtime, precision and weights of the model
     outputs: list[InferOutput]
 
@@ -91,11 +98,27 @@ def check(request: InferRequest) -> None:
     if len(request.inputs) != 1:
         raise BadJson(f"{len(request.inputs)} inputs instead of one tensor of pictures; {EXPECTED}")
     (tensor,) = request.inputs
-    if tensor.shape not in ([len(tensor.data)], [len(tensor.data), 1]):
+    rows, *columns = tensor.shape or [0]
+    if rows not in (len(tensor.data), -1) or columns not in ([], [1]) or not tensor.shape:  # -1: as many as there are
         raise BadJson(f"shape {tensor.shape} is not that of {len(tensor.data)} pictures; {EXPECTED}")
     for wanted in request.outputs:
         if wanted.name not in OUTPUTS:
             raise BadParameter(f"there is no output `{wanted.name}`; there are {', '.join(OUTPUTS)}")
+
+
+def problem_to(body: object, problem: str, model: Model) -> InferResponse:
+    """The response to a request that has a problem as a whole, for clients that read nothing but responses.
+
+    Args:
+        body: the request's body, of which the id is returned if it can be read.
+        problem: the JSON text of the problem.
+        model: the model that was asked.
+    """
+    try:
+        request_id = msgspec.json.decode(body, type=_Identified).id if isinstance(body, bytes | bytearray) else ""
+    except DECODE_ERRORS:
+        request_id = ""
+    return _response(request_id, model, [InferOutput("problem", [1], "BYTES", [problem])])
 
 
 def response_to(
@@ -123,10 +146,14 @@ def response_to(
         InferOutput("problem", each[:1], "BYTES", problems),
     ]
     wanted = {output.name for output in request.outputs} or set(OUTPUTS)
+    return _response(request.id, model, [output for output in outputs if output.name in wanted])
+
+
+def _response(request_id: str, model: Model, outputs: list[InferOutput]) -> InferResponse:
     return InferResponse(
         model_name=model.name,
         model_version=model.version,
-        id=request.id or UNSET,
+        id=request_id,
         parameters={"runtime": model.runtime, "precision": model.precision, "weights": model.weights},
-        outputs=[output for output in outputs if output.name in wanted],
+        outputs=outputs,
     )

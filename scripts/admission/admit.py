@@ -13,7 +13,7 @@ from classifier.errors import BrokenArchiveError
 from scripts.admission.layout import check_layout
 from scripts.admission.manifest import check_manifest
 from scripts.admission.signing import PublicKeys, check_signature
-from scripts.archives.store import Archive, find_in_store, read_archive_identity
+from scripts.archives.store import Archive, find_in_store, read_archive_identity, refusal
 from scripts.console import UserError
 
 
@@ -43,10 +43,7 @@ def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["reg
         if purpose == "registered":
             verify(path)
     except BrokenArchiveError as error:
-        raise UserError(
-            f"{path} is broken ({error}); it is not {purpose}. Build it again with `make archive`; "
-            f"if it was never built here, `make adopt FROM={path}` writes its recipe"
-        ) from error
+        raise refusal(path, error, f"it is not {purpose}") from error
     return Archive(path, read_archive_identity(path))
 
 

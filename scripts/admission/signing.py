@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from scripts.admission.layout import check_layout
 from scripts.admission.manifest import check_manifest
-from scripts.archives.store import STORE, find_path, signature_of
+from scripts.archives.store import STORE, find_path, refusal, signature_of
 from scripts.console import UserError, done, step
 
 PASSPHRASE: Final = "KEY_PASSPHRASE"  # noqa: S105 - the name of the variable that holds it
@@ -86,7 +86,7 @@ def sign(archive: Path, key: Ed25519PrivateKey) -> Path:
         verify(archive)
         sha256 = digest_of(archive)
     except BrokenArchiveError as error:
-        raise UserError(f"{error}; it is not signed. Build it again with `make archive`") from error
+        raise refusal(archive, error, "it is not signed") from error
     signature = Signature(
         key=key_id(key.public_key()),
         sha256=sha256,
@@ -113,7 +113,7 @@ def check_signature(archive: Path, keys: PublicKeys) -> None:
     try:
         sha256 = digest_of(archive)
     except BrokenArchiveError as error:
-        raise UserError(str(error)) from error
+        raise refusal(archive, error) from error
     if sha256 != signature.sha256:
         raise UserError(f"{archive}: it was changed after it was signed")
     try:

@@ -13,6 +13,7 @@ from classifier.pipeline import Classifier
 from classifier.unpack import unpack
 
 from scripts.archives.runtimes import require_runtime
+from scripts.archives.store import refusal
 from scripts.console import UserError
 
 
@@ -32,7 +33,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
             unpack(archive, Path(name))
             yield Path(name)
     except BrokenArchiveError as error:
-        raise UserError(f"{error}; build it again with `make archive`") from error
+        raise refusal(archive, error) from error
 
 
 @contextmanager

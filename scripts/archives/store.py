@@ -8,7 +8,7 @@ from typing import Final, TypeVar, get_args
 
 import msgspec
 from classifier.digests import DIGESTS_FILE, members, reading
-from classifier.errors import BrokenArchiveError
+from classifier.errors import BrokenArchiveError, ForeignArchiveError
 from classifier.identity import IDENTITY_FILE, RECIPE_FILE, Identity
 from classifier.recipe import Recipe, RuntimeName
 
@@ -231,11 +231,22 @@ def _read(path: Path, wanted: str, decode: Callable[[bytes], _Content]) -> _Cont
     try:
         with reading(path):
             found = {name: stream.read() for name, stream in members(path) if name in (wanted, DIGESTS_FILE)}
-            if found.keys() == {wanted, DIGESTS_FILE}:
-                return decode(found[wanted])
+            if found.keys() != {wanted, DIGESTS_FILE}:
+                raise BrokenArchiveError(f"it was not built by `make archive`: it lacks {wanted} or digests")
+            return decode(found[wanted])
     except BrokenArchiveError as error:
-        raise UserError(f"{path} is broken ({error}); build it again with `make archive`") from error
-    raise UserError(
-        f"{path} was not built by `make archive`: it lacks {wanted} or digests. `make adopt FROM={path}` writes the "
-        "recipe of an archive of TorchServe's image_classifier; build one from that"
-    )
+        raise refusal(path, error) from error
+
+
+def refusal(archive: Path, error: BrokenArchiveError, consequence: str = "") -> UserError:
+    """The error for a user whose archive cannot be used.
+
+    Args:
+        archive: its path.
+        error: why; an archive of somebody else is not called broken.
+        consequence: what does not happen now, if that needs to be said.
+    """
+    if isinstance(error, ForeignArchiveError):
+        return UserError(str(error))
+    said = f"; {consequence}. Build" if consequence else "; build"
+    return UserError(f"{archive} is broken ({error}){said} it again with `make archive`")

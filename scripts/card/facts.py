@@ -11,7 +11,7 @@ from classifier.labels import Label
 from classifier.recipe import Recipe
 
 from scripts.admission.signing import PublicKeys, check_signature, digest_of, read_signature
-from scripts.archives.store import Archive, read_archive_recipe, sbom_of, signature_of
+from scripts.archives.store import Archive, read_archive_recipe, refusal, sbom_of, signature_of
 from scripts.building.gate import Report
 from scripts.console import UserError
 
@@ -95,7 +95,7 @@ def read_facts(archive: Archive, keys: PublicKeys | None = None) -> Facts:
             labels = msgspec.json.decode(content[LABELS_FILE], type=list[Label])
             sha256 = digest_of(archive.path)
     except BrokenArchiveError as error:
-        raise UserError(f"{archive.path} is broken ({error}); build it again with `make archive`") from error
+        raise refusal(archive.path, error) from error
     recipe = read_archive_recipe(archive.path)
     is_folder = archive.path.is_dir()
     return Facts(
@@ -145,7 +145,7 @@ def _signature(archive: Path, keys: PublicKeys | None) -> Signed:
     try:
         same = digest_of(archive) == signature.sha256
     except BrokenArchiveError as error:
-        raise UserError(f"{error}; build it again with `make archive`") from error
+        raise refusal(archive, error) from error
     return Signed("unverified" if same else "other", signature.key)
 
 

@@ -1,6 +1,7 @@
 """Run TorchServe on this machine: `make serve | stop | status | logs`."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Final, Literal
@@ -25,6 +26,7 @@ from scripts.torchserve.config import (
     with_free_ports,
 )
 from scripts.torchserve.failures import RequestFailedError
+from scripts.torchserve.launch import refuse_envelope
 from scripts.torchserve.log import Workers, read_workers
 from scripts.torchserve.server import (
     ANSWERS,
@@ -69,6 +71,7 @@ def serve(
         answers: the form of all answers; if None, as the last server answered.
     """
     refuse_a_second(state)
+    refuse_envelope(config, os.environ)
     form = _chosen_form(answers, state)
     if public_key is None and (public_key := remembered_key(state)) is not None:
         step(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
-from classifier.answers import Answer, ExplanationAnswer, InstancesAnswer, Item
+from classifier.answers import Answer, ExplanationAnswer, ExplanationsAnswer, InstancesAnswer, Item, PredictionsAnswer
 from classifier.decode import FORMATS
 from classifier.explain import METHODS
 from classifier.json_body import Instances
@@ -38,6 +38,8 @@ FRONT_END: Final = {
     503: "no worker, or its queue is full",
     507: "out of memory",
 }
+# In lines or not, with or without padding, in either alphabet of RFC 4648, and after `data:<type>;base64,` or not
+_BASE64: Final = {"type": "string", "contentEncoding": "base64"}
 _TOO_LARGE: Final = "TorchServe itself, without a body: a request over max_request_size."
 
 
@@ -82,17 +84,21 @@ def description(recipes: Sequence[Recipe], folder: Path = RECIPES) -> Schema:
 
 
 def _schemas(pictures: int, classes: int) -> dict[str, Schema]:
-    types = [Answer, *get_args(Item), ExplanationAnswer, InferResponse, FrontEndError, Ping, Instances, InferRequest]
+    types = [Answer, *get_args(Item), ExplanationAnswer, ExplanationsAnswer, InferResponse, FrontEndError, Ping]
+    types += [Instances, InferRequest]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     found: dict[str, Schema] = dict(schemas)
     for schema in found.values():
         schema.pop("title", None)
     found["Problem"] = _problem(found.pop("ProblemAnswer"))
-    found["InstancesAnswer"] = _instances_answer()
+    found["InstancesAnswer"] = _list_of_items(InstancesAnswer, "instances")
+    found["PredictionsAnswer"] = _list_of_items(PredictionsAnswer, "predictions")
     _limit(found["Instances"]["properties"]["instances"], pictures)
     tensor = found["InferInput"]["properties"]
     _limit(tensor["data"], pictures)
-    tensor["data"]["items"] = found["Instance"]["properties"]["b64"] = {"type": "string", "contentEncoding": "base64"}
+    tensor["data"]["items"] = found["Encoded"]["properties"]["b64"] = dict(_BASE64)
+    found["Instance"]["properties"] |= {"b64": dict(_BASE64), "data": {"oneOf": [dict(_BASE64), _ref("Encoded")]}}
+    found["Instance"]["oneOf"] = [{"required": ["b64"]}, {"required": ["data"]}]
     tensor["shape"] |= {"minItems": 1, "maxItems": 2}
     found["InferRequest"]["properties"]["inputs"] |= {"minItems": 1, "maxItems": 1}
     found["InferRequest"]["properties"]["parameters"]["properties"] = {"top_k": _top_k(classes)}
@@ -108,14 +114,14 @@ def _problem(schema: Schema) -> Schema:
     return schema
 
 
-def _instances_answer() -> Schema:
-    """The schema of `InstancesAnswer`, by hand because msgspec describes no union of two objects."""
+def _list_of_items(answer: type[msgspec.Struct], field: str) -> Schema:
+    """The schema of an answer to several pictures, by hand because msgspec describes no union of two objects."""
     items = {"oneOf": [_ref("InstanceAnswer"), _ref("Problem")]}
     return {
-        "description": InstancesAnswer.__doc__,
+        "description": answer.__doc__,
         "type": "object",
-        "properties": {"instances": {"type": "array", "minItems": 1, "items": items}, "model": _ref("Model")},
-        "required": list(InstancesAnswer.__struct_fields__),
+        "properties": {field: {"type": "array", "minItems": 1, "items": items}, "model": _ref("Model")},
+        "required": list(answer.__struct_fields__),
     }
 
 
@@ -145,9 +151,11 @@ def _paths(models: list[str], classes: int) -> Schema:
         _parameter("X-Method", "header", {"type": "string", "enum": list(METHODS)}),
     ]
     pictures, picture = _bodies(), _bodies(several=False)
-    answers, explanation = {JSON: _any("Answer", "InstancesAnswer")}, {JSON: _any("ExplanationAnswer"), **_png()}
+    answers = {JSON: _any("Answer", "InstancesAnswer", "PredictionsAnswer")}
+    explanation = {JSON: _any("ExplanationAnswer", "ExplanationsAnswer"), **_png()}
     tensors = {"required": True, "content": {JSON: {"schema": _ref("InferRequest")}}}
     several = {"required": True, "content": {JSON: {"schema": _ref("Instances")}}}
+    listed = {JSON: _any("InstancesAnswer", "PredictionsAnswer")}
 
     def ask(name: str, what: str, parameters: list[Schema], body: Schema, content: Schema, **more: Any) -> Schema:
         operation = {"operationId": name, "summary": what, "parameters": [model, *parameters], "requestBody": body}
@@ -162,7 +170,7 @@ def _paths(models: list[str], classes: int) -> Schema:
             "predictVersion", predict, [version, top_k], pictures, answers
         ),
         "/models/{model_name}/invoke": ask("invoke", predict, [query], pictures, answers),
-        "/v1/models/{model_name}:predict": ask("predictV1", predict, [top_k], several, {JSON: _any("InstancesAnswer")}),
+        "/v1/models/{model_name}:predict": ask("predictV1", predict, [top_k], several, listed),
         "/v2/models/{model_name}/infer": ask("infer", predict, [], tensors, {JSON: _any("InferResponse")}),
         "/explanations/{model_name}": ask("explain", explain, why, picture, explanation, explains=True),
         "/explanations/{model_name}/{model_version}": ask(
@@ -194,7 +202,9 @@ def _bodies(*, several: bool = True) -> Schema:
     content: Schema = {name: {"schema": binary} for name in [*types, "application/octet-stream"]}
     content["multipart/form-data"] = {"schema": form}
     one = {"properties": {"instances": {"maxItems": 1}}}
-    content[JSON] = {"schema": _ref("Instances") if several else {"allOf": [_ref("Instances"), one]}}
+    listed = _ref("Instances") if several else {"allOf": [_ref("Instances"), one]}
+    content[JSON] = {"schema": {"oneOf": [_ref("Instance"), listed]}}
+    content["text/plain"] = {"schema": dict(_BASE64)}
     return {"required": True, "content": content}
 
 

@@ -28,6 +28,8 @@ class Finding(msgspec.Struct, frozen=True):
     text: str  # why, and what to write instead
 
 
+ENVELOPE: Final = "service_envelope"
+
 _APIS: Final = ("inference", "management", "metrics")
 # Addresses from which an archive of somebody else could come.
 _ELSEWHERE: Final = (
@@ -228,6 +230,19 @@ def _bodies(settings: Settings) -> Iterator[Finding]:
         yield Finding("trouble", "decode_input_request", text)
 
 
+def _envelope(settings: Settings) -> Iterator[Finding]:
+    if envelope := settings.text(ENVELOPE):
+        yield Finding("trouble", ENVELOPE, envelope_refusal(envelope))
+
+
+def envelope_refusal(envelope: str) -> str:
+    """Why no archive of this project is served with an envelope, and what to do."""
+    return (
+        f"the envelope {envelope} rewrites each batch before the handler sees it, so every request would be answered "
+        "with 503; leave it out: KServe's protocols v1 and v2 are answered without it, beside all other bodies"
+    )
+
+
 # ---- whether TorchServe understands the file
 
 
@@ -272,5 +287,6 @@ def _unknown(settings: Settings) -> Iterator[Finding]:
 
 RULES: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     *(_reach, _tokens, _web_pages, _keystore, _urls, _code, _store),
-    *(_sizes, _queue, _workers, _configured_workers, _threads, _sight, _bodies, _numbers, _addresses, _tls, _unknown),
+    *(_sizes, _queue, _workers, _configured_workers, _threads, _sight, _bodies, _envelope),
+    *(_numbers, _addresses, _tls, _unknown),
 )

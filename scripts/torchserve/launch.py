@@ -15,6 +15,7 @@ from classifier.recipe import Answers
 
 from scripts.archives.store import Archive, lies_in
 from scripts.console import UserError
+from scripts.torchserve.config_rules import ENVELOPE, envelope_refusal
 
 CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
 
@@ -28,6 +29,8 @@ _DROPPED_VARIABLES: Final = (
     "MAKEFLAGS",
     "MAKELEVEL",
 )
+
+_ENVELOPE_VARIABLE: Final = f"TS_{ENVELOPE.upper()}"
 
 # A shell that becomes the command in its arguments as soon as a line arrives. If the pipe ends instead, the program
 # that was about to record the process has died or failed; then the shell removes its temporary folder, or the link to
@@ -60,6 +63,22 @@ def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: 
     if "model_snapshot" not in config and archives:
         found += ["--models", *(f"{archive.identity.model.name}={archive.path.name}" for archive in archives)]
     return found
+
+
+def refuse_envelope(config: Mapping[str, str], inherited: Mapping[str, str]) -> None:
+    """Refuse an envelope, with which this project's archives would be READY and answer nothing.
+
+    Args:
+        config: the server's settings.
+        inherited: the environment. TorchServe takes settings from it only with `enable_envvars_config`, but whoever
+            sets this one wants it to count.
+
+    Raises:
+        UserError: one of them names an envelope.
+    """
+    for name, envelope in ((ENVELOPE, config.get(ENVELOPE)), (_ENVELOPE_VARIABLE, inherited.get(_ENVELOPE_VARIABLE))):
+        if envelope and envelope.strip():
+            raise UserError(f"{name}={envelope}: {envelope_refusal(envelope.strip())}")
 
 
 def environment(

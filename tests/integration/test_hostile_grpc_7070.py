@@ -54,6 +54,7 @@ def refused(call: Callable[[], object]) -> grpc.StatusCode:
         ({}, "empty_body"),
         ({"data": b""}, "empty_body"),
         ({"picture": b"abc"}, "empty_body"),
+        ({"data": b"abc", "file": b"abc"}, "several_pictures"),
         ({"data": b"abc", "": b"", "x": b"\xff"}, "not_an_image"),
         ({"data": b"abc", "top_k": b"\xff"}, "bad_parameter"),
         ({"data": b'{"instances": 5}'}, "bad_json"),

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from devserver.app import MAX_BODY, create_app
 from scripts.torchserve.config import CONFIG_FILE, read_config
+from tests.conftest import encode
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,32 @@ def test_problems_are_the_contracts(client: FlaskClient, cat: bytes) -> None:
     assert problem(client.post("/predict"), 400)["code"] == "empty_body"
     assert problem(client.post("/predict", data={"other": (io.BytesIO(b"field"), "x")}), 400)["code"] == "empty_body"
     assert problem(client.post("/predict?top_k=0", data=cat), 400)["code"] == "bad_parameter"
+
+
+def test_a_form_with_two_pictures_is_refused_whatever_their_names(client: FlaskClient, cat: bytes) -> None:
+    with Image.open(io.BytesIO(cat)) as picture:
+        small = encode(picture.resize((90, 60)), "PNG")
+
+    def file(content: bytes = small) -> tuple[io.BytesIO, str]:
+        return io.BytesIO(content), "cat.png"
+
+    text = base64.b64encode(small).decode()
+    for path in ("/predict", "/predictions/tiny", "/explanations/tiny"):
+        for form in ({"data": [file(), file()]}, {"data": file(), "file": file()}, {"data": [file(), text]}):
+            assert problem(client.post(path, data=form), 400)["code"] == "several_pictures"
+    expected = client.post("/predictions/tiny", data=small).data
+    as_form = "multipart/form-data"  # a browser's has an empty part for each file that nobody chose
+    chosen = client.post("/predictions/tiny", data={"data": file(), "file": file(b"")}, content_type=as_form)
+    as_text = client.post("/predictions/tiny", data={"data": text}, content_type=as_form)
+    assert chosen.data == as_text.data == expected
+
+
+def test_of_two_values_of_a_parameter_none_is_taken_in_silence(client: FlaskClient, cat: bytes) -> None:
+    assert problem(client.post("/predict?top_k=2&top_k=3", data=cat), 400)["code"] == "bad_parameter"
+    form = {"file": (io.BytesIO(cat), "cat.png"), "top_k": ["2", "2"]}
+    assert problem(client.post("/predict", data=form), 400)["code"] == "bad_parameter"
+    why = client.post("/explanations/tiny?target=3&target=4&method=occlusion", data=cat)
+    assert problem(why, 400)["code"] == "bad_parameter"
 
 
 def test_what_flask_answers_by_itself_is_a_problem_too(client: FlaskClient, cat: bytes) -> None:

@@ -155,3 +155,10 @@ def test_a_refused_configuration_is_told_in_envoys_words(tmp_path: Path) -> None
         running(tmp_path, "nonsense: 1\n", log),
     ):
         pass
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.example/", "a.example", "https://*.example", "https://a.example b"])
+def test_only_pages_that_are_named_may_send_requests(tmp_path: Path, origin: str) -> None:
+    recipe = read_recipe(TINY_RECIPE)
+    with pytest.raises(UserError, match="ORIGINS="):
+        configuration("tiny", recipe, tmp_path, "127.0.0.1", 0, 0, "/dev/null", [origin])

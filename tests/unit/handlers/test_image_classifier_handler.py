@@ -386,3 +386,43 @@ def test_a_form_that_does_not_exist_keeps_an_archive_from_being_served(
     monkeypatch.setenv("CLASSIFIER_ANSWERS", "short")
     with pytest.raises(RuntimeError, match="CLASSIFIER_ANSWERS=short: expected full or stock"):
         ImageClassifierHandler().initialize(context_for(tiny_folder))
+
+
+@pytest.mark.parametrize("names", [("data", "data"), ("data", "file"), ("body", "data"), ("file", "file", "data")])
+def test_a_form_with_several_pictures_is_refused_and_its_neighbours_are_not(
+    ask: Ask, tiny_folder: Path, cat: bytes, names: tuple[str, ...]
+) -> None:
+    """TorchServe itself keeps the last part of a name, so the handler makes it keep them all."""
+    ImageClassifierHandler().initialize(context_for(tiny_folder))
+    several = message({})
+    several["parameters"] = [{"name": name, "contentType": "image/png", "value": bytearray(cat)} for name in names]
+    alone, refused, chosen = ask(message({"body": cat}), several, message({"data": cat, "file": b""}))
+    assert (refused.status, refused.code) == (400, "several_pictures")
+    assert alone.status == chosen.status == 200
+    assert alone.content == chosen.content
+
+
+@pytest.mark.parametrize("name", ["top_k", "answers"])
+def test_of_two_values_of_a_parameter_none_is_taken_in_silence(
+    ask: Ask, tiny_folder: Path, cat: bytes, name: str
+) -> None:
+    ImageClassifierHandler().initialize(context_for(tiny_folder))
+    asked = message({"data": cat})
+    value = bytearray(b"2" if name == "top_k" else b"full")
+    asked["parameters"] += [{"name": name, "contentType": "", "value": value}] * 2
+    (refused,) = ask(asked)
+    assert (refused.status, refused.code) == (400, "bad_parameter")
+
+
+def test_what_grpcs_model_infer_is_answered_has_the_fields_that_torchserve_needs(ask: Ask, cat: bytes) -> None:
+    """tests/integration/test_model_infer_7070.py asks the real service."""
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(cat).decode()]}
+    needed = {"id", "model_name", "model_version", "outputs"}
+    for content, status in (({"inputs": [tensor]}, 200), ({"inputs": []}, 400), ({"inputs": [tensor] * 2}, 400)):
+        asked = message({"body": json.dumps(content).encode()})
+        asked["parameters"][0]["contentType"] = JSON
+        (found,) = ask(asked)
+        assert needed <= found.content.keys()
+        (over_http,) = ask(asked | {"headers": [{"name": b"content-length", "value": b"9"}]})
+        assert over_http.status == status
+        assert (needed <= over_http.content.keys()) == (status == 200)

@@ -8,6 +8,7 @@ CONTRACT = [
     (400, "empty_body", problems.EmptyBody),
     (400, "bad_json", problems.BadJson),
     (400, "bad_base64", problems.BadBase64),
+    (400, "several_pictures", problems.SeveralPictures),
     (400, "bad_parameter", problems.BadParameter),
     (413, "image_too_large", problems.ImageTooLarge),
     (413, "too_many_instances", problems.TooManyInstances),

@@ -96,6 +96,9 @@ PLANTED: list[tuple[dict[str, str | None], str, str]] = [
         "trouble",
         "certificate_file",
     ),
+    ({"service_envelope": "kserve"}, "trouble", "service_envelope"),
+    ({"service_envelope": "kservev2"}, "trouble", "service_envelope"),
+    ({"service_envelope": "json"}, "trouble", "service_envelope"),
     ({"job_queue_sise": "96"}, "trouble", "job_queue_sise"),
     ({"allowed_url": "none"}, "trouble", "allowed_url"),
 ]

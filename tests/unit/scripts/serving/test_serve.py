@@ -59,3 +59,14 @@ def test_a_damaged_record_of_the_form_is_said(tmp_path: Path) -> None:
     (tmp_path / server.ANSWERS).write_text("sto")
     with pytest.raises(UserError, match=r"answers has 'sto', which is no form"):
         serve._chosen_form(None, tmp_path)
+
+
+@pytest.mark.parametrize("envelope", ["kserve", "kservev2", "json"])
+def test_an_envelope_is_refused_before_there_is_a_server_that_answers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, envelope: str
+) -> None:
+    with pytest.raises(UserError, match=f"service_envelope={envelope}: .*leave it out"):
+        serve.serve({"service_envelope": envelope}, tmp_path, None, foreground=False)
+    monkeypatch.setenv("TS_SERVICE_ENVELOPE", envelope)
+    with pytest.raises(UserError, match=f"TS_SERVICE_ENVELOPE={envelope}: .*leave it out"):
+        serve.serve({"service_envelope": ""}, tmp_path, None, foreground=False)

@@ -75,6 +75,7 @@ def test_what_the_core_answers_is_what_is_described(tiny: Classifier, cat: bytes
     bodies = {
         "Answer": cat,
         "InstancesAnswer": as_json(cat, b"no picture"),
+        "PredictionsAnswer": as_json(cat, b"no picture").replace(b'"b64"', b'"data"'),
         "InferResponse": infer(b64(cat, b"no picture"), id="7"),
         "Problem": b"no picture",
     }
@@ -83,6 +84,8 @@ def test_what_the_core_answers_is_what_is_described(tiny: Classifier, cat: bytes
         validate(json.loads(response.body), name, tiny_described)
     explanation = answer_explanation(tiny, Request(body=cat))
     validate(json.loads(explanation.body), "ExplanationAnswer", tiny_described)
+    listed = answer_explanation(tiny, Request(body=as_json(cat).replace(b'"b64"', b'"data"')))
+    validate(json.loads(listed.body), "ExplanationsAnswer", tiny_described)
     with pytest.raises(jsonschema_rs.ValidationError):
         validate(json.loads(answers[0].body), "InstancesAnswer", tiny_described)
 

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from classifier import v2
 from classifier.identity import Model
-from classifier.json_body import read_json
+from classifier.json_body import read_body
 from classifier.problems import NotAnImage
 from classifier.rank import Prediction
+from classifier.responses import JSON
 
 from scripts.command_line.verbs import SECTIONS
 from scripts.shipping.validate import OVERLAYS, VERSIONS
@@ -47,9 +48,8 @@ def test_the_ports_of_the_cloud_page_are_those_of_the_configuration() -> None:
 
 def test_the_example_of_the_protocol_is_what_is_answered() -> None:
     asked, answered = re.findall(r"```json\n(.*?)```", PAGES[1].read_text(), re.DOTALL)
-    request = read_json(json.loads(asked))
-    assert isinstance(request, v2.InferRequest)
-    v2.check(request)
+    request = read_body(asked.encode(), JSON, 2).infer
+    assert request is not None
     expected = json.loads(answered)
     cat = [Prediction("n02124075", "Egyptian cat", 0.377), Prediction("n02123159", "tiger cat", 0.377)]
     model = Model(name=expected["model_name"], version=expected["model_version"], **expected["parameters"])
