@@ -26,22 +26,18 @@ def is_deep(image: Image.Image) -> bool:
 
 def grey_levels(image: Image.Image) -> NDArray[np.uint8]:
     """The levels of a deep picture (mode I;16, I;16B, I or F): uint8 [H,W], 0 is black."""
-    samples: NDArray[Any] = np.asarray(image)
-    if image.mode == "I" and tiff.is_unsigned(image):
-        samples = samples.view(np.uint32)  # Pillow reads them as signed
-    levels: NDArray[np.uint8] = (
-        _of_sixteen_bits(image, samples) if image.mode.startswith("I;16") else _of_a_span(image, samples)
-    )
+    levels = _of_sixteen_bits(image) if image.mode.startswith("I;16") else _of_a_span(image)
     if tiff.is_white_zero(image):
         np.subtract(_WHITE, levels, out=levels)
-    if "transparency" in image.info:  # a PNG's transparent grey
-        levels[samples == image.info["transparency"]] = _WHITE
     return levels
 
 
-def _of_sixteen_bits(image: Image.Image, samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
+def _of_sixteen_bits(image: Image.Image) -> NDArray[np.uint8]:
+    samples: NDArray[np.uint16] = np.asarray(image)
     bits = _significant_bits(image, int(samples.max(initial=0)))
     levels: NDArray[np.uint8] = np.minimum(samples >> (bits - 8), _WHITE).astype(np.uint8)
+    if "transparency" in image.info:  # a PNG's transparent grey
+        levels[samples == image.info["transparency"]] = _WHITE
     return levels
 
 
@@ -57,12 +53,16 @@ def _significant_bits(image: Image.Image, brightest: int) -> int:
     return next((depth for depth in _DEPTHS if most < 1 << depth), _SIXTEEN)
 
 
-def _of_a_span(image: Image.Image, samples: NDArray[Any]) -> NDArray[np.uint8]:
+def _of_a_span(image: Image.Image) -> NDArray[np.uint8]:
+    samples: NDArray[Any] = np.asarray(image)
+    if image.mode == "I" and tiff.is_unsigned(image):
+        samples = samples.view(np.uint32)  # Pillow reads them as signed
     low, high = _span(image, samples)
     values = np.clip(samples, low, high)
+    del samples  # four bytes a pixel, and the picture may be large: the rest is done in place
     if values.dtype.kind == "f":
         scale = max(abs(float(low)), abs(float(high))) or 1.0  # to -1…1, so that the span cannot overflow
-        np.nan_to_num(values, copy=False, nan=float(low))
+        values[np.isnan(values)] = low
         values /= scale
         values -= float(low) / scale
         span = float(high) / scale - float(low) / scale
@@ -71,7 +71,7 @@ def _of_a_span(image: Image.Image, samples: NDArray[Any]) -> NDArray[np.uint8]:
         values -= np.array(low).view(np.uint32)
         span = float(int(high) - int(low))
         values = values.astype(np.float32)
-    values *= _WHITE / (span or 1.0)  # in place, because the picture may be large
+    values *= _WHITE / (span or 1.0)
     levels: NDArray[np.uint8] = values.round(out=values).astype(np.uint8)
     return levels
 
