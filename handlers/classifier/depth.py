@@ -153,8 +153,14 @@ def colour_levels(upper: Image.Image, load_lower: Callable[[], Image.Image]) -> 
     if "transparency" in upper.info:
         return _without_transparent(upper, load_lower())
     unused = _SIXTEEN - _significant_bits(upper, _brightest(upper) << 8)
-    from_lower = load_lower().point([value >> (8 - unused) for value in range(256)] * 3)
-    return ImageChops.add(upper.point([value << unused & 0xFF for value in range(256)] * 3), from_lower)
+    from_upper, from_lower = [value << unused & 0xFF for value in range(256)], [n >> (8 - unused) for n in range(256)]
+    lower = load_lower()
+    bands = [  # one after the other, because the picture may be large
+        ImageChops.add(upper.getchannel(band).point(from_upper), lower.getchannel(band).point(from_lower))
+        for band in upper.getbands()
+    ]
+    del lower
+    return Image.merge("RGB", bands)
 
 
 def _without_transparent(upper: Image.Image, lower: Image.Image) -> Image.Image:

@@ -38,7 +38,7 @@ _COMPRESSIONS: Final = {
 _WEBP: Final = 50001  # Pillow's own builds cannot, others can; a kind is supported everywhere or nowhere
 _BIG_ENDIAN_BIG: Final = b"MM\0+"  # which Pillow takes for a small one
 _BIG_ENDIAN_RAWMODES: Final = ("I;16BS", "I;32BS", "F;32BF")
-_CANON_RAW: Final = b"CR"  # behind the header
+_CANON_RAW: Final = b"II*\0\x10\0\0\0CR\2"
 
 
 def check(image: Image.Image) -> None:
@@ -187,8 +187,8 @@ def _not_supported(kind: str) -> NotSupported:
 
 
 def is_canon_raw(data: bytes) -> bool:
-    """Whether a file is a Canon CR2, whose first picture is a preview."""
-    return data[8:10] == _CANON_RAW and data[:2] == b"II"
+    """Whether a file is a Canon CR2, whose first picture is a preview: its mark stands before the first directory."""
+    return data.startswith(_CANON_RAW)
 
 
 def _tags(image: Image.Image) -> Any:

@@ -190,6 +190,7 @@ def _unsupported_tiffs() -> Iterator[tuple[str, bytes, str]]:
     yield "tiff-ycbcr-subsampled", tiff(rgb, photometric=6, tags={530: (_SHORT, [2, 2])}), "subsampling"
     yield "tiff-preview", tiff(grey, tags={254: (_LONG, [1])}), "preview"
     yield "tiff-dng", tiff(grey, tags={50706: (_BYTE, [1, 4, 0, 0])}), "camera raw"
+    yield "tiff-canon-raw", tiff(np.frombuffer(b"CR\2\0\0\0\0\0", np.uint8)[None]), "CR2"
     yield "tiff-camera-raw", tiff(grey.astype(np.uint16), photometric=32803), "camera raw"
     yield "tiff-other-inks", tiff(np.stack([grey] * 4, axis=-1), photometric=5, tags={332: (_SHORT, [2])}), "inks"
     for number, name in ((50001, "WebP"), (34887, "LERC"), (50002, "JPEG XL"), (12345, "12345")):
