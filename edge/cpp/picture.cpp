@@ -1,6 +1,7 @@
 #include "picture.h"
 
 #include <jpeglib.h>
+#include <jerror.h>  // needs jpeglib.h
 #include <libexif/exif-data.h>
 #include <png.h>
 
@@ -45,6 +46,12 @@ struct Decompressor {
   Decompressor& operator=(const Decompressor&) = delete;
 };
 
+// Whether libjpeg gave up on a good file of a kind that it does not read: of 12 bits, hierarchical, of two components.
+bool is_another_kind(int message) {
+  return message == JERR_BAD_PRECISION || message == JERR_SOF_UNSUPPORTED || message == JERR_ARITH_NOTIMPL ||
+         message == JERR_CONVERSION_NOTIMPL;
+}
+
 // The scale at which Pillow's `draft` decodes: the smallest picture with at least `short_side` pixels a side.
 unsigned scale_of(unsigned width, unsigned height, int short_side) {
   const unsigned most = std::min(width, height) / static_cast<unsigned>(short_side);
@@ -54,7 +61,10 @@ unsigned scale_of(unsigned width, unsigned height, int short_side) {
 Picture decode_jpeg(const std::vector<std::uint8_t>& bytes, std::int64_t max_pixels, int short_side) {
   Picture picture;  // before setjmp: it must survive the jump
   Decompressor jpeg;
-  if (setjmp(jpeg.errors.escape)) throw Problem("image_broken", "the JPEG data is truncated or corrupt");
+  if (setjmp(jpeg.errors.escape)) {
+    if (is_another_kind(jpeg.errors.manager.msg_code)) throw Problem("not_supported", "this kind of JPEG is not read");
+    throw Problem("image_broken", "the JPEG data is truncated or corrupt");
+  }
   jpeg_mem_src(&jpeg.info, bytes.data(), bytes.size());
   jpeg_read_header(&jpeg.info, TRUE);
   check_size(jpeg.info.image_width, jpeg.info.image_height, max_pixels);

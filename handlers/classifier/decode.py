@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
+from classifier import kinds, tiff
+from classifier.depth import colour_levels, grey_levels, is_deep, lower_bytes, needs_lower_bytes
 from classifier.large_pictures import is_large, turn_of_large_picture
 from classifier.limits import Reader, check_scans, restrain_pillow
 from classifier.problems import EmptyBody, ImageBroken, ImageTooLarge, NotAnImage, Problem
@@ -19,7 +20,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 logger = logging.getLogger(__name__)
 
 _JPEG = ("JPEG", "MPO")
-_WHITE = 255
+_SIXTEEN_BIT_COLOURS = ("PNG", "TIFF")  # the formats that have them
+_GREY_STEPS = {"L;2": 85, "L;4": 17}  # levels between two values of a PNG of two or four bits
 _TURNS: dict[Any, Image.Transpose] = {  # EXIF orientation: how to make the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,6 +46,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         EmptyBody: there are no bytes.
         ImageTooLarge: the header declares more than `max_pixels`; nothing was decoded.
         NotAnImage: no decoder knows the format of the bytes.
+        NotSupported: the picture is of a kind, within the accepted formats, that no decoder here reads.
         ImageBroken: the picture is truncated or corrupt.
     """
     image, _ = decode_scaled(data, max_pixels, max_pixels)
@@ -72,16 +75,17 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
     extent: Extent = image.size
     broken = f"the {image.format} data is truncated or corrupt"
     with _decoding(broken):
-        drafted = image.draft(None, (short_side, short_side))  # does nothing for other formats
+        kinds.check(image, data)
+        _set_right(image)
+        drafted = image.draft(None, (short_side, short_side)) if _scales(image, data, short_side) else None
     if drafted is not None:
         extent = drafted[1][2:]
     with turn_of_large_picture() if is_large(image, pixels) else nullcontext():
-        with _decoding(broken):
-            image.load()
-        turn = _turn(image)
-        image = to_rgb(image)  # converted before it is turned, under one name: at most two copies are in memory
-        image = image if turn is None else image.transpose(turn)
-    return image, extent[::-1] if turn in _LYING else extent
+        loaded, turn = _load(image, data, broken)
+        del image
+        loaded = to_rgb(loaded)  # converted before it is turned, under one name: at most two copies are in memory
+        loaded = loaded if turn is None else loaded.transpose(turn)
+    return loaded, extent[::-1] if turn in _LYING else extent
 
 
 def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -91,10 +95,13 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
 
     Raises:
         ImageTooLarge: the picture has more than `max_pixels`.
+        NotSupported: it comes from a TIFF of a kind that Pillow misreads.
         ImageBroken: the picture was opened lazily, and its data is truncated or corrupt.
     """
     _check_size(image, max_pixels)
     with _decoding("the picture is truncated, corrupt or closed"):
+        tiff.check(image)
+        _set_right(image)
         image.load()
     turn, rgb = _turn(image), to_rgb(image)
     return rgb if turn is None else rgb.transpose(turn)
@@ -118,6 +125,35 @@ def _decoding(otherwise: str) -> Iterator[None]:
         raise ImageBroken(otherwise) from error
 
 
+def _scales(image: Image.Image, data: bytes, short_side: int) -> bool:
+    """Whether a picture can be decoded at half of its size or less: libjpeg does so, except for lossless JPEGs."""
+    return image.format in _JPEG and min(image.size) >= 2 * short_side and not kinds.is_lossless(data)
+
+
+def _load(image: ImageFile.ImageFile, data: bytes, broken: str) -> tuple[Image.Image, Image.Transpose | None]:
+    """Load an opened picture from its file, with all bits that its levels depend on; and how to make it upright."""
+    lower = lower_bytes(image) if image.format in _SIXTEEN_BIT_COLOURS else None
+    try:
+        with _decoding(broken):
+            image.load()
+    except ImageBroken as error:
+        raise kinds.undecoded(data) or error from error.__cause__
+    turn = _turn(image)
+    if lower is None or not needs_lower_bytes(image):
+        return image, turn
+    with _decoding(broken):
+        return colour_levels(image, lambda: lower(_open(data))), turn
+
+
+def _set_right(image: Image.Image) -> None:
+    """Tell Pillow what it overlooks in a picture that is opened and not yet loaded."""
+    tiff.set_right(image)
+    if not isinstance(image, PngImageFile) or image.mode != "L" or not image.tile:
+        return
+    if "transparency" in image.info:  # Pillow scales the greys of two and four bits, but not the transparent one
+        image.info["transparency"] *= _GREY_STEPS.get(str(image.tile[0].args), 1)
+
+
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
@@ -127,13 +163,14 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any Pillow mode to RGB.
 
-    Transparency is laid over white. Sixteen-bit greys keep their full range. 32-bit integers and floats (modes I and F)
-    declare no range, so their own minimum and maximum become black and white.
+    Transparency is laid over white. `classifier.depth` says how the grey levels of deep pictures become eight bits.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_deep_to_eight_bits(image)).convert("RGB")
+    if is_deep(image):
+        return Image.fromarray(grey_levels(image)).convert("RGB")
+    if image.mode == "La":  # which Pillow converts to nothing else
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", rgba.size, "white")
@@ -142,7 +179,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         with _decoding("the header of the picture is truncated or corrupt"):
             return Image.open(Reader(data), formats=FORMATS)
@@ -154,12 +191,20 @@ def _why_closed(broken: ImageBroken, data: bytes) -> Problem:
     """The problem of a file that Pillow cannot open."""
     if isinstance(broken.__cause__, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageTooLarge(str(broken.__cause__))
+    if unsupported := kinds.unopened(data):
+        return unsupported
     if not isinstance(broken.__cause__, UnidentifiedImageError):
         return broken
     known = next((name for name in FORMATS if _accepts(name, data[:_MAGIC_BYTES])), None)
     if known is None:
-        return NotAnImage(f"none of {', '.join(FORMATS)} begins with these bytes")
+        return NotAnImage(_no_image(data))
     return ImageBroken(f"the bytes begin like {known}, but its header is truncated or corrupt")
+
+
+def _no_image(data: bytes) -> str:
+    none = f"none of {', '.join(FORMATS)} begins with these bytes"
+    other = kinds.other_format(data)
+    return none if other is None else f"{none}, which are those of {other}"
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -175,26 +220,3 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _accepts(name: str, prefix: bytes) -> bool:
     _, accept = Image.OPEN[name]
     return accept is not None and accept(prefix) is True
-
-
-def _deep_to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture of mode I;16, I or F as uint8 [H,W]."""
-    grey: NDArray[Any] = np.asarray(image)
-    if grey.dtype.kind == "u":
-        shifted = (grey >> 8).astype(np.uint8)
-        if "transparency" in image.info:  # a PNG's transparent grey
-            shifted[grey == image.info["transparency"]] = _WHITE
-        return shifted
-    values = grey.astype(np.float32)
-    del grey  # four bytes a pixel, and the picture may be large
-    finite = np.isfinite(values)
-    low = float(values.min(where=finite, initial=np.inf)) if finite.any() else 0.0
-    high = float(values.max(where=finite, initial=-np.inf)) if finite.any() else 0.0
-    if not finite.all():
-        np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-    values /= max(abs(low), abs(high)) or 1.0  # in place, to save memory; to -1…1, so that the span cannot overflow
-    low, high = values.min(), values.max()
-    values -= low
-    values *= _WHITE / ((high - low) or 1.0)
-    eight_bits: NDArray[np.uint8] = values.round(out=values).astype(np.uint8)
-    return eight_bits

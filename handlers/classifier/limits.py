@@ -21,7 +21,7 @@ _MAX_READS: Final = 50_000
 # Pixels in all scans of a JPEG, as a multiple of the pixels that a recipe allows. Each scan of a progressive JPEG goes
 # through the whole picture, at 0.65 ns a pixel, however few bytes it has. Programs write about ten scans.
 _MAX_SCANNED: Final = 32
-_MAX_SEGMENTS: Final = 10_000
+MAX_SEGMENTS: Final = 10_000  # of a JPEG
 # Numbers in one tag of a TIFF or EXIF: the offsets of 4.9 million strips took 42 s and 1.7 GB; 65,536 take 0.5 s.
 _MAX_VALUES: Final = 65_536
 _MAX_TEXT: Final = 4 << 20  # bytes of a PNG's unpacked texts, which take up to four times as much as strings
@@ -69,10 +69,10 @@ def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
     """
     if _is_in_one_scan(jpeg):  # as most are; the search below takes a fifth of the time of decoding
         return
-    segments = [found[1] for found in islice(_segments(jpeg), _MAX_SEGMENTS)]
-    if len(segments) == _MAX_SEGMENTS:
+    markers = [found[1] for found in islice(segments(jpeg), MAX_SEGMENTS)]
+    if len(markers) == MAX_SEGMENTS:
         raise ImageBroken("the file has more segments than any program writes")
-    scans, limit = segments.count(_START_OF_SCAN), _MAX_SCANNED * max_pixels
+    scans, limit = markers.count(_START_OF_SCAN), _MAX_SCANNED * max_pixels
     if scans * pixels > limit:
         raise ImageTooLarge(f"{scans} scans of {pixels} pixels are more than the limit of {limit}")
 
@@ -80,7 +80,7 @@ def check_scans(jpeg: bytes, pixels: int, max_pixels: int) -> None:
 def _is_in_one_scan(jpeg: bytes) -> bool:
     """Whether the first scan is the only one: it has all components, and is not progressive. Decoders refuse more."""
     components = None
-    for found in _segments(jpeg):
+    for found in segments(jpeg):
         at = found.end(1)
         if found[1] in _SEQUENTIAL_FRAMES:
             components = jpeg[at + 7 : at + 8]  # behind length, precision, height and width
@@ -89,7 +89,7 @@ def _is_in_one_scan(jpeg: bytes) -> bool:
     return False
 
 
-def _segments(jpeg: bytes) -> Iterator[re.Match[bytes]]:
+def segments(jpeg: bytes) -> Iterator[re.Match[bytes]]:
     """The segments of the first picture of a file. Each match has the marker and the two bytes of its length."""
     at = 2
     while (found := _SEGMENT.search(jpeg, at)) and found[1] != _END:

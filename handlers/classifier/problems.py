@@ -116,6 +116,6 @@ class Internal(Problem):
 
 
 class NotSupported(Problem):
-    """The request asks for something that this archive cannot do."""
+    """The archive cannot do what was asked, or no decoder here reads this kind of picture."""
 
-    status, code, title = 501, "not_supported", "This archive cannot do that"
+    status, code, title = 501, "not_supported", "This is not supported"

@@ -17,7 +17,7 @@ from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 from scripts.building.golden import photograph
-from stress.hostile import bombs
+from stress.hostile import bombs, kinds
 from stress.hostile.files import (
     KINDS,
     by_pillow_alone,
@@ -43,6 +43,7 @@ _BROKEN: Final = (422, "image_broken")
 _SCANNED: Final = "bomb/jpeg-scanned-100-times"  # its scans are too many for every limit of pixels
 _TOO_LARGE: Final = (413, "image_too_large")
 _NO_IMAGE: Final = (415, "not_an_image")
+_NOT_SUPPORTED: Final = (501, "not_supported")
 
 
 def corpus(max_pixels: int = MAX_PIXELS, max_instances: int = MAX_INSTANCES) -> list[Body]:
@@ -62,6 +63,7 @@ def corpus(max_pixels: int = MAX_PIXELS, max_instances: int = MAX_INSTANCES) -> 
     groups = (
         _modes(small),
         _variants(photo),
+        _kinds(),
         _shapes(),
         _truncated(small),
         _flipped(small, max_pixels),
@@ -115,9 +117,6 @@ def _variants(photo: Image.Image) -> Iterator[Body]:
     yield Body("jpeg/cmyk", cmyk, 200)
     yield Body("jpeg/ycck", cmyk[: adobe + 11] + b"\2" + cmyk[adobe + 12 :], 200)  # Adobe's transform 2
     yield Body("jpeg/cmyk-without-adobe", cmyk[: adobe - 4] + cmyk[adobe + 12 :], 200)
-    baseline = encode(photo, "JPEG")
-    frame = baseline.index(b"\xff\xc0")
-    yield Body("jpeg/12-bit", baseline[: frame + 4] + b"\x0c" + baseline[frame + 5 :], *_BROKEN)
     for image_format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
         for kind, content in (("srgb", srgb_profile()), ("nonsense", b"no profile" * 9)):
             data = encode(photo, image_format, icc_profile=content)
@@ -127,6 +126,13 @@ def _variants(photo: Image.Image) -> Iterator[Body]:
         data = encode(photo, image_format, save_all=True, append_images=others)
         data = without_times(data) if image_format == "AVIF" else data
         yield Body(f"frames/{image_format}", data, 200)
+
+
+def _kinds() -> Iterator[Body]:
+    for name, data, _ in (*kinds.deep(), *kinds.transparent()):
+        yield Body(f"kind/{name}", data, 200)
+    for name, data, _ in kinds.unsupported():
+        yield Body(f"kind/{name}", data, *_NOT_SUPPORTED)
 
 
 def _shapes() -> Iterator[Body]:

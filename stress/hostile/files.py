@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import struct
 import time
 import zlib
@@ -11,6 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 # Every mode of Pillow that a picture can be put into. No format keeps all of them.
 MODES: Final = (
@@ -187,6 +191,26 @@ def begins_like_a_picture(data: bytes) -> bool:
     return webp or avif or data.startswith(_BEGINNINGS)
 
 
+# What Pillow says of a whole header that states a kind of JPEG, BMP or TIFF that it does not know.
+_UNKNOWN_KIND: Final = re.compile(
+    r"cannot handle \d+-(bit layers|layer images)|Unsupported BMP (bitfields|compression \((4|5|11|12|13)\))"
+    r"|unknown pixel mode|Invalid value for samples per pixel"
+)
+
+
+def states_another_kind(data: bytes) -> bool:
+    """Whether a header states a kind of an accepted format that Pillow does not know, as plain Pillow finds it."""
+    for opened in (JpegImageFile, BmpImageFile, TiffImageFile):
+        try:
+            opened(io.BytesIO(data))
+        except KeyError:  # the number of a TIFF's compression
+            return True
+        except Exception as error:  # decoders raise nearly any exception on damaged bytes
+            if _UNKNOWN_KIND.search(str(error)):
+                return True
+    return False
+
+
 def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> tuple[int, str]:
     """The status and code for arbitrary bytes, as plain Pillow finds them.
 
@@ -200,5 +224,7 @@ def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> t
     except Image.DecompressionBombError:
         return 413, "image_too_large"
     except Exception:  # decoders raise nearly any exception on damaged bytes
-        return (422, "image_broken") if begins_like_a_picture(data) else (415, "not_an_image")
+        if not begins_like_a_picture(data):
+            return 415, "not_an_image"
+        return (501, "not_supported") if states_another_kind(data) else (422, "image_broken")
     return 200, ""
