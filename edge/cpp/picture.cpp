@@ -62,7 +62,7 @@ Picture decode_jpeg(const std::vector<std::uint8_t>& bytes, std::int64_t max_pix
   Picture picture;  // before setjmp: it must survive the jump
   Decompressor jpeg;
   if (setjmp(jpeg.errors.escape)) {
-    if (is_another_kind(jpeg.errors.manager.msg_code)) throw Problem("not_supported", "this kind of JPEG is not read");
+    if (is_another_kind(jpeg.errors.manager.msg_code)) throw Problem("image_not_supported", "this kind of JPEG is not read");
     throw Problem("image_broken", "the JPEG data is truncated or corrupt");
   }
   jpeg_mem_src(&jpeg.info, bytes.data(), bytes.size());

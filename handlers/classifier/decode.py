@@ -46,7 +46,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         EmptyBody: there are no bytes.
         ImageTooLarge: the header declares more than `max_pixels`; nothing was decoded.
         NotAnImage: no decoder knows the format of the bytes.
-        NotSupported: the picture is of a kind, within the accepted formats, that no decoder here reads.
+        ImageNotSupported: the picture is of a kind, within the accepted formats, that no decoder here reads.
         ImageBroken: the picture is truncated or corrupt.
     """
     image, _ = decode_scaled(data, max_pixels, max_pixels)
@@ -95,7 +95,7 @@ def prepare(image: Image.Image, max_pixels: int) -> Image.Image:
 
     Raises:
         ImageTooLarge: the picture has more than `max_pixels`.
-        NotSupported: it comes from a TIFF of a kind that Pillow misreads.
+        ImageNotSupported: it comes from a TIFF of a kind that Pillow misreads.
         ImageBroken: the picture was opened lazily, and its data is truncated or corrupt.
     """
     _check_size(image, max_pixels)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from classifier import tiff
 from classifier.limits import MAX_SEGMENTS, segments
-from classifier.problems import NotSupported
+from classifier.problems import ImageNotSupported
 
 # JPEG (T.81, table B.1): the second byte of a marker says how a frame is coded.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -86,7 +86,7 @@ def check(image: Image.Image, data: bytes) -> None:
     """Refuse a file that Pillow opens and would decode to something else than it shows.
 
     Raises:
-        NotSupported: the detail names the kind.
+        ImageNotSupported: the detail names the kind.
     """
     if image.format == "TIFF":
         tiff.check(image)
@@ -96,13 +96,13 @@ def check(image: Image.Image, data: bytes) -> None:
         raise _not_supported("a BMP of 16 bits a pixel with transparency")
 
 
-def unopened(data: bytes) -> NotSupported | None:
+def unopened(data: bytes) -> ImageNotSupported | None:
     """The problem of a file that Pillow cannot open: the kind that it is of, or None if it is broken or no picture."""
     kind = _jpeg_kind(data) or _bmp_kind(data) or _heif_kind(data) or _png_kind(data)
     return _not_supported(kind) if kind else tiff.unreadable_kind(data)
 
 
-def undecoded(data: bytes) -> NotSupported | None:
+def undecoded(data: bytes) -> ImageNotSupported | None:
     """The problem of a file that Pillow opens and cannot decode: the kind that it is of, or None if it is broken."""
     kind = _jpeg_kind(data) or _png_kind(data)
     if not kind and (found := _bmp(data)) and found.compression in _BMP_RUNS and data.endswith(_BMP_END):
@@ -121,8 +121,8 @@ def other_format(data: bytes) -> str | None:
     return next((name for beginning, name in _OTHER_FORMATS if data.startswith(beginning)), None)
 
 
-def _not_supported(kind: str) -> NotSupported:
-    return NotSupported(f"this kind of picture is not supported: {kind}")
+def _not_supported(kind: str) -> ImageNotSupported:
+    return ImageNotSupported(f"this kind of picture is not supported: {kind}")
 
 
 def _jpeg_kind(data: bytes) -> str | None:

@@ -103,6 +103,12 @@ class NotAnImage(Problem):
     status, code, title = 415, "not_an_image", "The body is not a picture"
 
 
+class ImageNotSupported(Problem):
+    """The file is good, and of an accepted format, but no decoder here reads this kind of it."""
+
+    status, code, title = 415, "image_not_supported", "This kind of picture is not supported"
+
+
 class ImageBroken(Problem):
     """A decoder knows the bytes but cannot finish: truncated or corrupt."""
 
@@ -116,6 +122,6 @@ class Internal(Problem):
 
 
 class NotSupported(Problem):
-    """The archive cannot do what was asked, or no decoder here reads this kind of picture."""
+    """The request asks for something that this archive cannot do."""
 
-    status, code, title = 501, "not_supported", "This is not supported"
+    status, code, title = 501, "not_supported", "This archive cannot do that"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from PIL import Image, ImagePalette, TiffImagePlugin
 
 from classifier.limits import Reader
-from classifier.problems import NotSupported
+from classifier.problems import ImageNotSupported
 
 # Tags (TIFF 6.0; 50706 is of DNG, 34892 and 32803 of TIFF/EP).
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -45,7 +45,7 @@ def check(image: Image.Image) -> None:
     """Refuse an opened TIFF that Pillow would decode to something else than it shows. Other formats pass.
 
     Raises:
-        NotSupported: the detail names the kind.
+        ImageNotSupported: the detail names the kind.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         for kind in _misread(image):
@@ -66,7 +66,7 @@ def set_right(image: Image.Image) -> None:
         image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
-def unreadable_kind(data: bytes) -> NotSupported | None:
+def unreadable_kind(data: bytes) -> ImageNotSupported | None:
     """The problem of a TIFF that Pillow cannot open although it is whole; None if it is broken, or no TIFF."""
     if data.startswith(_BIG_ENDIAN_BIG):
         return _not_supported("BigTIFF in big-endian order")
@@ -182,8 +182,8 @@ def _described(tags: Any) -> str:
     return " ".join(word for word in words if word)
 
 
-def _not_supported(kind: str) -> NotSupported:
-    return NotSupported(f"this kind of TIFF is not supported: {kind}")
+def _not_supported(kind: str) -> ImageNotSupported:
+    return ImageNotSupported(f"this kind of TIFF is not supported: {kind}")
 
 
 def is_canon_raw(data: bytes) -> bool:

@@ -14,7 +14,7 @@ from classifier.decode import FORMATS
 from classifier.explain import METHODS
 from classifier.json_body import Instances
 from classifier.labels import load_labels
-from classifier.problems import MEDIA_TYPE, Problem
+from classifier.problems import MEDIA_TYPE, NotSupported, Problem
 from classifier.recipe import VERSION_PATTERN, Recipe, read_recipe
 from classifier.responses import JSON
 from classifier.service import DEFAULT_TOP_K, PICTURE_FIELDS
@@ -157,9 +157,9 @@ def _paths(models: list[str], classes: int) -> Schema:
     several = {"required": True, "content": {JSON: {"schema": _ref("Instances")}}}
     listed = {JSON: _any("InstancesAnswer", "PredictionsAnswer")}
 
-    def ask(name: str, what: str, parameters: list[Schema], body: Schema, content: Schema) -> Schema:
+    def ask(name: str, what: str, parameters: list[Schema], body: Schema, content: Schema, **more: Any) -> Schema:
         operation = {"operationId": name, "summary": what, "parameters": [model, *parameters], "requestBody": body}
-        return {"post": operation | {"responses": _responses(content)}}
+        return {"post": operation | {"responses": _responses(content, **more)}}
 
     predict, explain = "Classify pictures.", "Which parts of a picture speak for a class."
     query = _parameter("top_k", "query", _top_k(classes))
@@ -172,9 +172,9 @@ def _paths(models: list[str], classes: int) -> Schema:
         "/models/{model_name}/invoke": ask("invoke", predict, [query], pictures, answers),
         "/v1/models/{model_name}:predict": ask("predictV1", predict, [top_k], several, listed),
         "/v2/models/{model_name}/infer": ask("infer", predict, [], tensors, {JSON: _any("InferResponse")}),
-        "/explanations/{model_name}": ask("explain", explain, why, picture, explanation),
+        "/explanations/{model_name}": ask("explain", explain, why, picture, explanation, explains=True),
         "/explanations/{model_name}/{model_version}": ask(
-            "explainVersion", explain, [version, *why], picture, explanation
+            "explainVersion", explain, [version, *why], picture, explanation, explains=True
         ),
     }
 
@@ -216,9 +216,13 @@ def _png() -> Schema:
     return {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 
 
-def _responses(content: Schema) -> Schema:
+def _responses(content: Schema, *, explains: bool = False) -> Schema:
     """The responses: the answer, and the errors that can be returned instead."""
-    errors = {str(status): {"$ref": f"#/components/responses/Error{status}"} for status in _statuses()}
+    errors = {
+        str(status): {"$ref": f"#/components/responses/Error{status}"}
+        for status in _statuses()
+        if explains or status != NotSupported.status
+    }
     return {"200": _response("the answer", content)} | errors
 
 

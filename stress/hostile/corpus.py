@@ -43,7 +43,7 @@ _BROKEN: Final = (422, "image_broken")
 _SCANNED: Final = "bomb/jpeg-scanned-100-times"  # its scans are too many for every limit of pixels
 _TOO_LARGE: Final = (413, "image_too_large")
 _NO_IMAGE: Final = (415, "not_an_image")
-_NOT_SUPPORTED: Final = (501, "not_supported")
+_NOT_SUPPORTED: Final = (415, "image_not_supported")
 
 
 def corpus(max_pixels: int = MAX_PIXELS, max_instances: int = MAX_INSTANCES) -> list[Body]:

@@ -226,5 +226,5 @@ def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> t
     except Exception:  # decoders raise nearly any exception on damaged bytes
         if not begins_like_a_picture(data):
             return 415, "not_an_image"
-        return (501, "not_supported") if states_another_kind(data) else (422, "image_broken")
+        return (415, "image_not_supported") if states_another_kind(data) else (422, "image_broken")
     return 200, ""

@@ -158,7 +158,7 @@ def test_top_k_out_of_range_is_refused(address: str, cat: bytes, top_k: str) -> 
         (b"just some text", 415, "not_an_image"),
         (b"%PDF-1.7\n%", 415, "not_an_image"),
         (png(50_000, 50_000), 413, "image_too_large"),
-        (heif(b"mif1", b"mif1", b"heic"), 501, "not_supported"),
+        (heif(b"mif1", b"mif1", b"heic"), 415, "image_not_supported"),
         (photograph("rocket.jpg").read_bytes()[:3000], 422, "image_broken"),
         (b'{"instances": [' + b",".join([b'{"b64": "aaaa"}'] * 65) + b"]}", 413, "too_many_instances"),
     ],

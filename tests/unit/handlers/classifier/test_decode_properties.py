@@ -9,7 +9,7 @@ import pytest
 from classifier.decode import decode, decode_scaled
 from classifier.input import Input
 from classifier.pipeline import load_pixels
-from classifier.problems import Internal, NotSupported, Problem
+from classifier.problems import Internal, Problem
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def noise(size: tuple[int, int], seed: int) -> Image.Image:
 @example(b"", b"")
 def test_any_bytes_are_a_picture_or_the_problem_of_a_client(beginning: bytes, rest: bytes) -> None:
     outcome = load_pixels(beginning + rest, SPEC)
-    assert not isinstance(outcome, Problem) or 400 <= outcome.status < 500 or isinstance(outcome, NotSupported)
+    assert not isinstance(outcome, Problem) or 400 <= outcome.status < 500
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from classifier.decode import decode, prepare
-from classifier.problems import NotAnImage, NotSupported
+from classifier.problems import ImageNotSupported, NotAnImage
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,13 +39,13 @@ def test_a_transparent_colour_of_any_depth_is_white(data: bytes, colours: list[l
 
 @pytest.mark.parametrize(("data", "why"), UNSUPPORTED.values(), ids=UNSUPPORTED)
 def test_a_good_file_of_another_kind_is_not_supported_and_the_detail_says_what_it_is(data: bytes, why: str) -> None:
-    with pytest.raises(NotSupported, match=why):
+    with pytest.raises(ImageNotSupported, match=why):
         decode(data, LIMIT)
 
 
 @pytest.mark.parametrize("name", ["tiff-signed-8-bit", "tiff-preview", "tiff-grey-and-alpha-planes"])
 def test_a_tiff_that_pillow_opens_and_misreads_is_refused_from_python_too(name: str) -> None:
-    with Image.open(io.BytesIO(UNSUPPORTED[name][0])) as opened, pytest.raises(NotSupported):
+    with Image.open(io.BytesIO(UNSUPPORTED[name][0])) as opened, pytest.raises(ImageNotSupported):
         prepare(opened, LIMIT)
 
 

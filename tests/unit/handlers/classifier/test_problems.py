@@ -15,6 +15,7 @@ CONTRACT = [
     (415, "not_an_image", problems.NotAnImage),
     (422, "image_broken", problems.ImageBroken),
     (500, "internal", problems.Internal),
+    (415, "image_not_supported", problems.ImageNotSupported),
     (501, "not_supported", problems.NotSupported),
 ]
 
