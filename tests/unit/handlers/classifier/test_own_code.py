@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from classifier import load
 from classifier.architecture import build
-from classifier.digests import write_digests
+from classifier.digests import DIGESTS_FILE, write_digests
 from classifier.errors import UnusableError
 from classifier.explain import explain
 from classifier.own_code import own_code
@@ -141,6 +142,7 @@ def changed(tiny_folder: Path, tmp_path: Path) -> Callable[[Mapping[str, str]], 
             assert source.count(old) == 1
             source = source.replace(old, new)
         (copy / "tiny_net.py").write_text(source)
+        (copy / DIGESTS_FILE).unlink()
         write_digests(copy)
         return copy
 
@@ -157,6 +159,7 @@ def test_two_archives_with_modules_of_one_name_each_answer_by_their_own(
     assert np.array_equal(of_negative.logits(pixels), -expected)
     assert np.abs(of_tanh.logits(pixels) - expected).max() > 1e-3
     assert np.array_equal(tiny.logits(pixels), expected)
+    assert np.array_equal(load(negative).core.logits(pixels), -expected)
     import tiny_net
 
     assert not any("archive-" in str(module.__file__) for module in (tiny_net, sys.modules["tiny_net"]))
