@@ -68,7 +68,7 @@ class Makers:
         """
         self._recipe = classifier.recipe
         self._calibration = calibration
-        self._module = load_module(classifier.recipe, classifier.source.path)
+        self._module = load_module(classifier.recipe, classifier.source.path, code=classifier.source.code)
         self._example = (torch.zeros(1, classifier.recipe.input.depth, *classifier.recipe.input.size),)
 
     def all(self) -> dict[str, Callable[[], bytes]]:

@@ -1,13 +1,10 @@
 """The classifier for Python programs, without a server: load an archive or a recipe, then call it with pictures."""
 
 import os
-import shutil
-import tempfile
 import weakref
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +13,16 @@ from PIL import Image
 from classifier.cpu import usable_cores
 from classifier.digests import digest, verify
 from classifier.errors import UnusableError
+from classifier.forks import Threads
 from classifier.identity import Identity, Model
 from classifier.labels import load_labels
 from classifier.pipeline import Classifier
 from classifier.problems import Problem
 from classifier.rank import Prediction
 from classifier.recipe import read_recipe
-from classifier.runtimes import Source, load_runtime
+from classifier.runtimes import Source, load_runtime, require_process
 from classifier.service import checked_top_k
-from classifier.unpack import unpack
+from classifier.unpack import unpacked
 
 # A path, the bytes of a file, a Pillow picture, or pixels: uint8 [H,W,3] in RGB, or [H,W] in grey.
 Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
@@ -32,11 +30,34 @@ _GREY, _COLOUR, _BATCH = 2, 3, 4  # dimensions of an array
 
 
 class ImageClassifier:
-    """A loaded model that is called with pictures."""
+    """A loaded model that is called with pictures.
 
-    def __init__(self, core: Classifier) -> None:
+    Several threads may call it at once, and so may forks of the process that loaded it, whether it was called before
+    or not; only a model on a GPU answers in the process that loaded it alone. What `load` unpacked is removed when that
+    process closes the model (`close`, or the end of a `with` block), no longer refers to it, or ends.
+    """
+
+    def __init__(self, core: Classifier, remove: Callable[[], None] = lambda: None) -> None:
+        """Wrap a loaded classifier.
+
+        Args:
+            core: the classifier.
+            remove: removes the files that it uses.
+        """
         self.core = core
-        self._used_in: int | None = None  # the process of the first call
+        self._remove = weakref.finalize(self, remove)  # it maps weights from them for as long as it is used
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what `load` unpacked; the model cannot be called any more. A fork leaves the files to its parent."""
+        self._closed = True
+        self._remove()
 
     def __repr__(self) -> str:
         model = self.core.identity.model
@@ -66,15 +87,12 @@ class ImageClassifier:
             Problem: the one picture cannot be classified, or `top_k` is out of range.
             OSError: a path cannot be read.
             TypeError, ValueError: an object or array is not a picture; the message says what is expected.
-            UnusableError: the model was used before this process was forked, so its threads are in the other one.
+            UnusableError: the model was closed; or it cannot be used in a fork, because it computes on a GPU, or was
+                computing for very long when the process was forked.
         """
-        if self._used_in is None:
-            self._used_in = os.getpid()
-        if self._used_in != os.getpid():
-            raise UnusableError(
-                "this model was used before the fork, and its threads stayed in the other process: fork before the "
-                "first call, load() in each process, or start processes with the method spawn"
-            )
+        if self._closed:
+            raise UnusableError(f"{self!r} was closed: load() it again")
+        require_process(self.core.source)
         top_k = checked_top_k(top_k, len(self.core.labels))
         if many := _is_batch(pictures):
             given: Sequence[Any] = pictures  # type: ignore[assignment] # an array is a sequence of its rows
@@ -98,7 +116,8 @@ def load(
 ) -> ImageClassifier:
     """Load an archive, or a recipe with a state_dict, into this process.
 
-    An eager archive's architecture is imported from `handlers/`. Load only archives that you trust: an AOTInductor
+    An eager archive's architecture is the code in the archive, whatever modules of the same names this process has; a
+    recipe's is imported from `handlers/`. Load only archives that you trust: that code is executed, and an AOTInductor
     archive is machine code.
 
     Args:
@@ -128,24 +147,12 @@ def load(
 
 def _unpacked(archive: Path, device: str, threads: int) -> ImageClassifier:
     """Load an archive that is one file. Its content lies in a temporary folder for as long as the model is in use."""
-    with archive.open("rb"):
-        pass  # a missing file raises OSError here, not a reader's own exception later
-    folder = Path(tempfile.mkdtemp(prefix="archive-"))
+    folder, remove = unpacked(archive)
     try:
-        unpack(archive, folder)
-        model = ImageClassifier(Classifier.load(folder, device, threads))
+        return ImageClassifier(Classifier.load(folder, device, threads), remove)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove()
         raise
-    # weights are mapped from it for as long as the model is used
-    weakref.finalize(model, _remove, folder, os.getpid())
-    return model
-
-
-def _remove(folder: Path, owner: int) -> None:
-    """Remove a temporary folder, unless this is a fork of the process that made it, which still uses it."""
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classifier:
@@ -174,7 +181,7 @@ def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classi
         labels=load_labels(recipe.labels, path.parent),
         source=source,
         forward=load_runtime(source),
-        decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
+        decoders=Threads(threads, "decode"),
     )
 
 

@@ -15,16 +15,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from classifier.errors import UnusableError
+from classifier.own_code import OwnCode, name_in_archive
 
 Arguments = Mapping[str, Any]
 
 
-def build(architecture: str, arguments: Arguments | None = None) -> nn.Module:
+def build(architecture: str, arguments: Arguments | None = None, code: OwnCode | None = None) -> nn.Module:
     """Build a module with its initial values.
 
     Args:
         architecture: as a recipe names it.
         arguments: keyword arguments of the class or function.
+        code: an archive's own code, whose modules count before all others of their names.
 
     Raises:
         UnusableError: there is no such architecture, or it does not take these arguments; the message says which.
@@ -35,11 +37,11 @@ def build(architecture: str, arguments: Arguments | None = None) -> nn.Module:
     )
     given = dict(arguments or {})
     try:
-        built = of_library(name, given) if of_library else _own(scheme, name)(**given)
+        built = of_library(name, given) if of_library else _own(scheme, name, code)(**given)
     except UnusableError:
         raise
     except ModuleNotFoundError as error:
-        why = _missing(error.name or "", scheme, of_library is not None)
+        why = _missing(name_in_archive(error.name or ""), scheme, of_library is not None)
         raise UnusableError(f"architecture {architecture}: {why}") from error
     except Exception as error:  # whatever the code of an architecture raises
         taken = f" with arguments {given}" if given else ""
@@ -60,9 +62,10 @@ def _missing(name: str, scheme: str, of_library: bool) -> str:
     return f"there is no handlers/{scheme.replace('.', '/')}.py"
 
 
-def _own(module: str, name: str) -> Callable[..., Any]:
+def _own(module: str, name: str, code: OwnCode | None) -> Callable[..., Any]:
     """A class or function of a module: the named one, or the one nn.Module class that the module defines."""
-    imported = importlib.import_module(module)
+    importing = code.import_module if code is not None and code.has(module) else importlib.import_module
+    imported = importing(module)
     if name:
         found = getattr(imported, name, None)
         if not callable(found):
@@ -74,7 +77,7 @@ def _own(module: str, name: str) -> Callable[..., Any]:
     classes = {
         item
         for _, item in inspect.getmembers(imported, inspect.isclass)
-        if issubclass(item, nn.Module) and item.__module__ == module
+        if issubclass(item, nn.Module) and item.__module__ == imported.__name__
     }
     if len(classes) != 1:
         names = sorted(item.__name__ for item in classes)

@@ -21,6 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from classifier.decode import decode
+from classifier.forks import compute
+from classifier.own_code import OwnCode
 from classifier.pipeline import Classifier
 from classifier.preprocess import normalize, region, resize_and_crop
 from classifier.problems import BadParameter, NotSupported
@@ -74,8 +76,7 @@ def explain(classifier: Classifier, image: bytes, target: str | None = None, met
     row = classifier.probabilities(pixels[None])[0]
     index = _target(classifier, target, row)
     label = classifier.labels[index]
-    with _exclusive:
-        evidence = _evidence(classifier, pixels, index, chosen)
+    evidence = compute(_evidence, classifier, pixels, index, chosen)
     positive = np.maximum(np.nan_to_num(evidence), 0)
     return Explanation(
         prediction=Prediction(label.class_id, label.class_name, float(row[index])),
@@ -105,12 +106,16 @@ def attributions(classifier: Classifier, image: bytes, target: str | None = None
     spec = classifier.recipe.input
     pixels = resize_and_crop(decode(image, spec.max_pixels), spec)
     index = 0 if target is None else _target(classifier, target, np.empty(0, np.float32))
-    module, floats = _differentiable(classifier, pixels)
-    with _exclusive:
-        found = attr.IntegratedGradients(_logits(module)).attribute(
-            floats, target=index, n_steps=_STOCK_STEPS, internal_batch_size=4
-        )
-    return _numpy(found[0])
+
+    def gradients() -> NDArray[np.float32]:
+        with _exclusive:
+            module, floats = _differentiable(classifier, pixels)
+            found = attr.IntegratedGradients(_logits(module)).attribute(
+                floats, target=index, n_steps=_STOCK_STEPS, internal_batch_size=4
+            )
+            return _numpy(found[0])
+
+    return compute(gradients)
 
 
 def overlay(explanation: Explanation) -> Image.Image:
@@ -149,7 +154,13 @@ def _target(classifier: Classifier, asked: str | None, row: NDArray[np.float32])
 
 def _evidence(classifier: Classifier, pixels: NDArray[np.uint8], index: int, method: Method) -> NDArray[np.float32]:
     """The evidence of each part for the class, [rows,columns], in the method's own unit."""
-    attr = _captum()
+    with _exclusive:
+        return _by_method(_captum(), classifier, pixels, index, method)
+
+
+def _by_method(
+    attr: Any, classifier: Classifier, pixels: NDArray[np.uint8], index: int, method: Method
+) -> NDArray[np.float32]:
     if method == "occlusion":
         return _occlusion(attr, classifier, pixels, index)
     module, floats = _differentiable(classifier, pixels)
@@ -175,7 +186,7 @@ def _captum() -> Any:
 def _differentiable(classifier: Classifier, pixels: NDArray[np.uint8]) -> tuple[nn.Module, Tensor]:
     """The module of an eager archive, and its input for a picture: float32 [1,channels,rows,columns]."""
     source = classifier.source
-    module = _module(msgspec.json.encode(source.recipe), source.path, source.device)
+    module = _module(msgspec.json.encode(source.recipe), source.path, source.device, source.code)
     return module, normalize(torch.from_numpy(pixels[None]).to(source.device), source.recipe.input)
 
 
@@ -207,9 +218,9 @@ def _numpy(values: Tensor) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=2)
-def _module(recipe: bytes, path: Path, device: str) -> nn.Module:
+def _module(recipe: bytes, path: Path, device: str, code: OwnCode | None) -> nn.Module:
     """The archive's module in float32, for its gradients; the weights are mapped from the same file."""
-    return load_module(msgspec.json.decode(recipe, type=Recipe), path).to(device)
+    return load_module(msgspec.json.decode(recipe, type=Recipe), path, code=code).to(device)
 
 
 def last_convolution(module: nn.Module) -> nn.Module:

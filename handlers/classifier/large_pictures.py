@@ -8,12 +8,13 @@ from typing import Final
 from PIL import Image
 
 from classifier.allocator import give_back
+from classifier.forks import survives_forks
 
 # A picture takes 8 to 16 bytes a pixel while it is decoded and converted. At the recipes' limit that is 1 GB, however
 # small the file is.
 LARGE: Final = 16_000_000  # pixels; larger pictures take turns
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = survives_forks(threading.Lock())
 
 
 def is_large(image: Image.Image, file_pixels: int) -> bool:

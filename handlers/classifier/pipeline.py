@@ -1,7 +1,6 @@
 """The path of a picture: bytes -> decode -> crop -> batch -> forward -> probabilities -> ranked predictions."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +12,11 @@ from PIL import Image
 
 from classifier.cpu import usable_cores
 from classifier.decode import decode_scaled, prepare
+from classifier.forks import Threads
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
 from classifier.input import Input
 from classifier.labels import Label, read_labels
+from classifier.own_code import own_code
 from classifier.preprocess import resize_and_crop
 from classifier.problems import Internal, Problem
 from classifier.rank import Prediction, probabilities, top_k
@@ -41,7 +42,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[Label]
     source: Source
     forward: Forward
-    decoders: ThreadPoolExecutor  # Pillow releases Python's lock while it decodes and resizes
+    decoders: Threads  # Pillow releases Python's lock while it decodes and resizes
 
     @classmethod
     def load(cls, directory: Path, device: str = "cpu", threads: int | None = None) -> "Classifier":
@@ -66,6 +67,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             variant=recipe.variant(model.runtime, model.precision),
             threads=threads,
             device=device,
+            code=own_code(directory),
         )
         return cls(
             recipe=recipe,
@@ -73,7 +75,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             labels=read_labels(directory / LABELS_FILE),
             source=source,
             forward=load_runtime(source),
-            decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
+            decoders=Threads(threads, "decode"),
         )
 
     def classify(self, images: Sequence[Picture | Problem], top: Sequence[int]) -> list[list[Prediction] | Problem]:

@@ -1,10 +1,40 @@
 """Unpacks an archive's files into a folder, as a worker sees them."""
 
+import os
 import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from classifier.digests import members, reading, verify
 from classifier.errors import BrokenArchiveError
+
+
+def unpacked(archive: Path) -> tuple[Path, Callable[[], None]]:
+    """Verify an archive that is one file and unpack it into a new temporary folder.
+
+    Returns:
+        The folder, and a function that removes it. In a fork of this process, which still uses it, that does nothing.
+
+    Raises:
+        BrokenArchiveError: as `unpack`. OSError: there is no such file. Nothing is left then.
+    """
+    with archive.open("rb"):
+        pass  # a missing file raises OSError here, not a reader's own exception later
+    folder = Path(tempfile.mkdtemp(prefix="archive-"))
+    remove = partial(_remove, folder, os.getpid())
+    try:
+        unpack(archive, folder)
+    except BaseException:
+        remove()
+        raise
+    return folder, remove
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Loads an archive of the store into this process, without a server."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from classifier.digests import verify
 from classifier.errors import BrokenArchiveError, UnusableError
 from classifier.identity import read_identity
 from classifier.pipeline import Classifier
-from classifier.unpack import unpack
+from classifier.unpack import unpacked as unpacked_for_now
 
 from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import refusal
@@ -29,9 +28,11 @@ def unpacked(archive: Path) -> Iterator[Path]:
             verify(archive)
             yield archive
             return
-        with tempfile.TemporaryDirectory(prefix="archive-") as name:
-            unpack(archive, Path(name))
-            yield Path(name)
+        folder, remove = unpacked_for_now(archive)
+        try:
+            yield folder
+        finally:
+            remove()
     except BrokenArchiveError as error:
         raise refusal(archive, error) from error
 

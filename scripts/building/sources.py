@@ -9,13 +9,13 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Final
 
+from classifier.own_code import OF_EVERY_ARCHIVE
 from classifier.recipe import Recipe
 
 from scripts.building.clean import INSTALLED
 from scripts.console import UserError
 
 NOT_PACKED: Final = ("__pycache__", ".*", "*.pyc")  # of a package: Python's caches and hidden files
-_OF_EVERY_ARCHIVE: Final = ("classifier", "image_classifier_handler")
 
 
 def sources(recipe: Recipe) -> list[Path]:
@@ -39,7 +39,7 @@ def sources(recipe: Recipe) -> list[Path]:
     waiting = [top]
     while waiting:
         for name in sorted(_imported(found[waiting.pop()])):
-            place = None if name in found or name in _OF_EVERY_ARCHIVE else _place(name)
+            place = None if name in found or name in OF_EVERY_ARCHIVE else _place(name)
             if place is not None and place.parent == first.parent:
                 found[name] = place
                 waiting.append(name)

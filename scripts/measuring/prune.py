@@ -91,7 +91,7 @@ def prune_model(
         recipe = classifier.recipe
         if classifier.identity.model.weights == UNTRAINED:
             warn_untrained(model, "So the agreement says nothing about that of a trained model.")
-        module = load_module(recipe, classifier.source.path)
+        module = load_module(recipe, classifier.source.path, code=classifier.source.code)
         pixels = view_pixels(recipe.input, objects()) if golden is None else golden_pixels(golden_set(golden), recipe)
         whole = of_module(recipe, module).outputs(pixels)
         for sparsity in sparsities:

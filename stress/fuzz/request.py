@@ -6,7 +6,6 @@ that the server has already decoded, as TorchServe can.
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import atheris
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 with atheris.instrument_imports(include=["msgspec", "classifier.service", "classifier.v2", "classifier.problems"]):
     import msgspec
+    from classifier.forks import Threads
     from classifier.identity import Identity, Model
     from classifier.labels import Label
     from classifier.pipeline import Classifier
@@ -46,7 +46,7 @@ def classifier() -> Classifier:
         labels=[Label(class_id=f"t{index:02}", class_name=str(index)) for index in range(10)],
         source=Source(directory=Path(), serialized_file="none", recipe=recipe, variant=recipe.archives[0], threads=1),
         forward=forward,
-        decoders=ThreadPoolExecutor(2),
+        decoders=Threads(2, "decode"),
     )
 
 

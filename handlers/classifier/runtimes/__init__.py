@@ -4,6 +4,7 @@ A runtime module `classifier.runtimes.<name>` has one public function, `load(sou
 """
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from classifier.errors import UnusableError
+from classifier.forks import compute, require_threads
+from classifier.own_code import OwnCode
 from classifier.recipe import Recipe, Variant
+
+# Otherwise ONNX Runtime starts a thread that reports to Microsoft, for which a forked process would wait at its end
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # uint8 [N,H,W,3] -> float32 [N,classes].
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -26,6 +33,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     variant: Variant
     threads: int
     device: str = "cpu"  # as torch names it; `cuda:0`
+    process: int = msgspec.field(default_factory=os.getpid)  # that loads it
+    code: OwnCode | None = None  # the archive's own; None for a recipe whose architecture lies in `handlers/`
 
     @property
     def path(self) -> Path:
@@ -42,14 +51,38 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 def load_runtime(source: Source) -> Forward:
     """Load the model with the runtime of its variant.
 
+    Several threads may call the function at once, each with its own pixels, and so may forks of this process.
+
     Raises:
         UnusableError: the file cannot be used, or not on this machine; the message says why.
         OSError: there is no such file.
     """
     module = importlib.import_module(f"classifier.runtimes.{source.variant.runtime}")
     load: Callable[[Source], Forward] = module.load
+    loaded = compute(load, source)
     fixed = source.recipe.input.batch
-    return load(source) if fixed is None else in_batches_of(fixed, load(source))
+    any_number = loaded if fixed is None else in_batches_of(fixed, loaded)
+
+    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        require_process(source)
+        return compute(any_number, pixels)
+
+    return forward
+
+
+def require_process(source: Source) -> None:
+    """Refuse to compute in a process that cannot.
+
+    Raises:
+        UnusableError: this process was forked from the one that loaded the model, and has no access to the GPU; or the
+            fork interrupted something that was being computed.
+    """
+    if source.device != "cpu" and source.process != os.getpid():
+        raise UnusableError(
+            f"a model on {source.device} cannot be used in a fork of the process that loaded it: "
+            "load() in each process, and start them with the method spawn"
+        )
+    require_threads()
 
 
 def in_batches_of(size: int, forward: Forward) -> Forward:

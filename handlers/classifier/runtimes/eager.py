@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from classifier.architecture import build
 from classifier.cpu import require_native_bfloat16
 from classifier.errors import UnusableError
+from classifier.own_code import OwnCode
 from classifier.preprocess import normalize
 from classifier.recipe import Recipe
 from classifier.runtimes import Forward, Source
@@ -31,14 +32,22 @@ def load(source: Source) -> Forward:
         require_native_bfloat16()
     torch.set_num_threads(source.threads)
     dtype = DTYPES[source.variant.precision]
-    module = load_module(source.recipe, source.path, dtype)
+    module = load_module(source.recipe, source.path, dtype, source.code)
     module.to(source.device).to(memory_format=torch.channels_last)
     spec = source.recipe.input
     return forward_of(lambda pixels: logits_of(module(normalize(pixels, spec).to(dtype))), source.device)
 
 
-def load_module(recipe: Recipe, state_dict: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+def load_module(
+    recipe: Recipe, state_dict: Path, dtype: torch.dtype = torch.float32, code: OwnCode | None = None
+) -> nn.Module:
     """Build the recipe's architecture and give it the weights, in evaluation mode, on the CPU.
+
+    Args:
+        recipe: names the architecture.
+        state_dict: the file of weights.
+        dtype: of the parameters.
+        code: the archive's own code, if the weights are an archive's.
 
     Raises:
         UnusableError: the file is not a state_dict, or not of this architecture; or the recipe has a program instead.
@@ -48,7 +57,7 @@ def load_module(recipe: Recipe, state_dict: Path, dtype: torch.dtype = torch.flo
         raise UnusableError(f"{recipe.name} is a program, which has no module in Python")
     weights = read_state_dict(state_dict)
     with _WithoutInitialValues():
-        module = build(recipe.architecture, recipe.arguments)
+        module = build(recipe.architecture, recipe.arguments, code)
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:

@@ -5,6 +5,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from classifier.errors import UnusableError
+from classifier.forks import never_ends_in_forks
 from classifier.runtimes import Forward, Source
 
 _CUDA = "CUDAExecutionProvider"  # in the package onnxruntime-gpu
@@ -22,7 +23,7 @@ def load(source: Source) -> Forward:
     options.intra_op_num_threads = source.threads
     options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=_providers(source.device))
+        session = never_ends_in_forks(onnxruntime.InferenceSession(path, options, providers=_providers(source.device)))
     except Exception as error:  # ONNX Runtime's exceptions have no class in common
         raise UnusableError(f"{path.name} is not an ONNX file that ONNX Runtime can run: {error}") from error
     (pixels_input,) = session.get_inputs()

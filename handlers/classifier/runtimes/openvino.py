@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from classifier.cpu import require_native_bfloat16
 from classifier.errors import UnusableError
+from classifier.forks import never_ends_in_forks
 from classifier.runtimes import Forward, Source
 
 # The layers of an int8 graph that are not quantised stay in float32.
@@ -41,6 +42,7 @@ def load(source: Source) -> Forward:
     except RuntimeError as error:
         raise UnusableError(f"{path.name} is not an OpenVINO graph: {error}") from error
 
+    never_ends_in_forks(request)
     one_at_a_time = threading.Lock()  # a request has one buffer for logits, and refuses a second thread
 
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

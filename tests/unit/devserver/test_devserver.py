@@ -1,6 +1,9 @@
 import base64
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -68,6 +71,31 @@ def test_a_stock_server_answers_as_torchserves_handler_but_not_at_predict(tiny: 
     assert stock.get("/models/tiny").get_json()["answers"] == "stock"
     explained = stock.post("/v1/models/tiny:explain", json={"instances": [{"data": data}]}).get_json()
     assert len(explained["explanations"][0]) == len("RGB")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("one_at_a_time", [True, False], ids=["as it is", "without its lock"])
+def test_clients_at_once_each_get_their_own_answer(
+    tiny: Classifier, one_at_a_time: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not one_at_a_time:  # the lock gives each request all threads; that answers are right is not up to it
+        monkeypatch.setattr("devserver.app.threading.Lock", nullcontext)
+    app = create_app(tiny)
+    monkeypatch.undo()
+    colours = [(36 * index, 255 - 36 * index, 97 * index % 256) for index in range(8)]
+    bodies = [encode(Image.new("RGB", (40, 40), colour), "PNG") for colour in colours]
+    paths = ["/predictions/tiny"] * 3 + ["/explanations/tiny"]  # whose hooks are those of one module
+    alone = [[app.test_client().post(path, data=body).data for path in paths] for body in bodies]
+    assert len({tuple(answers) for answers in alone}) == len(bodies)
+    together = threading.Barrier(8)
+
+    def wrong(own: int) -> int:
+        client = app.test_client()
+        together.wait()
+        return sum([client.post(path, data=bodies[own]).data for path in paths] != alone[own] for _ in range(15))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(wrong, range(8))) == [0] * 8
 
 
 def test_kserves_paths_are_there_as_on_torchserve(client: FlaskClient, cat: bytes) -> None:

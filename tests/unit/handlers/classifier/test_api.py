@@ -1,9 +1,10 @@
 import gc
 import io
-import os
+import itertools
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,59 +163,43 @@ def test_the_unpacked_files_go_when_the_model_does(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-@every_runtime
-def test_each_thread_gets_the_answer_to_its_own_picture(runtime: str, tiny_archive: Callable[..., Path]) -> None:
-    model = load(tiny_archive(runtime), threads=1)
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), np.uint8)
-    alone = [model(picture) for picture in pictures]
-
-    def ask(own: int) -> int:
-        return sum(model(pictures[own]) == alone[own] for _ in range(300))
-
-    with ThreadPoolExecutor(len(pictures)) as threads:
-        assert list(threads.map(ask, range(len(pictures)))) == [300] * len(pictures)
-
-
-FORKED = """
-import os, sys, tempfile
-from pathlib import Path
-from classifier import load
-from classifier.errors import UnusableError
-archive, picture, before = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), sys.argv[3] == "before"
-model = load(archive)
-alone = None if before else model([picture] * 8)
-child = os.fork()
-if child == 0:
-    try:
-        print("answered", len(model([picture] * 8)), flush=True)
-    except UnusableError as error:
-        print(error, flush=True)
-    if not before or sys.argv[4] in ("onnxruntime", "openvino"):
-        os._exit(0)  # as multiprocessing does: at a longer end these look for threads that stayed in the other process
-    sys.exit()
-_, status = os.waitpid(child, 0)
-assert os.waitstatus_to_exitcode(status) == 0
-assert len(list(Path(tempfile.gettempdir()).glob("archive-*"))) == 1
-answers = model([picture] * 8)
-assert alone in (None, answers)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-@every_runtime
-def test_a_fork_answers_if_it_is_made_before_the_first_call_and_says_so_otherwise(
-    runtime: str, when: str, tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes
+def test_a_closed_model_leaves_no_files_and_says_that_it_is_closed(
+    tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cat: bytes
 ) -> None:
-    (tmp_path / "cat.png").write_bytes(cat)
-    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(TINY_RECIPE.parent)}
-    command = [sys.executable, "-c", FORKED, str(tiny_archive(runtime)), str(tmp_path / "cat.png"), when, runtime]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ("used before the fork" in ended.stdout) == (when == "after")
-    assert ("answered 8" in ended.stdout) == (when == "before")
-    assert list(tmp_path.glob("archive-*")) == []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with load(tiny_archive()) as model:
+        expected = model(cat)
+        with load(tiny_archive()) as another:
+            assert another(cat) == expected
+        assert len(list(tmp_path.iterdir())) == 1  # only the other one's are gone
+        assert model(cat) == expected
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UnusableError, match=r"<tiny 1\.0, .*> was closed: load\(\) it again"):
+        model(cat)
+    model.close()
+
+
+@pytest.mark.parametrize(
+    "calls", [pytest.param(60, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.thorough)]
+)
+@every_runtime
+def test_each_thread_gets_the_answer_to_its_own_picture(
+    runtime: str, calls: int, tiny_archive: Callable[..., Path]
+) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), np.uint8)
+    alone = list(map(load(tiny_archive(runtime), threads=1), pictures))
+    shares = [{item.class_id: item.probability for item in load_all} for load_all in alone]
+    for one, other in itertools.combinations(shares, 2):
+        assert one != pytest.approx(other, abs=1e-3)  # nobody's answer could be taken for another's
+    model, together = load(tiny_archive(runtime), threads=1), threading.Barrier(8)
+
+    def wrong(own: int) -> int:
+        together.wait()  # the first calls too, in which a library may still prepare
+        found = ({item.class_id: item.probability for item in model(pictures[own])} for _ in range(calls))
+        return sum(answer != pytest.approx(shares[own], abs=1e-6) for answer in found)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(wrong, range(8))) == [0] * 8
 
 
 def test_a_broken_archive_leaves_no_files(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,6 @@
 import io
 import shutil
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from classifier import pipeline
 from classifier.decode import Extent, decode_scaled
 from classifier.errors import UnusableError
+from classifier.forks import Threads
 from classifier.identity import IDENTITY_FILE, LABELS_FILE, RECIPE_FILE
 from classifier.input import Input
 from classifier.pipeline import Classifier, load_pixels, threads_per_worker
@@ -229,10 +228,9 @@ def test_a_file_of_an_archive_that_cannot_be_used_is_named(tiny_folder: Path, tm
 
 
 @pytest.fixture
-def decoding(tiny: Classifier) -> Iterator[Classifier]:
+def decoding(tiny: Classifier) -> Classifier:
     """Tiny with two threads that decode."""
-    with ThreadPoolExecutor(2, thread_name_prefix="decode") as decoders:
-        yield msgspec.structs.replace(tiny, decoders=decoders)
+    return msgspec.structs.replace(tiny, decoders=Threads(2, "decode"))
 
 
 def test_pictures_are_decoded_side_by_side_and_their_answers_keep_the_order(
@@ -291,12 +289,12 @@ def test_no_more_pictures_are_decoded_at_once_than_a_worker_has_threads(
 ) -> None:
     pools: list[int] = []
 
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, threads: int, **others: Any) -> None:
-            pools.append(threads)
-            super().__init__(threads, **others)
+    class Pool(Threads):
+        def __init__(self, number: int, name: str) -> None:
+            pools.append(number)
+            super().__init__(number, name)
 
-    monkeypatch.setattr(pipeline, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(pipeline, "Threads", Pool)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     copy = shutil.copytree(tiny_folder, tmp_path / "copy")
     recipe = (copy / RECIPE_FILE).read_text()

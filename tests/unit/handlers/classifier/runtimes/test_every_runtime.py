@@ -1,6 +1,8 @@
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,22 @@ def test_the_pixels_stay_as_they_were(forward: Forward) -> None:
     pixels = pictures(3)
     forward(pixels)
     assert np.array_equal(pixels, pictures(3))
+
+
+@every_variant
+def test_eight_threads_each_get_the_logits_of_their_own_pictures(folder: Path, variant: Variant) -> None:
+    batches = [pictures(1 + seed % 5, seed) for seed in range(8)]
+    forward = load_runtime(source_in(folder, variant, threads=2))
+    expected = [forward(pixels) for pixels in batches]
+    together = threading.Barrier(8)
+    forward = load_runtime(source_in(folder, variant, threads=2))  # whose first calls are those of the threads
+
+    def farthest(own: int) -> float:
+        together.wait()
+        return max(float(np.abs(forward(batches[own]) - expected[own]).max()) for _ in range(100))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(farthest, range(8))) <= FARTHEST[variant.precision] / 4
 
 
 LAYOUTS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {

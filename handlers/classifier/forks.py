@@ -1,0 +1,169 @@
+"""Lets models compute in a forked process, whatever was computed before the fork.
+
+Threads do not follow a fork, and what they hold stays held. Two things would make the new process wait for ever:
+
+* OpenMP, with which torch computes, keeps a team of threads for each thread that computes. The only thread of the new
+  process waits for its team, which stayed in the other one. So it has a thread compute that began after the fork.
+* The locks of libraries, if another thread was computing. So a fork waits until none is.
+"""
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
+
+from classifier.errors import UnusableError
+
+_LONGEST_S: Final = 30.0  # that a fork waits for what is being computed
+
+_Given = ParamSpec("_Given")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_Owner = TypeVar("_Owner")
+
+
+def compute(function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+    """Call a function that computes with a library's threads. It may call this one again.
+
+    Raises:
+        UnusableError: this process was forked while something was computed that did not end.
+    """
+    require_threads()
+    if threading.get_ident() != _process.forked:
+        return _process.inside(function, *args, **kwargs)
+    return _process.stand_in().submit(lambda: _process.inside(function, *args, **kwargs)).result()
+
+
+def require_threads() -> None:
+    """Refuse to compute where that might never end.
+
+    Raises:
+        UnusableError: this process was forked while something was computed that did not end.
+    """
+    if _process.interrupted:
+        raise UnusableError(
+            f"this process was forked while another thread had been computing for {_LONGEST_S:.0f} s: "
+            "fork before that, or start processes with the method spawn"
+        )
+
+
+class _Process:
+    """What is being computed in this process."""
+
+    def __init__(self) -> None:
+        self.forked: int | None = None  # the thread that the process began with, if it was forked
+        self.interrupted = False  # by the fork, while it computed
+        self._stand_in: ThreadPoolExecutor | None = None
+        self._thread = threading.local()  # depth: how many calls of `inside` this thread is in
+        self._begin(0)
+
+    def _begin(self, computing: int) -> None:
+        self._computing = computing  # threads
+        self._forking = False
+        self._changed = threading.Condition(threading.Lock())
+
+    @property
+    def _depth(self) -> int:
+        return getattr(self._thread, "depth", 0)
+
+    def inside(self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        """Call a function while no fork happens."""
+        if self._depth == 0:
+            self._enter()
+        self._thread.depth = self._depth + 1
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._thread.depth -= 1
+            if self._depth == 0:
+                self._leave()
+
+    def _enter(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forking)
+            self._computing += 1
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._computing -= 1
+            if self._forking:
+                self._changed.notify_all()
+
+    def stand_in(self) -> ThreadPoolExecutor:
+        """The thread that computes for the one that the process began with."""
+        if self._stand_in is None:
+            self._stand_in = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        return self._stand_in
+
+    def before_fork(self) -> None:
+        """Wait until no other thread computes, and let none begin."""
+        self._changed.acquire()
+        self._forking = True
+        self._idle = self._changed.wait_for(lambda: self._computing == min(self._depth, 1), _LONGEST_S)
+
+    def after_fork(self) -> None:
+        """In the process that was forked, go on."""
+        self._forking = False
+        self._changed.notify_all()
+        self._changed.release()
+
+    def after_fork_in_child(self) -> None:
+        """In the new process, begin anew."""
+        self.forked = threading.get_ident()
+        self.interrupted |= not self._idle
+        self._stand_in = None
+        self._begin(min(self._depth, 1))
+
+
+_process = _Process()
+os.register_at_fork(
+    before=_process.before_fork,
+    after_in_parent=_process.after_fork,
+    after_in_child=_process.after_fork_in_child,
+)
+
+
+def never_ends_in_forks(owner: _Owner) -> _Owner:
+    """Have a forked process keep an object that owns threads.
+
+    Its end waits for them, and they are in the other process. The object lives until the process ends, and is not
+    destroyed then.
+    """
+    _owners.add(owner)
+    return owner
+
+
+_owners: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _keep_owners() -> None:
+    for owner in _owners:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+    _owners.clear()
+
+
+os.register_at_fork(after_in_child=_keep_owners)
+
+
+class Threads:
+    """A pool of threads; a forked process has threads of its own."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number, self._name = number, name
+        self._of: tuple[int, ThreadPoolExecutor] | None = None  # the process, and its threads
+
+    def map(self, function: Callable[[Any], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+        """Call the function with each item; the results come in their order."""
+        pool = self._of
+        if pool is None or pool[0] != os.getpid():
+            pool = self._of = os.getpid(), ThreadPoolExecutor(self._number, thread_name_prefix=self._name)
+        return pool[1].map(function, items)
+
+
+def survives_forks(lock: threading.Lock) -> threading.Lock:
+    """Make a lock of the whole program free in a forked process: the fork waits for it."""
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock

@@ -1,0 +1,164 @@
+"""Loaded models answer in forks of their process, whatever was computed before, and leave it its files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from classifier import ImageClassifier, forks, load
+from classifier.errors import UnusableError
+from classifier.forks import Threads, compute, survives_forks
+from classifier.problems import Internal
+from msgspec import structs
+
+from scripts.archives.loaded import loaded
+
+FORKING = Path(__file__).with_name("forking.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runtime",
+    ["eager", "torchscript", "onnxruntime", "openvino", pytest.param("aotinductor", marks=pytest.mark.thorough)],
+)
+def test_forks_answer_as_their_process_does_and_leave_it_its_files(
+    runtime: str, tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes
+) -> None:
+    archive, picture = tiny_archive(runtime), tmp_path / "cat.png"
+    picture.write_bytes(cat)
+    right = {item.class_id: item.probability for item in load(archive)(cat, top_k=10)}
+    command = [sys.executable, str(FORKING), str(archive), str(picture), json.dumps(right)]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert list(tmp_path.glob("archive-*")) == []
+
+
+def in_fork(child: Callable[[], object]) -> int:
+    """The exit code of a fork of this process: 0 if the function ends with something true."""
+    process = os.fork()
+    if process == 0:
+        signal.alarm(60)
+        code = 2
+        try:
+            code = 0 if child() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def test_a_fork_waits_for_what_is_being_computed() -> None:
+    begun, done = threading.Event(), []
+
+    def long() -> None:
+        begun.set()
+        compute(lambda: done.append(True))  # within a computation another one may begin, though a fork is waiting
+        threading.Event().wait(0.5)
+        done.append(True)
+
+    thread = threading.Thread(target=compute, args=(long,))
+    thread.start()
+    assert begun.wait(30)
+    assert in_fork(lambda: done == [True, True] and compute(len, "abc") == 3) == 0
+    thread.join()
+    assert compute(len, "abc") == 3
+
+
+def test_a_fork_that_interrupted_a_computation_says_so_instead_of_waiting(
+    tiny_folder: Path, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forks, "_LONGEST_S", 0.05)
+    model, begun, end = load(tiny_folder), threading.Event(), threading.Event()
+
+    def endless() -> bool:
+        begun.set()
+        return end.wait(60)
+
+    thread = threading.Thread(target=compute, args=(endless,))
+    thread.start()
+    assert begun.wait(30)
+
+    def refused() -> bool:
+        with pytest.raises(UnusableError, match="forked while another thread had been computing"):
+            model(cat)
+        (problem,) = model.core.classify([cat], [1])
+        return isinstance(problem, Internal) and "forked while" in str(problem.__cause__)
+
+    assert in_fork(refused) == 0
+    end.set()
+    thread.join()
+    assert len(model(cat)) == 5
+    assert in_fork(lambda: len(model(cat)) == 5) == 0
+
+
+def test_a_model_on_a_gpu_says_that_a_fork_cannot_use_it(tiny_folder: Path, cat: bytes) -> None:
+    core = load(tiny_folder).core
+    model = ImageClassifier(structs.replace(core, source=structs.replace(core.source, device="cuda:0")))
+    assert len(model(cat)) == 5  # in its own process
+
+    def refused() -> bool:
+        with pytest.raises(UnusableError, match="a model on cuda:0 cannot be used in a fork"):
+            model(cat)
+        return True
+
+    assert in_fork(refused) == 0
+
+
+def test_an_error_in_a_computation_arrives_and_ends_it() -> None:
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            compute(divmod, 1, 0)
+
+    def arrives() -> bool:
+        with pytest.raises(ZeroDivisionError):
+            compute(divmod, 1, 0)
+        return compute(divmod, 7, 2) == (3, 1)
+
+    assert in_fork(arrives) == 0
+
+
+def test_a_pool_of_threads_is_each_processs_own() -> None:
+    pool = Threads(2, "own")
+    assert list(pool.map(len, ["a", "bc"])) == [1, 2]
+    assert in_fork(lambda: list(pool.map(len, ["a", "bc"])) == [1, 2]) == 0
+    assert list(pool.map(len, ["abc"])) == [3]
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_a_fork() -> None:
+    lock, held, end = survives_forks(threading.Lock()), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            end.wait(0.3)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    assert in_fork(lambda: lock.acquire(timeout=10)) == 0
+    thread.join()
+    assert not lock.locked()
+
+
+def test_a_fork_that_ends_within_the_use_of_an_archive_leaves_the_files(
+    tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cat: bytes
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    try:
+        with loaded(tiny_archive()) as classifier:
+            expected = classifier.classify([cat], [10])
+            process = os.fork()
+            if process == 0:
+                signal.alarm(60)
+                raise SystemExit  # leaves the block, as a program that ends does
+            assert os.waitpid(process, 0)[1] == 0
+            assert len(list(tmp_path.iterdir())) == 1
+            assert classifier.classify([cat], [10]) == expected
+    except SystemExit:
+        os._exit(len(list(tmp_path.iterdir())) - 1)  # the fork's: 0 if the files are there
+    assert list(tmp_path.iterdir()) == []
