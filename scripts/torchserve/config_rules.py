@@ -39,6 +39,7 @@ _ELSEWHERE: Final = (
 _LARGE_REQUEST: Final = 100_000_000  # bytes; an uncompressed file of 64 megapixels has 192 MB, but nobody sends those
 _TINY_QUEUE: Final = 16  # requests: two batches of 8, so that one waits while another is computed
 _LONG_QUEUE: Final = 1000  # requests: at 100 pictures a second the last one waits ten seconds
+_LEAST: Final = {"minWorkers": 0, "maxWorkers": 0, "batchSize": 1, "maxBatchDelay": 0, "responseTimeout": 1}
 _LONG_TIMEOUT_S: Final = 300  # how long a hung worker may hold a batch
 _THREADS_PER_CORE: Final = 4  # of the front end; Netty's own default is two
 _DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # open ports; anybody who reaches one runs code in the front end
@@ -195,7 +196,11 @@ def _configured_workers(settings: Settings) -> Iterator[Finding]:
     except msgspec.DecodeError as error:
         yield Finding("trouble", "models", f"TorchServe cannot read it: {error}")
         return
-    workers = [version.get("minWorkers", 1) for versions in models.values() for version in versions.values()]
+    each = [version for versions in models.values() for version in versions.values()]
+    for name, least in _LEAST.items():
+        if any(isinstance(number := version.get(name, least), int) and number < least for version in each):
+            yield Finding("trouble", "models", f"a {name} less than {least} makes no sense")
+    workers = [version.get("minWorkers", 1) for version in each]
     total = sum(number for number in workers if isinstance(number, int))
     if total > settings.cores:
         text = f"{total} workers compete for {settings.cores} cores; use fewer workers and larger batches"
@@ -230,8 +235,13 @@ def _bodies(settings: Settings) -> Iterator[Finding]:
 
 def _numbers(settings: Settings) -> Iterator[Finding]:
     for name, default in DEFAULTS.items():
-        if NUMBER.fullmatch(default) and not NUMBER.fullmatch(settings.text(name)):
+        if not NUMBER.fullmatch(default):
+            continue
+        least = min(int(default), 1)
+        if not NUMBER.fullmatch(settings.text(name)):
             yield Finding("trouble", name, f"{settings.text(name)!r} is not a number, so TorchServe does not start")
+        elif settings.number(name) < least:
+            yield Finding("trouble", name, f"{settings.number(name)} makes no sense; expected a number from {least}")
 
 
 def _unknown(settings: Settings) -> Iterator[Finding]:
