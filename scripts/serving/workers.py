@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from scripts.console import UserError, warn
+from scripts.torchserve.client import Check, Client, RequestFailedError
 from scripts.torchserve.described import ModelVersion
 from scripts.torchserve.drain import NotDrainedError, drained, resting
 from scripts.torchserve.loading import NotLoadedError, loading
 from scripts.torchserve.server import CONSOLE_LOG, Server
 
 _MOST_WORKERS: Final = 1000  # far more than any machine has room for; TorchServe takes a number beyond Java's int for 1
+_HALF_DONE: Final = ("IllegalStateException", "ConcurrentModificationException")
 _PATIENCE_S: Final = 130  # outlasts the recipes' response timeouts
 _FORCED_S: Final = 10
 _LONGEST_S: Final = 86_400
@@ -30,9 +32,24 @@ def set_workers(
         safely = (resting if workers else drained)(server, now.name, now.version, patience_s)
     try:
         with or_force(safely, force):
-            server.client().scale(now.name, workers, now.version, loading(state / CONSOLE_LOG, now.name, now.version))
+            _scale(server.client(), now, workers, loading(state / CONSOLE_LOG, now.name, now.version))
     except (TimeoutError, NotLoadedError) as error:
         raise UserError(f"{error}; see `make versions` and `make logs`") from error
+
+
+def _scale(client: Client, now: ModelVersion, workers: int, check: Check) -> None:
+    """Set the number of workers. Asking again for the same number is harmless, and TorchServe needs it at times.
+
+    If the queue is full, it takes one worker away and fails to put that worker's question back ("Deque full"). Now and
+    then it fails to save two snapshots at once ("ConcurrentModificationException").
+    """
+    for attempt in range(len(now.workers) + 1):
+        try:
+            client.scale(now.name, workers, now.version, check)
+            return
+        except RequestFailedError as error:
+            if error.code not in _HALF_DONE or attempt == len(now.workers):
+                raise
 
 
 def check_workers(workers: int, least: int) -> None:

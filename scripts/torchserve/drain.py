@@ -48,8 +48,9 @@ def drained(server: Server, model: str, version: str, deadline_s: float) -> Iter
     """
     client, end = server.client(), time.monotonic() + deadline_s
     labels = {version, *(["default"] if client.answering(model).version == version else [])}
+    first = _accepted(client, model, labels)
     while True:
-        accepted = _wait_until_quiet(client, model, version, labels, end)
+        accepted = _wait_until_quiet(client, model, version, labels, first, end)
         with resting(server, model, version, end - time.monotonic()):
             if not client.version(model, version).waiting and _accepted(client, model, labels) == accepted:
                 yield
@@ -86,7 +87,7 @@ def resting(server: Server, model: str, version: str, deadline_s: float) -> Iter
         yield
 
 
-def _wait_until_quiet(client: Client, model: str, version: str, labels: set[str], end: float) -> float:
+def _wait_until_quiet(client: Client, model: str, version: str, labels: set[str], first: float, end: float) -> float:
     """Wait until a version has no request in its queue and has got none for a while; returns how many it ever got."""
     accepted, since = _accepted(client, model, labels), time.monotonic()
     while time.monotonic() - since < _QUIET_S:
@@ -96,7 +97,7 @@ def _wait_until_quiet(client: Client, model: str, version: str, labels: set[str]
         if accepted != before or described.waiting:
             since = time.monotonic()
         if time.monotonic() > end:
-            raise NotDrainedError(_why(described, asked=accepted > before))
+            raise NotDrainedError(_why(described, asked=accepted > first))
     return accepted
 
 
@@ -105,8 +106,9 @@ def _why(version: ModelVersion, *, asked: bool) -> str:
     name = f"{version.name} {version.version}"
     if version.waiting and not version.ready_pids:
         return f"{version.waiting} requests wait for {name}, and none of its workers is READY"
-    still = f"{name} still gets requests" if asked else f"{name} got requests until a moment ago"
-    return f"{still}, and TorchServe cannot refuse them: its clients must ask for another version first"
+    if not asked:
+        return f"{name} has not answered its last requests yet"
+    return f"{name} still gets requests, and TorchServe cannot refuse them: its clients must ask another version first"
 
 
 def _accepted(client: Client, model: str, labels: set[str]) -> float:

@@ -192,6 +192,19 @@ def test_the_scale_command_sets_the_number_of_workers(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("code", ["IllegalStateException", "ConcurrentModificationException"])
+def test_what_torchserve_left_half_done_is_asked_for_again(code: str, running: FakeTorchServe, state: Path) -> None:
+    change = "PUT /models/tiny/2.0?min_worker=2&max_worker=2&synchronous=false"
+    failed = Answer({"code": 500, "type": code, "message": "Deque full"}, 500)
+    running.answers = with_default("2.0", "1.0") | {change: [failed, Answer({"status": "Processing..."}, 202)]}
+    manage.scale(model="tiny", workers=2, state=state)
+    assert running.questions().count(change) == 2
+    running.answers[change] = [failed]
+    with pytest.raises(UserError, match="Deque full"):
+        manage.scale(model="tiny", workers=2, state=state)
+    assert running.questions().count(change) == 4
+
+
 def test_no_workers_at_all_only_by_force(running: FakeTorchServe, state: Path) -> None:
     running.answers = with_default("2.0")
     with pytest.raises(UserError, match=r"WORKERS=0 leaves nobody to answer for tiny 2\.0; pass FORCE=1"):
