@@ -90,15 +90,16 @@ def resting(server: Server, model: str, version: str, deadline_s: float) -> Iter
 def _wait_until_quiet(client: Client, model: str, version: str, labels: set[str], first: float, end: float) -> float:
     """Wait until a version has no request in its queue and has got none for a while; returns how many it ever got."""
     accepted, since = _accepted(client, model, labels), time.monotonic()
-    while time.monotonic() - since < _QUIET_S:
+    while True:
         time.sleep(_POLL_S)
         before, accepted = accepted, _accepted(client, model, labels)
         described = client.version(model, version)
         if accepted != before or described.waiting:
             since = time.monotonic()
+        elif time.monotonic() - since >= _QUIET_S:
+            return accepted
         if time.monotonic() > end:
             raise NotDrainedError(_why(described, asked=accepted > first))
-    return accepted
 
 
 def _why(version: ModelVersion, *, asked: bool) -> str:

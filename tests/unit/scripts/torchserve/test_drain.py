@@ -98,7 +98,8 @@ def test_a_request_that_arrives_while_workers_come_to_rest_is_answered_first(ser
         """The version: a request has arrived when its worker rests for the first time."""
 
         def __getitem__(self, index: object) -> Answer:  # type: ignore[override]
-            return Answer([one_worker(waiting=int(served.questions().count(DESCRIPTION) == 1))])
+            held = any(served.temporary.iterdir())
+            return Answer([one_worker(waiting=int(held and served.questions().count(DESCRIPTION) == 1))])
 
     served.answers["GET /models/tiny/1.0"] = Arriving([BUSY])
     with drained(served.server, "tiny", "1.0", LONG_S):
