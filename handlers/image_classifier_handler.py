@@ -5,6 +5,7 @@ TorchServe asks a handler module for exactly one class, and calls its `initializ
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -15,6 +16,7 @@ import torch
 from classifier.allocator import keep_memory
 from classifier.answer_form import answer_form
 from classifier.digests import verify
+from classifier.hold import wait_while_held
 from classifier.pipeline import Classifier
 from classifier.recipe import Answers
 from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
@@ -66,6 +68,8 @@ class ImageClassifierHandler:
             _request(row, row_headers, context.get_request_id(index))
             for index, (row, row_headers) in enumerate(zip(rows, headers, strict=True))
         ]
+        if all(request.wants == "description" for request in requests):  # a worker with other requests does not rest
+            wait_while_held(Path(tempfile.gettempdir()))
         responses = answer(self.classifier, requests, self.answers)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)

@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from rich.text import Text
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk: to write raises these without the file's name
 _WIDTH_OF_BANNERS = 100
 _WIDTH_OF_FILES = 120  # columns, if the output is not a terminal
+_ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)  # beside SIGINT, which Python itself makes an exception of
 
 out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 err = Console(
@@ -50,10 +52,13 @@ class RefusedError(UserError):
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a program.
 
-    A UserError, an UnusableError or an OSError about a file becomes one line and an exit code, 1 for most; an interrupt
-    cleans up and becomes 130 or 143.
+    A UserError, an UnusableError or an OSError about a file becomes one line and an exit code, 1 for most. A signal
+    that asks it to end (SIGINT, SIGTERM, SIGQUIT, or SIGHUP of a terminal that is closed) cleans up, and becomes 128
+    and the signal's number.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -143,8 +148,22 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: bar.advance(task, more)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(143)
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore signals that ask the program to end, for a clean-up that is short and must not be left half done."""
+    if threading.current_thread() is not threading.main_thread():  # no other gets signals
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tail(log: Path, lines: int) -> str:

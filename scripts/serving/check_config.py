@@ -12,7 +12,7 @@ from rich.table import Table
 from scripts.console import UserError, done, out
 from scripts.torchserve.config import CONFIG_FILE
 from scripts.torchserve.config_check import check, verdict
-from scripts.torchserve.config_rules import Finding
+from scripts.torchserve.config_settings import Finding
 
 _STYLES: Final = {"danger": "bold red", "trouble": "yellow", "loosened": "cyan", "note": "dim"}
 

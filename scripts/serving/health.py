@@ -17,7 +17,7 @@ import psutil
 
 from scripts.console import UserError, step
 from scripts.ports import check_ports
-from scripts.torchserve.client import ModelVersion
+from scripts.torchserve.described import ModelVersion
 from scripts.torchserve.server import STATE_FOLDER, Server, find
 
 PATH: Final = "/ready"

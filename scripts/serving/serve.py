@@ -45,9 +45,7 @@ from scripts.torchserve.server import (
 )
 
 _LOOK_S: Final = 5.0  # between two checks of the workers of a server in the foreground
-_LOST: Final = (
-    "a worker's process has ended, but TorchServe counts it as READY: a bug in its gRPC call StreamPredictions2"
-)
+_LOST: Final = "a worker's process has ended, but TorchServe counts it as READY: a bug in its StreamPredictions2"
 Form = Literal["recipe", "full", "stock"]  # recipe: each model answers as its recipe says
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in the foreground
 
@@ -177,9 +175,10 @@ def _show(server: Server) -> None:
     out.print(f"  inference   {addresses.inference}   gRPC {addresses.grpc_inference}")
     out.print(f"  management  {addresses.management}   gRPC {addresses.grpc_management}")
     out.print(f"  metrics     {addresses.metrics}/metrics")
-    if server.models:
+    if names := sorted(server.client().defaults()):  # those of now, which need not be those of the start
+        name = server.models[0][0] if server.models and server.models[0][0] in names else names[0]
         token = "" if server.key_file is None else ' -H "Authorization: Bearer $(make -s token)"'
-        out.print(f"  try         curl {addresses.inference}/predictions/{server.models[0][0]} -T <picture>{token}")
+        out.print(f"  try         curl {addresses.inference}/predictions/{name} -T <picture>{token}")
 
 
 def _follow(server: Server, state: Path) -> None:
@@ -237,7 +236,7 @@ def status(*, state: Path = STATE_FOLDER) -> None:
                     f"the last reason: {worker.reason}"
                 )
     if _lost(server.client()):
-        warn(f"{_LOST}\n`make stop` and `make serve`, or `make scale WORKERS=0` and then the old number of workers.")
+        warn(f"{_LOST}\n`make stop` and `make serve`; or `make scale WORKERS=0 FORCE=1`, then with the old number.")
     if trouble := history.trouble:
         warn(f"{trouble}\nRun `make stop`, and repair the cause; meanwhile the server answers without that worker.")
 

@@ -8,8 +8,9 @@ import msgspec
 
 from scripts.archives.store import content_of, read_archive_identity
 from scripts.console import UserError, out
-from scripts.torchserve.client import Client, ModelVersion
+from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config
+from scripts.torchserve.described import ModelVersion
 from scripts.torchserve.launch import CONFIG
 
 _RECORD: Final = "defaults.json"  # TorchServe does not know since when a version is the default

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
-import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from scripts.torchserve.config import Addresses
+from scripts.torchserve.described import ModelVersion, read_version
 from scripts.torchserve.failures import UNTRUSTED, RequestFailedError, failure_in, no_answer
 from scripts.torchserve.tokens import REFUSED, Api, Tokens
 
@@ -21,22 +21,7 @@ _POLL_S: Final = 0.1
 FULL_ANSWERS: Final = {"X-Answers": "full"}  # whatever form the server answers others in
 
 Metrics = Literal["metrics"]  # the API that needs no token
-
-
-class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered version of a model and its workers."""
-
-    name: str
-    version: str
-    archive: str
-    workers: list[str]  # the status of each
-    min_workers: int
-    pids: list[int] = []  # of the workers' processes
-
-    @property
-    def ready(self) -> bool:
-        """Whether as many workers as there should be are READY."""
-        return len(self.workers) >= self.min_workers > 0 and set(self.workers) == {"READY"}
+Check = Callable[[], None]  # called while something is waited for; it may raise
 
 
 class Client:
@@ -133,22 +118,32 @@ class Client:
         content: dict[str, Any] = described[0]
         return content
 
-    def register(self, archive: str) -> str:
-        """Register an archive of the model store with its number of workers, and wait until they are READY.
+    # TorchServe is never asked to wait for workers: it would do so in a thread that also serves a part of the clients'
+    # connections, which would get no answers meanwhile.
+
+    def register(self, archive: str, model: str, version: str, check: Check = lambda: None) -> None:
+        """Register an archive of the model store with its own number of workers, and wait until they are READY.
+
+        Args:
+            archive: name of the file.
+            model: the model that it holds.
+            version: the version that it holds.
+            check: see `wait_ready`.
 
         Raises:
-            RequestFailedError: the server refused the archive, or a worker could not load it.
+            RequestFailedError: the server refused the archive.
+            TimeoutError: the workers are not READY in time.
         """
-        parameters = {"url": archive, "initial_workers": "1", "synchronous": "true"}
-        timeouts = (_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S)
-        answer = self._ask("management", "POST", "/models", params=parameters, timeout=timeouts)
-        return str(answer["status"])
+        parameters = {"url": archive, "initial_workers": "1", "synchronous": "false"}
+        self._ask("management", "POST", "/models", params=parameters, timeout=(_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S))
+        self.wait_ready([(model, version)], _LOAD_TIMEOUT_S, check)
 
-    def scale(self, model: str, workers: int, version: str | None = None) -> str:
-        """Set the number of workers, and wait until all of them are READY."""
-        path = _path("models", model, version)
-        parameters = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
-        return str(self._ask("management", "PUT", path, params=parameters)["status"])
+    def scale(self, model: str, workers: int, version: str | None = None, check: Check = lambda: None) -> None:
+        """Set the number of workers, and wait until all of them are READY; arguments and errors as of `register`."""
+        parameters = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "false"}
+        self._ask("management", "PUT", _path("models", model, version), params=parameters)
+        if workers:
+            self.wait_ready([(model, version or self.answering(model).version)], _LOAD_TIMEOUT_S, check)
 
     def set_default(self, model: str, version: str) -> str:
         """Make a version the default, which answers requests that name no version."""
@@ -159,9 +154,7 @@ class Client:
         """Remove a version, or the default version if None."""
         return str(self._ask("management", "DELETE", _path("models", model, version))["status"])
 
-    def wait_ready(
-        self, expected: list[tuple[str, str]], deadline_s: float, check: Callable[[], None] = lambda: None
-    ) -> None:
+    def wait_ready(self, expected: list[tuple[str, str]], deadline_s: float, check: Check = lambda: None) -> None:
         """Wait until all workers of these (model, version) are READY; `check` is called in between and may raise.
 
         Raises:
@@ -211,17 +204,7 @@ class Client:
         return names
 
     def _describe(self, model: str, version: str | None = None) -> list[ModelVersion]:
-        return [
-            ModelVersion(
-                name=entry["modelName"],
-                version=entry["modelVersion"],
-                archive=entry["modelUrl"],
-                workers=[worker["status"] for worker in entry["workers"]],
-                min_workers=entry["minWorkers"],
-                pids=[worker["pid"] for worker in entry["workers"] if "pid" in worker],
-            )
-            for entry in self._ask("management", "GET", _path("models", model, version))
-        ]
+        return [read_version(entry) for entry in self._ask("management", "GET", _path("models", model, version))]
 
     def _ask(self, of: Api | Metrics, method: str, path: str, **options: Any) -> Any:
         response = self._send(of, method, path, **options)

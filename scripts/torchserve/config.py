@@ -81,10 +81,10 @@ def with_absolute_files(config: dict[str, str], folder: Path) -> dict[str, str]:
     return config | {key: str(folder.resolve() / config[key]) for key in TLS_FILES if config.get(key)}
 
 
-def certificate(config: Mapping[str, str]) -> Path | None:
-    """The certificate that clients check a server's with, if the configuration names one and any address uses it."""
+def certificate(config: Mapping[str, str]) -> str | None:
+    """The file of the certificate to check a server's with, if an address is encrypted and a file is named."""
     used = config.get("enable_grpc_ssl") == "true" or any(config[key].lower().startswith("https:") for key in _URLS)
-    return Path(config["certificate_file"]) if used and config.get("certificate_file") else None
+    return config.get("certificate_file") if used else None
 
 
 def asks_for_tokens(config: Mapping[str, str]) -> bool:

@@ -9,8 +9,8 @@ import javaproperties
 from scripts.archives.store import archives_in, read_archive_recipe
 from scripts.console import UserError
 from scripts.torchserve.config import with_absolute_files
-from scripts.torchserve.config_rules import Finding, findings
-from scripts.torchserve.config_settings import Settings
+from scripts.torchserve.config_rules import findings
+from scripts.torchserve.config_settings import Finding, Settings
 
 
 def check(path: Path, cores: int) -> list[tuple[int | None, Finding]]:

@@ -5,32 +5,15 @@ A setting that the file does not have is at TorchServe's default: config_setting
 
 import re
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from scripts.torchserve.config import TLS_FILES
-from scripts.torchserve.config_settings import DEFAULTS, KNOWN, NUMBER, Settings, is_loopback
+from scripts.torchserve.config_settings import APIS, DEFAULTS, ENVELOPE, Finding, Settings, is_loopback
+from scripts.torchserve.config_syntax import addresses, numbers, tls, unknown
 
-# danger: an attacker can do harm. trouble: slow, without metrics, or against the HTTP contract. loosened: acceptable
-# for development, where only programs of this machine reach the server. note: worth knowing.
-Level = Literal["danger", "trouble", "loosened", "note"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One finding of a rule."""
-
-    level: Level
-    setting: str
-    text: str  # why, and what to write instead
-
-
-ENVELOPE: Final = "service_envelope"
-
-_APIS: Final = ("inference", "management", "metrics")
 # Addresses from which an archive of somebody else could come.
 _ELSEWHERE: Final = (
     "http://example.com/a.mar",
@@ -42,10 +25,9 @@ _ELSEWHERE: Final = (
 _LARGE_REQUEST: Final = 100_000_000  # bytes; an uncompressed file of 64 megapixels has 192 MB, but nobody sends those
 _TINY_QUEUE: Final = 16  # requests: two batches of 8, so that one waits while another is computed
 _LONG_QUEUE: Final = 1000  # requests: at 100 pictures a second the last one waits ten seconds
+_LEAST: Final = {"minWorkers": 0, "maxWorkers": 0, "batchSize": 1, "maxBatchDelay": 0, "responseTimeout": 1}
 _LONG_TIMEOUT_S: Final = 300  # how long a hung worker may hold a batch
 _THREADS_PER_CORE: Final = 4  # of the front end; Netty's own default is two
-_ADDRESS: Final = re.compile(r"https?://[^:/^]+(:(?P<port>[0-9]{1,5}))?|unix:/.*", re.IGNORECASE)  # what it starts with
-_TOO_HIGH: Final = 65535  # a port, for TorchServe
 _DEBUGGERS: Final = ("jdwp", "jmxremote", "-Xdebug")  # open ports; anybody who reaches one runs code in the front end
 
 
@@ -60,7 +42,7 @@ def findings(settings: Settings) -> list[Finding]:
 
 
 def _reach(settings: Settings) -> Iterator[Finding]:
-    for api in _APIS:
+    for api in APIS:
         if not settings.open(api):
             continue
         setting = f"{api}_address"
@@ -84,7 +66,7 @@ def _reach(settings: Settings) -> Iterator[Finding]:
 
 def _tokens(settings: Settings) -> Iterator[Finding]:
     if not settings.tokens:
-        if not any(settings.open(api) for api in _APIS):
+        if not any(settings.open(api) for api in APIS):
             text = "every program of this machine can send requests and manage models"
             yield Finding("loosened", "disable_token_authorization", text)
     elif settings.number("token_expiration_min") <= int(DEFAULTS["token_expiration_min"]):
@@ -200,7 +182,11 @@ def _configured_workers(settings: Settings) -> Iterator[Finding]:
     except msgspec.DecodeError as error:
         yield Finding("trouble", "models", f"TorchServe cannot read it: {error}")
         return
-    workers = [version.get("minWorkers", 1) for versions in models.values() for version in versions.values()]
+    each = [version for versions in models.values() for version in versions.values()]
+    for name, least in _LEAST.items():
+        if any(isinstance(number := version.get(name, least), int) and number < least for version in each):
+            yield Finding("trouble", "models", f"a {name} less than {least} makes no sense")
+    workers = [version.get("minWorkers", 1) for version in each]
     total = sum(number for number in workers if isinstance(number, int))
     if total > settings.cores:
         text = f"{total} workers compete for {settings.cores} cores; use fewer workers and larger batches"
@@ -243,50 +229,8 @@ def envelope_refusal(envelope: str) -> str:
     )
 
 
-# ---- whether TorchServe understands the file
-
-
-def _numbers(settings: Settings) -> Iterator[Finding]:
-    for name, default in DEFAULTS.items():
-        if NUMBER.fullmatch(default) and not NUMBER.fullmatch(settings.text(name)):
-            yield Finding("trouble", name, f"{settings.text(name)!r} is not a number, so TorchServe does not start")
-
-
-def _addresses(settings: Settings) -> Iterator[Finding]:
-    for api in _APIS:
-        name = f"{api}_address"
-        address = settings.text(name)
-        understood = _ADDRESS.fullmatch(address)
-        if understood is None or int(understood["port"] or 0) >= _TOO_HIGH:
-            hint = "; it knows no IPv6 addresses, but a name that stands for one" if "[" in address else ""
-            text = f"TorchServe does not start with {address}; write http://<host>:<port>{hint}"
-            yield Finding("trouble", name, text)
-
-
-def _tls(settings: Settings) -> Iterator[Finding]:
-    encrypted = [f"{api}_address" for api in _APIS if settings.text(f"{api}_address").lower().startswith("https:")]
-    encrypted += ["enable_grpc_ssl"] if settings.on("enable_grpc_ssl") else []
-    if not encrypted:
-        return
-    own = [name for name in ("certificate_file", "private_key_file") if not settings.text(name)]
-    if own and not settings.text("keystore"):
-        text = "TorchServe makes a certificate that no client can check; set certificate_file and private_key_file"
-        yield Finding("trouble", encrypted[0], text)
-    for name in TLS_FILES:
-        if settings.text(name) and not Path(settings.text(name)).is_file():
-            yield Finding("trouble", name, f"there is no file {settings.text(name)}, so TorchServe does not start")
-
-
-def _unknown(settings: Settings) -> Iterator[Finding]:
-    for name in settings.said:
-        if name not in KNOWN:
-            close = get_close_matches(name, KNOWN, 1)
-            text = "TorchServe does not know it and ignores it" + (f"; did you mean {close[0]}?" if close else "")
-            yield Finding("trouble", name, text)
-
-
 RULES: Final[tuple[Callable[[Settings], Iterator[Finding]], ...]] = (
     *(_reach, _tokens, _web_pages, _keystore, _urls, _code, _store),
     *(_sizes, _queue, _workers, _configured_workers, _threads, _sight, _bodies, _envelope),
-    *(_numbers, _addresses, _tls, _unknown),
+    *(numbers, addresses, tls, unknown),
 )

@@ -1,9 +1,9 @@
-"""The settings of TorchServe 0.12.0: their names, their defaults, and how TorchServe reads their values."""
+"""The settings of TorchServe 0.12.0: their names, their defaults, how TorchServe reads their values, and findings."""
 
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,6 +30,8 @@ KNOWN: Final = frozenset(
     """.split()  # noqa: SIM905 - a list would be as many lines as names
 )
 
+APIS: Final = ("inference", "management", "metrics")
+ENVELOPE: Final = "service_envelope"
 NUMBER: Final = re.compile(r"-?[0-9]+")
 
 # As in TorchServe's ConfigManager.
@@ -53,6 +55,19 @@ DEFAULTS: Final = {
     "number_of_netty_threads": "0",
     "token_expiration_min": "60",
 }
+
+
+# danger: an attacker can do harm. trouble: slow, without metrics, or against the HTTP contract. loosened: acceptable
+# for development, where only programs of this machine reach the server. note: worth knowing.
+Level = Literal["danger", "trouble", "loosened", "note"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One finding of a rule."""
+
+    level: Level
+    setting: str
+    text: str  # why, and what to write instead
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ from classifier.recipe import Answers
 
 from scripts.archives.store import Archive, lies_in
 from scripts.console import UserError
-from scripts.torchserve.config_rules import ENVELOPE, envelope_refusal
+from scripts.torchserve.config_rules import envelope_refusal
+from scripts.torchserve.config_settings import ENVELOPE
 
 CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
 

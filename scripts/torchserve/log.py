@@ -6,6 +6,7 @@ loads at its first death after 300 s of attempts, and does not log that.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -38,9 +39,22 @@ def failure(log: str) -> str | None:
     """Why a model did not load, in a line or a few; None if the log reports no such failure."""
     if refused := _NOT_LOADED.search(log):
         return f"TorchServe cannot load {refused['archive']}: {refused['cause']}"
-    if died := _DIED.search(log):
-        return f"a worker of {died['model']} {died['version']} died while loading: {last_words(log, died['worker'])}"
-    return None
+    return next(_deaths(log), None)
+
+
+def failure_of(log: str, model: str, version: str) -> str | None:
+    """Why a worker of one version did not load; None if the log reports no such failure."""
+    return next((text for text in _deaths(log) if text.startswith(_dead(model, version))), None)
+
+
+def _deaths(log: str) -> Iterator[str]:
+    """Each worker that died while loading, and why."""
+    for died in _DIED.finditer(log):
+        yield f"{_dead(died['model'], died['version'])}{last_words(log, died['worker'])}"
+
+
+def _dead(model: str, version: str) -> str:
+    return f"a worker of {model} {version} died while loading: "
 
 
 def last_words(log: str, worker: str | None = None) -> str:

@@ -21,7 +21,7 @@ from classifier.recipe import Answers
 
 from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import Archive
-from scripts.console import UserError, tail
+from scripts.console import UserError, tail, uninterrupted
 from scripts.ports import check_ports
 from scripts.torchserve import launch
 from scripts.torchserve.client import Client
@@ -42,7 +42,7 @@ _KEY_FILE: Final = "key_file.json"  # in the folder that TorchServe is started i
 
 _READY_DEADLINE_S: Final = 300
 _STOP_DEADLINE_S: Final = 20
-_LOG_GRACE_S: Final = 0.5  # the last output of a worker reaches the log a moment after the message that it died
+LOG_GRACE_S: Final = 0.5  # the last output of a worker reaches the log a moment after the message that it died
 
 # The servers that this process itself started. It must collect their exit codes, or they remain as zombies.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -150,7 +150,7 @@ def start(
             temporary=str(temporary),
             models=[(archive.identity.model.name, archive.identity.model.version) for archive in archives],
             key_file=_key_file(config, state),
-            certificate=None if (found := certificate(config)) is None else str(found),
+            certificate=certificate(config),
         )
         record(server, state)
     _children[process.pid] = process
@@ -209,7 +209,7 @@ def wait_ready(server: Server, state: Path, idle: Collection[tuple[str, str]] = 
         if not _processes(server):
             raise UserError(f"TorchServe ended while starting; the end of {log}:\n{tail(log, 15)}")
         if failure(log.read_text(errors="replace")):
-            time.sleep(_LOG_GRACE_S)
+            time.sleep(LOG_GRACE_S)
             raise UserError(f"{failure(log.read_text(errors='replace'))}\nThe whole log: {log}")
 
     client = server.client(connect_retries=0)
@@ -234,8 +234,12 @@ def serving(
         stop(state)
 
 
+@uninterrupted()
 def stop(state: Path) -> bool:
-    """Stop the server of this state folder, and remove its temporary files. False if none was running."""
+    """Stop the server of this state folder, and remove its temporary files; no interrupt cuts that short.
+
+    False if none was running.
+    """
     server = find(state)
     if server is not None:
         processes = _processes(server)

@@ -62,7 +62,7 @@ def versions(state: Path) -> Iterator[tuple[Server, dict[str, Model]]]:
     first, *others = models
     with serving(state, first, store=store, log_config=None) as server:
         for name in others:
-            Client(server.addresses).register(name)
+            Client(server.addresses).register(name, models[name].name, models[name].version)
         yield server, {f"{model.runtime}-{model.precision}": model for model in models.values()}
 
 

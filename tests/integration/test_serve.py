@@ -60,7 +60,7 @@ def test_what_was_registered_survives_stop_and_serve(tmp_path: Path, state: Path
             ("register", f"ARCHIVE=model_store/{LITE0}-torchscript-2.0.mar"),
             ("default", f"MODEL={LITE0}", "VERSION=2.0"),
             ("scale", f"MODEL={LITE0}", "WORKERS=2"),
-            ("scale", f"MODEL={LITE0}", "WORKERS=0", "VERSION=1.0"),
+            ("scale", f"MODEL={LITE0}", "WORKERS=0", "VERSION=1.0", "FORCE=1"),
         ):
             result = make(*arguments, *here)
             assert result.returncode == 0, result.stderr
@@ -174,7 +174,15 @@ def test_the_java_of_pypi_starts_the_server(state: Path, monkeypatch: pytest.Mon
         assert Client(server.addresses).predict(cat, LITE0)["class"] == "n02124075 Egyptian cat"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGINT,
+        signal.SIGHUP,
+        pytest.param(signal.SIGQUIT, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.thorough),
+    ],
+)
 def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signal.Signals) -> None:
     with subprocess.Popen(serve_in_front(state), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -183,6 +191,9 @@ def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signa
                 break
         server = running(state)
         process.send_signal(how)
+        while find(state) is not None and process.poll() is None:
+            process.send_signal(how)  # impatience must not leave a server without its watcher
+            time.sleep(0.1)
         process.stdout.read()
         assert process.wait(DEADLINE_S) == 128 + how
     assert not psutil.pid_exists(server.pid)

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from classifier.digests import members
@@ -128,7 +128,8 @@ class FakeTorchServe:
     Of several answers each is given once, the last one for ever. All else is not found.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, temporary: Path) -> None:
+        self.temporary = temporary
         self.answers: dict[str, list[Answer]] = {}
         self.asked: list[Asked] = []
         self.address = ""
@@ -148,7 +149,7 @@ class FakeTorchServe:
     @property
     def server(self) -> Server:
         """As its state folder would describe it."""
-        return Server(pid=0, created=0, addresses=self.addresses, temporary="", models=[])
+        return Server(pid=0, created=0, addresses=self.addresses, temporary=str(self.temporary), models=[])
 
     def questions(self) -> list[str]:
         """The method and path of every request so far."""
@@ -186,14 +187,17 @@ class FakeTorchServe:
 
 
 @pytest.fixture
-def torchserve(web_server: StartServer) -> FakeTorchServe:
+def torchserve(web_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> FakeTorchServe:
     """A fake TorchServe that answers on this machine."""
-    fake = FakeTorchServe()
+    fake = FakeTorchServe(tmp_path_factory.mktemp("torchserve"))
     fake.address = web_server(fake.handler())
     return fake
 
 
-def described(version: str, *workers: str, model: str = "tiny", minimum: int = 1) -> dict[str, object]:
+_NO_PID = 2**22 + 1  # Linux has none above 2**22
+
+
+def described(version: str, *workers: str, model: str = "tiny", minimum: int = 1, waiting: int = 0) -> dict[str, Any]:
     """A version of a model as TorchServe's management API describes it, shortened to what anybody reads."""
     return {
         "modelName": model,
@@ -201,8 +205,12 @@ def described(version: str, *workers: str, model: str = "tiny", minimum: int = 1
         "modelUrl": f"{model}-eager-{version}.mar",
         "minWorkers": minimum,
         "maxWorkers": minimum,
+        "batchSize": 4,
+        "maxBatchDelay": 1,
+        "responseTimeout": 120,
+        "jobQueueStatus": {"remainingCapacity": 96 - waiting, "pendingRequests": waiting},
         "workers": [
-            {"id": str(9000 + index), "status": status, "pid": 100 + index} for index, status in enumerate(workers)
+            {"id": str(9000 + index), "status": status, "pid": _NO_PID + index} for index, status in enumerate(workers)
         ],
     }
 

@@ -1,6 +1,8 @@
 import base64
 import json
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,19 @@ def test_a_field_with_the_name_of_a_parameters_header_is_refused(ask: Ask, cat: 
 def test_a_field_of_a_form_is_no_header(ask: Ask, cat: bytes, name: str) -> None:
     (answer,) = ask(message({"data": cat, name: b"True"}, {"Content-Length": "5"}))
     assert len(answer.content["predictions"]) == 5
+
+
+def test_a_worker_rests_on_a_describe_call_only_if_it_has_no_other_request(
+    ask: Ask, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client can put that header on a prediction, which TorchServe mixes with those of others."""
+    rests: list[Path] = []
+    monkeypatch.setattr(sys.modules[ImageClassifierHandler.__module__], "wait_while_held", rests.append)
+    ask(message({"body": cat}))
+    ask(message({"body": cat}), message({}, {"describe": "True"}))
+    assert rests == []
+    ask(message({}, {"describe": "True"}))
+    assert rests == [Path(tempfile.gettempdir())]
 
 
 def test_a_batch_of_describe_calls_needs_no_picture(ask: Ask) -> None:

@@ -8,19 +8,24 @@ import pytest
 from rich.console import Console
 
 from scripts import console
-from scripts.console import UserError, done, download_progress, run, step, warn_untrained
+from scripts.console import UserError, done, download_progress, run, step, uninterrupted, warn_untrained
+
+ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
 @pytest.fixture(autouse=True)
-def own_signal_handler() -> Iterator[None]:
-    """What `run` does about SIGTERM ends with the test; and were it nothing, only the test would end."""
+def own_signal_handlers() -> Iterator[None]:
+    """What `run` does about signals ends with the test; and were it nothing, only the test would end."""
 
-    def nobody_cares(*_: object) -> None:
-        raise AssertionError("nothing was done about SIGTERM")
+    def nobody_cares(number: int, _: object) -> None:
+        raise AssertionError(f"nothing was done about signal {number}")
 
-    before = signal.signal(signal.SIGTERM, nobody_cares)
+    before = {number: signal.signal(number, nobody_cares) for number in ENDING} | {
+        signal.SIGINT: signal.getsignal(signal.SIGINT)
+    }
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def fail() -> None:
@@ -80,6 +85,32 @@ def test_a_terminated_program_cleans_up_first() -> None:
     with pytest.raises(SystemExit):
         run(main)
     assert cleaned == [True]
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, *ENDING])
+def test_a_second_signal_does_not_cut_short_what_must_be_cleaned_up(first: signal.Signals) -> None:
+    cleaned = []
+
+    def main() -> None:
+        try:
+            signal.raise_signal(first)
+        finally:
+            with uninterrupted():
+                for second in (signal.SIGINT, *ENDING):
+                    signal.raise_signal(second)
+                cleaned.append(True)
+
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert (ended.value.code, cleaned) == (128 + first, [True])
+
+
+def test_signals_that_whoever_started_it_has_ignored_stay_ignored() -> None:
+    """As `nohup` does it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: signal.raise_signal(signal.SIGHUP))
+    assert ended.value.code == 0
 
 
 def test_what_nobody_foresaw_keeps_its_traceback() -> None:

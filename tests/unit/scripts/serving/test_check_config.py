@@ -18,8 +18,8 @@ from scripts.console import UserError
 from scripts.serving.container import settings as container_settings
 from scripts.torchserve.config import CONFIG_FILE, read_config, write_config
 from scripts.torchserve.config_check import check, verdict
-from scripts.torchserve.config_rules import RULES, Finding, findings
-from scripts.torchserve.config_settings import KNOWN, Settings
+from scripts.torchserve.config_rules import RULES, findings
+from scripts.torchserve.config_settings import KNOWN, Finding, Settings
 from tests.conftest import TINY_RECIPE
 
 ROOT = Path(__file__).parents[4]
@@ -72,6 +72,11 @@ PLANTED: list[tuple[dict[str, str | None], str, str]] = [
     ({"job_queue_size": "100000"}, "trouble", "job_queue_size"),
     ({"job_queue_size": "many"}, "trouble", "job_queue_size"),
     ({"default_response_timeout": "3600"}, "trouble", "default_response_timeout"),
+    ({"default_response_timeout": "0"}, "trouble", "default_response_timeout"),
+    ({"max_request_size": "-1"}, "trouble", "max_request_size"),
+    ({"netty_client_threads": "-1"}, "trouble", "netty_client_threads"),
+    ({"models": '{"a": {"1.0": {"minWorkers": -1}}}'}, "trouble", "models"),
+    ({"models": '{"a": {"1.0": {"minWorkers": 1, "batchSize": 0}}}'}, "trouble", "models"),
     ({"default_workers_per_model": None}, "trouble", "default_workers_per_model"),
     ({"default_workers_per_model": "16"}, "trouble", "default_workers_per_model"),
     ({"models": '{"a": {"1.0": {"minWorkers": 2}}, "b": {"1.0": {"minWorkers": 1}}}'}, "trouble", "models"),

@@ -21,7 +21,7 @@ from scripts.serving import container
 from scripts.serving.container import STATE, form, health_port, models, settings
 from scripts.shipping.image import build_arguments, engine, tag, write_context
 from scripts.torchserve.config import addresses, read_config
-from tests.unit.conftest import Answer, FakeTorchServe
+from tests.unit.conftest import Answer, FakeTorchServe, described
 
 ROOT = Path(__file__).parents[4]
 CONFIG = read_config(ROOT / "docker" / "config.properties")
@@ -185,10 +185,6 @@ def test_an_engine_that_works_builds_the_image(tmp_path: Path, monkeypatch: pyte
     assert engine()[0] == "docker"
 
 
-def described(*workers: str, minimum: int = 1) -> Any:
-    return [{"minWorkers": minimum, "workers": [{"status": status, "pid": os.getpid()} for status in workers]}]
-
-
 @pytest.fixture
 def state(tmp_path: Path, torchserve: FakeTorchServe) -> Path:
     """The state folder of a server with tokens, played by the fake one."""
@@ -206,6 +202,17 @@ def ready(state: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return code
 
 
+def registered(default: dict[str, Any], *others: dict[str, Any]) -> dict[str, list[Answer]]:
+    """What TorchServe says when tiny has these versions, whose workers' processes exist."""
+    for worker in default["workers"]:
+        worker["pid"] = os.getpid()
+    return {
+        "GET /models?next_page_token=0": [Answer({"models": [{"modelName": "tiny"}]})],
+        "GET /models/tiny": [Answer([default])],
+        "GET /models/tiny/all": [Answer([default, *others])],
+    }
+
+
 @pytest.mark.parametrize(("workers", "minimum", "code"), [
     (["READY"], 1, 0), (["READY", "READY"], 2, 0),
     (["READY"], 2, 1), (["READY", "UNLOADING"], 2, 1), ([], 0, 1), ([], 1, 1),
@@ -218,28 +225,44 @@ def test_ready_is_every_worker_of_every_model(
     torchserve: FakeTorchServe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    torchserve.answers["GET /models/tiny/1.0"] = [Answer(described(*workers, minimum=minimum))]
+    torchserve.answers = registered(described("1.0", *workers, minimum=minimum))
     assert ready(state, monkeypatch) == code
     assert torchserve.asked[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(("others", "code"), [
+    ([], 0),  # the version of the start, 1.0, was unregistered
+    ([described("1.0", "UNLOADING")], 1),  # it is still there, and clients may name it
+    ([described("1.0", minimum=0)], 0),  # it was scaled to no workers
+    ([described("3.0", "UNLOADING")], 0),  # one more is being registered, and the others answer meanwhile
+])  # fmt: skip
+def test_ready_follows_what_is_registered(
+    others: list[dict[str, Any]],
+    code: int,
+    state: Path,
+    torchserve: FakeTorchServe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torchserve.answers = registered(described("2.0", "READY"), *others)
+    assert ready(state, monkeypatch) == code
 
 
 def test_not_ready_says_why(
     state: Path, torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torchserve.answers["GET /models/tiny/1.0"] = [Answer(described("UNLOADING"))]
-    assert ready(state, monkeypatch) == 1
-    assert "tiny 1.0: UNLOADING" in capsys.readouterr().err
-    torchserve.answers["GET /models/tiny/1.0"] = [Answer({"code": 401}, 401)]
-    assert ready(state, monkeypatch) == 1
-    assert "401" in capsys.readouterr().err
-    gone = described("READY")
-    gone[0]["workers"][0]["pid"] = 2**22 + 1  # Linux has none above 2**22
-    torchserve.answers["GET /models/tiny/1.0"] = [Answer(gone)]
-    assert ready(state, monkeypatch) == 1
-    assert "tiny 1.0: READY without a process" in capsys.readouterr().err
+    def says(answers: dict[str, list[Answer]]) -> str:
+        torchserve.answers = answers
+        assert ready(state, monkeypatch) == 1
+        return capsys.readouterr().err
+
+    assert "tiny 1.0: UNLOADING" in says(registered(described("1.0", "UNLOADING")))
+    assert "401" in says({"GET /models?next_page_token=0": [Answer({"code": 401}, 401)]})
+    assert "no model is registered" in says({"GET /models?next_page_token=0": [Answer({"models": []})]})
+    gone = registered(described("1.0", "READY"))
+    gone["GET /models/tiny/all"] = [Answer([described("1.0", "READY")])]
+    assert "tiny 1.0: READY without a process" in says(gone)
     (state / "server.json").unlink()
-    assert ready(state, monkeypatch) == 1
-    assert "server.json" in capsys.readouterr().err
+    assert "server.json" in says({})
 
 
 def test_programs_and_compose_name_the_image_and_its_folder_as_they_are() -> None:

@@ -1,9 +1,9 @@
 import json
 import time
 import zipfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,16 +15,19 @@ from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.serving import manage, versions
 from scripts.serving.manage import register
+from scripts.torchserve import drain
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import write_config
 from tests.unit.conftest import NOT_FOUND, Answer, FakeTorchServe, described
 
-REGISTER = "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=true"
+REGISTER = "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=false"
 DESCRIBE = "GET /models/tiny/1.0"
 UNREGISTER = "DELETE /models/tiny/1.0"
-REGISTERED = Answer({"status": 'Model "tiny" Version: 1.0 registered with 1 initial workers'})
+REGISTERED = Answer({"status": "Processing worker updates..."}, 202)
 READY = Answer([described("1.0", "READY")])
 LOAD_FAILED = Answer({"code": 500, "type": "InternalServerException", "message": "Worker died."}, 500)
+LOADING = Answer([described("1.0", "UNLOADING")])
+DIED = "2026-11-23T06:43:11,152 [DEBUG] W-9000-tiny_1.0 org.pytorch.serve.wlm.WorkerThread - W-9000-tiny_1.0 State change WORKER_STARTED -> WORKER_STOPPED\n"  # noqa: E501
 LAST_WORDS = "2026-11-23T06:43:11,102 [INFO ] W-9000-tiny_1.0-stdout MODEL_LOG - RuntimeError: cannot serve tiny: {}\n"
 
 
@@ -77,15 +80,26 @@ def test_a_version_that_cannot_be_loaded_is_taken_away_again_and_its_last_words_
     unregistered: Answer, archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
 ) -> None:
     class Dying(list[Answer]):
-        """While the server answers, the worker writes its reason."""
+        """While the version is waited for, a worker writes its reason and ends."""
 
         def __getitem__(self, index: object) -> Answer:  # type: ignore[override]
             with log.open("a") as file:
-                file.write(LAST_WORDS.format("net.py is missing"))
-            return LOAD_FAILED
+                file.write(LAST_WORDS.format("net.py is missing") + DIED)
+            return LOADING
 
-    torchserve.answers = {REGISTER: Dying([LOAD_FAILED]), UNREGISTER: [unregistered]}
-    with pytest.raises(UserError, match=r"Worker died.*: RuntimeError: cannot serve tiny: net\.py is missing"):
+    torchserve.answers = {REGISTER: [REGISTERED], DESCRIBE: Dying([LOADING]), UNREGISTER: [unregistered]}
+    with pytest.raises(UserError, match=r"a worker of tiny 1\.0 died while loading: .*net\.py is missing"):
+        register(client, archive, log)
+    assert torchserve.questions() == [REGISTER, DESCRIBE, UNREGISTER]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unregistered", [Answer({"status": "Model unregistered"}), NOT_FOUND])
+def test_a_version_that_the_server_could_not_start_is_taken_away_again(
+    unregistered: Answer, archive: Path, client: Client, torchserve: FakeTorchServe, log: Path
+) -> None:
+    torchserve.answers = {REGISTER: [LOAD_FAILED], UNREGISTER: [unregistered]}
+    with pytest.raises(UserError, match="Worker died"):
         register(client, archive, log)
     assert torchserve.questions() == [REGISTER, UNREGISTER]
 
@@ -142,6 +156,7 @@ def state(archive: Path, tmp_path: Path) -> Path:
 def running(torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> FakeTorchServe:
     """The fake server, which every state folder leads to."""
     monkeypatch.setattr(manage, "running", lambda _: torchserve.server)
+    monkeypatch.setattr(drain, "_QUIET_S", 0.0)
     return torchserve
 
 
@@ -159,25 +174,80 @@ def with_default(version: str, *others: str) -> dict[str, list[Answer]]:
 
 
 @pytest.mark.parametrize(
-    ("command", "question"),
+    ("wanted", "changed"),
     [
-        (partial(manage.scale, workers=2), "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true"),
-        (
-            partial(manage.scale, workers=1, version="2.0"),
-            "PUT /models/tiny/2.0?min_worker=1&max_worker=1&synchronous=true",
-        ),
+        ({"workers": 2}, "2.0?min_worker=2&max_worker=2"),
+        ({"workers": 1, "version": "1.0"}, "1.0?min_worker=1&max_worker=1"),
+        ({"workers": 0, "version": "1.0", "force": True}, "1.0?min_worker=0&max_worker=0"),
     ],
 )
-def test_a_command_asks_the_server_and_shows_its_words(
-    command: Callable[..., None],
-    question: str,
-    running: FakeTorchServe,
-    capsys: pytest.CaptureFixture[str],
+def test_the_scale_command_sets_the_number_of_workers(
+    wanted: dict[str, Any], changed: str, running: FakeTorchServe, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    running.answers[question] = [Answer({"status": "as you wish"})]
-    command(model="tiny")
-    assert running.questions() == [question]
-    assert "as you wish" in capsys.readouterr().out
+    change = f"PUT /models/tiny/{changed}&synchronous=false"
+    running.answers = with_default("2.0", "1.0") | {change: [Answer({"status": "Processing worker updates..."}, 202)]}
+    manage.scale(model="tiny", state=state, **wanted)
+    assert [one for one in running.questions() if not one.startswith("GET ")] == [change]
+    said = f"tiny {wanted.get('version', '2.0')} has {wanted['workers']} worker"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", ["IllegalStateException", "ConcurrentModificationException"])
+def test_what_torchserve_left_half_done_is_asked_for_again(code: str, running: FakeTorchServe, state: Path) -> None:
+    change = "PUT /models/tiny/2.0?min_worker=2&max_worker=2&synchronous=false"
+    failed = Answer({"code": 500, "type": code, "message": "Deque full"}, 500)
+    running.answers = with_default("2.0", "1.0") | {change: [failed, Answer({"status": "Processing..."}, 202)]}
+    manage.scale(model="tiny", workers=2, state=state)
+    assert running.questions().count(change) == 2
+    running.answers[change] = [failed]
+    with pytest.raises(UserError, match="Deque full"):
+        manage.scale(model="tiny", workers=2, state=state)
+    assert running.questions().count(change) == 4
+
+
+def test_no_workers_at_all_only_by_force(running: FakeTorchServe, state: Path) -> None:
+    running.answers = with_default("2.0")
+    with pytest.raises(UserError, match=r"WORKERS=0 leaves nobody to answer for tiny 2\.0; pass FORCE=1"):
+        manage.scale(model="tiny", workers=0, state=state)
+    assert all(one.startswith("GET ") for one in running.questions())
+
+
+@pytest.mark.parametrize("wait", [-1, 86_401])
+def test_an_impossible_time_to_wait_is_refused(wait: int, running: FakeTorchServe, state: Path) -> None:
+    running.answers = with_default("2.0", "1.0")
+    for command in (partial(manage.scale, workers=1, version="1.0"), partial(manage.unregister, version="1.0")):
+        with pytest.raises(UserError, match=f"WAIT={wait}: expected a number of seconds from 0 to 86400"):
+            command(model="tiny", wait=wait, state=state)
+    assert all(one.startswith("GET ") for one in running.questions())
+
+
+@pytest.mark.parametrize(("asks", "why"), [
+    ("waiting", r"3 requests wait for tiny 1\.0, and none of its workers is READY"),
+    ("asked", r"tiny 1\.0 still gets requests, and TorchServe cannot refuse them"),
+])  # fmt: skip
+def test_a_version_that_has_or_gets_requests_is_only_removed_by_force(
+    asks: str, why: str, running: FakeTorchServe, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.answers = with_default("2.0", "1.0") | {"DELETE /models/tiny/1.0": [Answer({"status": "gone"})]}
+    if asks == "waiting":
+        running.answers["GET /models/tiny/1.0"] = [Answer([described("1.0", "UNLOADING", waiting=3)])]
+    else:
+        running.answers["GET /metrics"] = [metrics(number) for number in range(1000)]
+    with pytest.raises(UserError, match=f"{why}.* with FORCE=1"):
+        manage.unregister(model="tiny", version="1.0", wait=0, state=state)
+    assert all(one.startswith("GET ") for one in running.questions())
+    manage.unregister(model="tiny", version="1.0", wait=0, force=True, state=state)
+    assert "requests may fail" in capsys.readouterr().err
+    assert "DELETE /models/tiny/1.0" in running.questions()
+
+
+def metrics(accepted: int) -> Answer:
+    """A metrics page by which tiny 1.0, and another version that does not matter, have got requests."""
+    lines = [
+        f'ts_inference_requests_total{{model_name="tiny",model_version="{version}",hostname="here",}} {number}.0'
+        for version, number in (("1.0", accepted), ("default", 7))
+    ]
+    return Answer("\n".join(lines).encode(), content_type="text/plain")
 
 
 @pytest.mark.parametrize("workers", [-1, 1001, 9_999_999_999])
@@ -236,7 +306,32 @@ def test_the_register_command_says_how_to_make_it_the_default_or_that_it_is(
 ) -> None:
     running.answers = {**with_default(default), REGISTER: [REGISTERED], DESCRIBE: [READY]}
     manage.register_archive(str(archive) if folder else archive.name, state=state)
-    assert said in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert "1 worker; batches of up to 4, 1 ms for a batch to fill, 120 s for an answer, as the archive says" in shown
+
+
+def test_the_register_command_sets_the_number_of_workers_that_torchserve_would_ignore(
+    state: Path, running: FakeTorchServe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = Answer([described("1.0", "READY", "READY", minimum=2)])
+    change = "PUT /models/tiny/1.0?min_worker=2&max_worker=2&synchronous=false"
+    running.answers = {
+        **with_default("1.0"),
+        REGISTER: [REGISTERED],
+        DESCRIBE: [READY, READY, two],
+        change: [REGISTERED],
+    }
+    manage.register_archive("tiny", workers=2, state=state)
+    assert [one for one in running.questions() if not one.startswith("GET ")] == [REGISTER, change]
+    assert "2 workers as you asked; batches of up to 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [-1, 0, 1001])
+def test_a_version_is_registered_with_a_possible_number_of_workers(workers: int, running: FakeTorchServe) -> None:
+    with pytest.raises(UserError, match=f"WORKERS={workers}: expected a number from 1 to 1000"):
+        manage.register_archive("tiny", workers=workers)
+    assert running.questions() == []
 
 
 def test_the_versions_command_shows_each_version_its_file_and_what_is_in_it(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from scripts.torchserve.client import Client, ModelVersion
+from scripts.torchserve.client import Client
+from scripts.torchserve.described import ModelVersion
 from scripts.torchserve.failures import RequestFailedError, failure_of
 from tests.unit.conftest import HANG_UP, Answer, FakeTorchServe, StartServer, described, predicted
 
@@ -91,24 +92,6 @@ DONE = [Answer({"status": "done"})]
     ("call", "question", "answers", "result"),
     [
         (lambda client: client.ping(), "GET /ping", [Answer({"status": "Healthy"})], {"status": "Healthy"}),
-        (
-            lambda client: client.register("tiny-eager-1.0.mar"),
-            "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=true",
-            DONE,
-            "done",
-        ),
-        (
-            lambda client: client.scale("tiny", 2),
-            "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=true",
-            DONE,
-            "done",
-        ),
-        (
-            lambda client: client.scale("tiny", 0, "2.0"),
-            "PUT /models/tiny/2.0?min_worker=0&max_worker=0&synchronous=true",
-            DONE,
-            "done",
-        ),
         (lambda client: client.set_default("tiny", "2.0"), "PUT /models/tiny/2.0/set-default", DONE, "done"),
         (lambda client: client.unregister("tiny", "2.0"), "DELETE /models/tiny/2.0", DONE, "done"),
         (lambda client: client.unregister("a/b ?"), "DELETE /models/a%2Fb%20%3F", DONE, "done"),
@@ -227,6 +210,60 @@ def test_a_late_answer_is_a_timeout_and_the_request_was_sent_once(
         call(Client(addresses, timeout_s=0.2))
     assert (caught.value.status, caught.value.code) == (0, "timeout")
     assert taken == [method]
+
+
+LOADING, LOADED = Answer([described("2.0", "UNLOADING")]), Answer([described("2.0", "READY")])
+ACCEPTED = [Answer({"status": "Processing worker updates..."}, 202)]
+
+
+@pytest.mark.parametrize(
+    ("call", "question", "waits"),
+    [
+        (
+            lambda client: client.register("tiny-eager-2.0.mar", "tiny", "2.0"),
+            "POST /models?url=tiny-eager-2.0.mar&initial_workers=1&synchronous=false",
+            ["GET /models/tiny/2.0"] * 2,
+        ),
+        (
+            lambda client: client.scale("tiny", 2, "2.0"),
+            "PUT /models/tiny/2.0?min_worker=2&max_worker=2&synchronous=false",
+            ["GET /models/tiny/2.0"] * 2,
+        ),
+        (
+            lambda client: client.scale("tiny", 2),
+            "PUT /models/tiny?min_worker=2&max_worker=2&synchronous=false",
+            ["GET /models/tiny", *["GET /models/tiny/2.0"] * 2],
+        ),
+        (
+            lambda client: client.scale("tiny", 0, "2.0"),
+            "PUT /models/tiny/2.0?min_worker=0&max_worker=0&synchronous=false",
+            [],
+        ),
+    ],
+)
+def test_new_workers_are_waited_for_here_not_in_torchserve_whose_thread_other_clients_need(
+    call: Call, question: str, waits: list[str], client: Client, torchserve: FakeTorchServe
+) -> None:
+    torchserve.answers = {
+        question: ACCEPTED,
+        "GET /models/tiny": [LOADED],
+        "GET /models/tiny/2.0": [LOADING, LOADED],
+    }
+    call(client)
+    assert torchserve.questions() == [question, *waits]
+
+
+def test_what_is_found_while_workers_load_ends_the_wait(client: Client, torchserve: FakeTorchServe) -> None:
+    def check() -> None:
+        if len(torchserve.asked) > 2:
+            raise ArithmeticError("it will never load")
+
+    torchserve.answers = {
+        "POST /models?url=x.mar&initial_workers=1&synchronous=false": ACCEPTED,
+        "GET /models/tiny/2.0": [LOADING],
+    }
+    with pytest.raises(ArithmeticError):
+        client.register("x.mar", "tiny", "2.0", check)
 
 
 def test_waiting_ends_when_every_version_was_ready_once(client: Client, torchserve: FakeTorchServe) -> None:

@@ -108,11 +108,12 @@ def test_every_call_carries_the_token_of_its_own_api(
         return answered
 
     monkeypatch.setattr(Session, "request", answer)
+    monkeypatch.setattr(client, "wait_ready", lambda *_: None)
     client.ping()
     client.predict(b"", "tiny")
     client.versions()
-    client.register("x.mar")
-    client.scale("tiny", 1)
+    client.register("x.mar", "tiny", "1.0")
+    client.scale("tiny", 1, "1.0")
     client.set_default("tiny", "1.0")
     client.unregister("tiny", "1.0")
     client.renew_token("inference")
@@ -123,7 +124,7 @@ def test_every_call_carries_the_token_of_its_own_api(
         (f"POST {inference}/predictions/tiny", asking),
         (f"GET {management}/models", managing),
         (f"POST {management}/models", managing),
-        (f"PUT {management}/models/tiny", managing),
+        (f"PUT {management}/models/tiny/1.0", managing),
         (f"PUT {management}/models/tiny/1.0/set-default", managing),
         (f"DELETE {management}/models/tiny/1.0", managing),
         (f"GET {management}/token", renewing),
