@@ -236,10 +236,7 @@ def serving(
 
 @uninterrupted()
 def stop(state: Path) -> bool:
-    """Stop the server of this state folder, and remove its temporary files; no interrupt cuts that short.
-
-    False if none was running.
-    """
+    """Stop the server of this state folder, uninterrupted, and remove its files. False if none was running."""
     server = find(state)
     if server is not None:
         processes = _processes(server)
