@@ -46,6 +46,7 @@ class Client:
         """
         self.addresses = addresses
         self.tokens = Tokens(key_file)
+        self.certificate = certificate
         self._timeouts = (_CONNECT_TIMEOUT_S, timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False  # the server is on this machine or in the cluster, never behind a proxy

@@ -7,11 +7,12 @@ either, so a version whose clients go on naming it cannot be removed without har
 
 import re
 import select
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -128,11 +129,20 @@ def _alive(client: Client, model: str, version: str) -> set[int]:
     return {pid for pid in client.version(model, version).ready_pids if psutil.pid_exists(pid)}
 
 
+def _connection(client: Client) -> HTTPConnection:
+    scheme, host, *_ = urlsplit(client.addresses.management)
+    if scheme == "http":
+        return HTTPConnection(host, timeout=_TIMEOUT_S)
+    context = ssl.create_default_context(cafile=client.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 there may be bytes to read that are no answer
+    return HTTPSConnection(host, timeout=_TIMEOUT_S, context=context)
+
+
 class _Question:
     """A question for the description of a version, on a connection of its own, whose answer is not waited for."""
 
     def __init__(self, client: Client, model: str, version: str) -> None:
-        self.connection = HTTPConnection(urlsplit(client.addresses.management).netloc, timeout=_TIMEOUT_S)
+        self.connection = _connection(client)
         self._path = f"/models/{quote(model, safe='')}/{quote(version, safe='')}?customized=true"
         self._headers = client.tokens.headers("management")
         self._status: int | None = None

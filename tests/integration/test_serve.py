@@ -314,6 +314,9 @@ def test_an_encrypted_server_is_checked_by_its_certificate(
         assert server.addresses.inference.startswith("https://127.0.0.1:")
         shown = make("predict", f"MODEL={LITE0}", f"IMAGE={picture(tmp_path, cat)}", f"STATE={state}")
         assert "Egyptian cat" in shown.stdout
+        for workers in (2, 1):
+            scaled = make("scale", f"MODEL={LITE0}", f"WORKERS={workers}", f"STATE={state}")
+            assert scaled.returncode == 0, scaled.stderr
     finally:
         stop(state)
 
