@@ -98,8 +98,8 @@ def load(
 ) -> ImageClassifier:
     """Load an archive, or a recipe with a state_dict, into this process.
 
-    An eager archive's architecture is imported from `handlers/`; a warning tells if it has changed since. Load only
-    archives that you trust: an AOTInductor archive is machine code.
+    An eager archive's architecture is imported from `handlers/`. Load only archives that you trust: an AOTInductor
+    archive is machine code.
 
     Args:
         source: a `.mar`, `.tar.gz` or unpacked archive; or `recipes/<model>.yaml`.

@@ -9,10 +9,7 @@ transformers:ViTForImageClassification   a class of transformers; the arguments 
 
 import importlib
 import inspect
-import sys
-import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,24 +49,6 @@ def build(architecture: str, arguments: Arguments | None = None) -> nn.Module:
     if not isinstance(built, nn.Module):
         raise UnusableError(f"architecture {architecture} gives a {type(built).__name__}, not an nn.Module")
     return built
-
-
-def warn_of_other_source(archive: Path) -> None:
-    """Warn if modules of an unpacked archive were imported from elsewhere, with another source than the archive's.
-
-    The model then answers as that source does, not as a server does, whose workers import from the archive.
-    """
-    for path in sorted(archive.rglob("*.py")):
-        parts = path.relative_to(archive).with_suffix("").parts
-        module = sys.modules.get(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-        used = Path(getattr(module, "__file__", None) or path)
-        if parts[0] == __package__ or not used.is_file() or used.read_bytes() == path.read_bytes():
-            continue
-        warnings.warn(
-            f"{used} differs from {path.relative_to(archive)} of the archive: this model answers as the former does, a "
-            "server as the latter",
-            stacklevel=2,
-        )
 
 
 def _missing(name: str, scheme: str, of_library: bool) -> str:

@@ -67,17 +67,12 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             threads=threads,
             device=device,
         )
-        forward = load_runtime(source)
-        if model.runtime == "eager":
-            from classifier.architecture import warn_of_other_source  # imports torch
-
-            warn_of_other_source(directory)
         return cls(
             recipe=recipe,
             identity=identity,
             labels=read_labels(directory / LABELS_FILE),
             source=source,
-            forward=forward,
+            forward=load_runtime(source),
             decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
         )
 

@@ -166,18 +166,6 @@ def test_a_folder_is_an_archive_too(tiny_folder: Path, model: ImageClassifier, c
     assert load(tiny_folder)(cat) == model(cat)
 
 
-def test_an_architecture_that_changed_since_the_archive_was_built_is_warned_of(
-    tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changed = tmp_path / "tiny_net.py"
-    changed.write_bytes((TINY_RECIPE.parent / "tiny_net.py").read_bytes() + b"# changed\n")
-    load(tiny_archive())  # without a warning, which would be an error
-    monkeypatch.setattr(sys.modules["tiny_net"], "__file__", str(changed))
-    with pytest.warns(UserWarning, match=r"tiny_net\.py differs from tiny_net\.py of the archive"):
-        load(tiny_archive())
-    load(tiny_archive("torchscript"))  # has its own code
-
-
 def test_what_cannot_be_loaded_says_why(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UnusableError, match="is a recipe: pass `weights=`"):
         load(TINY_RECIPE)
