@@ -30,7 +30,7 @@ from scripts.archives.store import STORE, Archive, archives_of, model_in, read_a
 from scripts.building.golden import pictures_in
 from scripts.building.options import TUNED
 from scripts.building.overlay import Overlay, Tuned, apply, repack, write_overlay
-from scripts.building.release import next_version
+from scripts.building.release import alone, next_version
 from scripts.console import done, out, progress, step
 
 if TYPE_CHECKING:
@@ -223,9 +223,10 @@ def _adopt(winner: "optuna.trial.FrozenTrial", archives: list[Archive], folder: 
     done(f"{path}: {archive.path.name}, {overlay.found}")
     recipe = read_archive_recipe(archive.path)
     if not has_settings(recipe.serving, serving):
-        own = recipe.variant(identity.runtime, identity.precision).version
-        version = next_version(replace(variant(archive), version=own), recipe, archive.path.parent)
-        done(f"{repack(archive, serving, version, archive.path.parent)} has these settings, as a new version")
+        store, own = archive.path.parent, recipe.variant(identity.runtime, identity.precision).version
+        with alone(identity.name, store):
+            version = next_version(replace(variant(archive), version=own), recipe, store)
+            done(f"{repack(archive, serving, version, store)} has these settings, as a new version")
     return overlay
 
 

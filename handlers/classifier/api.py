@@ -16,7 +16,7 @@ from classifier.errors import UnusableError
 from classifier.forks import Threads
 from classifier.identity import Identity, Model
 from classifier.labels import load_labels
-from classifier.pipeline import Classifier
+from classifier.pipeline import Classifier, finite
 from classifier.problems import Problem
 from classifier.rank import Prediction
 from classifier.recipe import read_recipe
@@ -128,7 +128,7 @@ def load(
 
     Raises:
         BrokenArchiveError: the archive differs from what was built; `ForeignArchiveError`, if it was not built here.
-        UnusableError: a file cannot be used; the message names it.
+        UnusableError: a file cannot be used, or a recipe's weights answer nothing; the message says which and why.
         OSError: a file is missing.
     """
     path = Path(source)
@@ -175,7 +175,7 @@ def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classi
         threads=threads,
         device=device,
     )
-    return Classifier(
+    core = Classifier(
         recipe=recipe,
         identity=Identity(model=model, weights_sha256=sha256, serialized_file=weights.name),
         labels=load_labels(recipe.labels, path.parent),
@@ -183,6 +183,25 @@ def _from_recipe(path: Path, weights: Path, device: str, threads: int) -> Classi
         forward=load_runtime(source),
         decoders=Threads(threads, "decode"),
     )
+    _try(core, weights)
+    return core
+
+
+def _try(core: Classifier, weights: Path) -> None:
+    """Compute once, as the build of an archive does, so that weights that answer nothing are refused here too.
+
+    Raises:
+        UnusableError: the model does not take the recipe's input, or gives no finite number for each label.
+    """
+    try:
+        found = core.probabilities(np.zeros((1, *core.recipe.input.size, 3), np.uint8))
+    except Exception as error:  # whatever the model's code raises
+        raise UnusableError(f"{core.recipe.name} with {weights.name} does not compute: {error}") from error
+    if not finite(found):
+        raise UnusableError(
+            f"{core.recipe.name} with {weights.name} gives outputs that are not finite numbers; the weights are "
+            "damaged, or training diverged"
+        )
 
 
 def _is_batch(pictures: object) -> bool:

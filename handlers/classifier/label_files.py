@@ -9,7 +9,7 @@
 | name to index, as torchvision's `class_to_idx` | `{"cat": 0, "dog": 1}` |
 | Hugging Face's `config.json` | `{"id2label": {"0": "cat"}}`, `{"label2id": {"cat": 0}}` |
 | text | one name a line |
-| CSV (`.csv`, `.tsv`) | `0,cat`, `cat,0` or `n02124075,Egyptian cat`, with or without a head |
+| CSV (`.csv`, `.tsv`) | `0,cat`, `cat,0`, `n02124075,Egyptian cat` or names alone, with or without a head |
 
 The order is that of the model's outputs. Where a form has indices, they must be 0, 1, 2 and so on, in any order; a
 missing or a doubled one is refused, because every later class would be named wrongly. Where it has no ids of its own,
@@ -114,7 +114,7 @@ def _object(content: Mapping[str, Any], below: str) -> list[Class]:
     for key in () if below else ("id2label", "label2id"):
         if content.get(key):  # Hugging Face's configurations have much beside it
             return _nested(content[key], key)
-    if content and all(_INDEX.fullmatch(key) for key in content):
+    if content and all(_INDEX.fullmatch(key) for key in content) and not _names_are_numbers(content, below):
         return _indexed((int(key), value, f"{below}[{key!r}]") for key, value in content.items())
     if content and all(type(value) is int for value in content.values()):
         return _indexed((index, name, f"{below}[{name!r}]") for name, index in content.items())
@@ -123,6 +123,23 @@ def _object(content: Mapping[str, Any], below: str) -> list[Class]:
         return _nested(value, key)
     where = f"{below}: " if below else ""
     raise ValueError(f"{where}expected {_FORMS}")
+
+
+def _names_are_numbers(content: Mapping[str, Any], below: str) -> bool:
+    """Whether an object with numbers for keys is {name: index}: the folders of its classes are called 0, 1 and so on.
+
+    Raises:
+        ValueError: it could as well be {index: name}, and the order would be another one.
+    """
+    if not all(type(value) is int for value in content.values()):
+        return False
+    names = sorted(content, key=lambda name: content[name])
+    of_folders = names == sorted(content)  # torchvision's order
+    either_way = all(content.get(str(index)) == int(name) for name, index in content.items())
+    if below == "label2id" or of_folders or either_way:
+        return True
+    where = f"{below}: " if below else ""
+    raise ValueError(f"{where}both sides are numbers, which may be {{index: name}} or {{name: index}}; write a list")
 
 
 def _nested(content: object, key: str) -> list[Class]:
@@ -162,6 +179,8 @@ def _shown(given: object) -> str:
 
 def _table(text: str) -> list[Class]:
     rows = _rows(text)
+    if len(rows[0][0]) == 1:
+        return _column(rows)
     heads = [cell.lower().replace(" ", "_") for cell in rows[0][0]]
     if set(heads) <= _HEADS_OF_IDS | _HEADS_OF_NAMES:
         rows = rows[1:]
@@ -175,12 +194,30 @@ def _table(text: str) -> list[Class]:
     return _checked(classes, lambda index: pairs[index][1])
 
 
+def _column(rows: list[_Row]) -> list[Class]:
+    """The classes of a table of names alone, in the order of the rows."""
+    head = rows[0][0][0].lower().replace(" ", "_")
+    named = rows[1:] if head in _HEADS_OF_NAMES else rows
+    if head in _HEADS_OF_IDS or (_all_indices(named, 0) and [cells[0] for cells, _ in named] != _numbered(named)):
+        raise ValueError("the one column has ids or indices, not names; write names alone, or an id and a name a line")
+    classes = [(str(index), _name(name, place)) for index, ((name,), place) in enumerate(named)]
+    return _checked(classes, lambda index: named[index][1])
+
+
+def _numbered(rows: Sequence[_Row]) -> list[str]:
+    return [str(index) for index in range(len(rows))]
+
+
 def _all_indices(rows: Sequence[_Row], column: int) -> bool:
     return all(_INDEX.fullmatch(cells[column]) for cells, _ in rows)
 
 
 def _rows(text: str) -> list[_Row]:
-    """The rows that are not empty, each of two cells, and their places; by the delimiter that gives them."""
+    """The rows that are not empty, each of two cells, and their places; by the delimiter that gives them.
+
+    Where no delimiter stands in any row, the rows have one cell each.
+    """
+    single: list[list[_Row]] = []
     faults = []  # with the number of rows that have two cells
     for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
@@ -192,8 +229,12 @@ def _rows(text: str) -> list[_Row]:
         odd = [(cells, place) for cells, place in rows if len(cells) != _PAIR]
         if rows and not odd:
             return rows
+        if rows and all(len(cells) == 1 for cells, _ in rows):
+            single.append(rows)
         said = f"{odd[0][1]}: {len(odd[0][0])} cells instead of an id and a name" if odd else "the file is empty"
         faults.append((len(rows) - len(odd), said))
+    if len(single) == len(_DELIMITERS):
+        return single[0]
     raise ValueError(max(faults, key=lambda fault: fault[0])[1])
 
 

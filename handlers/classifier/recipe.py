@@ -52,6 +52,9 @@ _USUAL: tuple[tuple[RuntimeName, Precision], ...] = tuple(
 _SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # these can leave some layers in float32
 
 VERSION_PATTERN = re.compile(r"^[0-9]{1,18}(\.[0-9]{1,18})*\Z")  # Python refuses to read much longer numbers
+# Of the input of one batch in float32. The first layers of a network need several times as much beside it.
+_MAX_BATCH_BYTES = 4 * 2**30
+_BYTES_OF_A_FLOAT = 4
 _Positive = Annotated[int, Meta(ge=1)]
 _Version = Annotated[
     str, Meta(pattern=VERSION_PATTERN.pattern, description='text of digits and dots, such as "1.0" in quotes')
@@ -194,10 +197,22 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(
                     f"archives: this program is served in {', '.join(self.runtimes)}, not {variant.runtime}"
                 )
+        self._check_batches()
         kinds = {(variant.runtime, variant.precision) for variant in self.archives}
         versions = {tuple(map(int, variant.version.split("."))) for variant in self.archives}  # 1.0 is 1.00
         if min(len(kinds), len(versions)) < len(self.archives):
             raise ValueError("archives must differ in runtime or precision, and each needs a version of its own")
+
+    def _check_batches(self) -> None:
+        """Refuse batches that no worker has the memory for: it computes a whole one before it answers anybody."""
+        height, width = self.input.size
+        largest = max(self.serving.batch_size, *(variant.serving.batch_size or 1 for variant in self.archives))
+        most = _MAX_BATCH_BYTES // (height * width * self.input.depth * _BYTES_OF_A_FLOAT)
+        if largest > most:
+            raise ValueError(
+                f"serving.batch_size: {largest} pictures of {height} x {width} are more than 4 GiB of the model's "
+                f"input; at most {most}"
+            )
 
     def _check_source(self) -> None:
         """Refuse a recipe that does not say exactly one way to its model."""

@@ -45,6 +45,8 @@ _SIDES: Final = (
     512,
 )
 _USUAL_SIDE: Final = 224
+_LARGEST_BATCH: Final = 128  # that is tried
+_LAYOUTS: Final[tuple[Layout, ...]] = ("nchw", "nhwc")
 _UNKNOWN: Final = "a program does not say how its pictures were prepared; LIKE=<recipe> takes it from another one"
 
 
@@ -124,21 +126,38 @@ def _torchscript(path: Path) -> Taken:
             module = torch.jit.load(path, map_location="cpu").eval()
         except RuntimeError as error:
             raise UserError(f"{path} is no TorchScript file that torch can load: {str(error)[:300]}") from error
-    for depth in (3, 1):
-        for layout in ("nchw", "nhwc"):
-            fitting = [side for side in _SIDES if _computes(module, (1, depth, side, side), layout)]
-            if fitting:
-                side = fitting[0]
-                batch = None if _computes(module, (2, depth, side, side), layout) else 1
-                only = side if len(fitting) == 1 else None
-                given = _run(module, (1, depth, side, side), layout)
-                named = isinstance(given, dict) and "logits" in given
-                outputs = len(given) if isinstance(given, dict | tuple | list) and not named else 1
-                return Taken(depth=depth, height=only, width=only, batch=batch, layout=layout, outputs=outputs)
+    batches = [1, *_batches_in(module)]
+    for batch in batches:
+        for depth in (3, 1):
+            for layout in _LAYOUTS:
+                if (taken := _tried(module, batch, depth, layout)) is not None:
+                    return taken
     raise UserError(
-        f"{path} computes on no picture of {', '.join(map(str, _SIDES))} pixels, with one channel or three, "
-        "in one batch; write the recipe by hand (recipes/README.md)"
+        f"{path} computes on no picture of {', '.join(map(str, _SIDES))} pixels, with one channel or three, in batches "
+        f"of {', '.join(map(str, batches))}; write the recipe by hand (recipes/README.md)"
     )
+
+
+def _batches_in(module: Any) -> list[int]:
+    """The batches that a program may be fixed to: the whole numbers in its code, of which any such batch is one."""
+    graph = module.inlined_graph  # its nodes are of use only as long as it is
+    constants = (node for node in graph.findAllNodes("prim::Constant") if node.hasAttribute("value"))
+    found = {node.i("value") for node in constants if node.kindOf("value") == "i"}
+    return sorted(number for number in found if 1 < number <= _LARGEST_BATCH)
+
+
+def _tried(module: Any, batch: int, depth: int, layout: Layout) -> Taken | None:
+    """What a program takes if it computes on such a batch of pictures of some size."""
+    fitting = [side for side in _SIDES if _computes(module, (batch, depth, side, side), layout)]
+    if not fitting:
+        return None
+    side = fitting[0]
+    only = side if len(fitting) == 1 else None
+    free = batch == 1 and _computes(module, (2, depth, side, side), layout)
+    given = _run(module, (batch, depth, side, side), layout)
+    named = isinstance(given, dict) and "logits" in given
+    outputs = len(given) if isinstance(given, dict | tuple | list) and not named else 1
+    return Taken(depth=depth, height=only, width=only, batch=None if free else batch, layout=layout, outputs=outputs)
 
 
 def _run(module: Any, shape: tuple[int, int, int, int], layout: str) -> Any:

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from scripts.building import inert_pickle
-from scripts.console import UserError
+from scripts.console import UserError, warn
 
 StateDict = dict[str, Tensor]
 Kind = Literal["checkpoint", "safetensors", "torchscript", "export", "onnx", "archive"]
 
 _DEPTH: Final = 4  # of dictionaries in dictionaries
+_SHOWN: Final = 3  # names in a message
 _ONNX_VERSIONS: Final = range(3, 32)  # of its format, and some to come
 _PROGRAMS: Final[dict[Kind, str]] = {
     "torchscript": "a TorchScript program",
@@ -82,11 +83,25 @@ def read_checkpoint(path: Path) -> dict[str, StateDict]:
     if kind in _PROGRAMS:
         raise UserError(f"{path} is {_PROGRAMS[kind]}, not weights; `make adopt FROM={path}` makes a recipe of it")
     content = _safetensors(path) if kind == "safetensors" else _torch(path)
-    found = dict(_state_dicts(content, "", _DEPTH, set()))
+    odd: dict[str, str] = {}
+    found = dict(_state_dicts(content, "", _DEPTH, set(), odd))
+    left_out = (
+        f"{len(odd)} tensors cannot be used: {_first_of(odd)}; save them dense, with values and in floating point"
+    )
     if not found:
         _refuse_modules(content, path)
-        raise UserError(f"{path} has no state_dict, a dictionary of tensors by name; save model.state_dict()")
+        why = left_out if odd else "save model.state_dict()"
+        raise UserError(f"{path} has no state_dict, a dictionary of tensors by name; {why}")
+    if odd:
+        warn(f"{path.name}: {left_out}")
     return found
+
+
+def _first_of(odd: dict[str, str]) -> str:
+    """The first tensors that cannot be used, and how many more there are."""
+    more = len(odd) - _SHOWN
+    shown = ", ".join(f"{name} is {kind}" for name, kind in list(odd.items())[:_SHOWN])
+    return shown + (f", and {more} more" if more > 0 else "")
 
 
 def _safetensors(path: Path) -> StateDict:
@@ -114,8 +129,13 @@ def _torch(path: Path) -> Any:
         raise UserError(f"{path} is no checkpoint that torch can read, or is damaged: {error}") from error
 
 
-def _state_dicts(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[str, StateDict]]:
-    """The dictionaries with tensors in `content`, itself first. One that stands in several places is found once."""
+def _state_dicts(
+    content: Any, key: str, depth: int, seen: set[int], odd: dict[str, str]
+) -> Iterator[tuple[str, StateDict]]:
+    """The dictionaries with tensors in `content`, itself first. One that stands in several places is found once.
+
+    Tensors of kinds that cannot be read are put into `odd`: their kinds by name.
+    """
     if isinstance(content, list | tuple):
         content = {str(index): item for index, item in enumerate(content)}
     if not isinstance(content, dict) or id(content) in seen:
@@ -124,9 +144,12 @@ def _state_dicts(content: Any, key: str, depth: int, seen: set[int]) -> Iterator
     named = {name: item for name, item in content.items() if isinstance(name, str)}
     if tensors := {name: item.detach() for name, item in named.items() if isinstance(item, Tensor)}:
         yield key, tensors
-    if depth:
-        for name, item in named.items():
-            yield from _state_dicts(item, f"{key}.{name}" if key else name, depth - 1, seen)
+    for name, item in named.items():
+        place = f"{key}.{name}" if key else name
+        if isinstance(item, inert_pickle.OddTensor):
+            odd[place] = str(item.state)
+        elif depth:
+            yield from _state_dicts(item, place, depth - 1, seen, odd)
 
 
 def _refuse_modules(content: Any, path: Path) -> None:

@@ -71,6 +71,12 @@ class _Ordered(Inert):
         dict.__init__(self, items)  # type: ignore[call-overload]
 
 
+class OddTensor(Inert):
+    """A tensor of another kind than those that are read. Its state says which."""
+
+    __slots__ = ()
+
+
 class _Rebuild:
     """A function that makes a tensor, in a box whose content a pickle can change only for itself."""
 
@@ -113,6 +119,15 @@ def _first(data: Any, *_rest: object) -> Any:
     return data
 
 
+def _odd(kind: str) -> Callable[..., OddTensor]:
+    def make(*_arguments: object) -> OddTensor:
+        made = OddTensor()
+        made.state = kind
+        return made
+
+    return make
+
+
 def _of_type(function: Any, _type: object, args: Any, _state: object) -> Any:
     """A plain tensor in place of one of a subclass."""
     return function(*args) if isinstance(function, _Rebuild) else Inert()
@@ -130,6 +145,11 @@ _REBUILDS: Final[dict[tuple[str, str], Callable[..., Any]]] = {
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _first,
+    ("torch._utils", "_rebuild_qtensor"): _odd("quantised"),
+    ("torch._utils", "_rebuild_sparse_tensor"): _odd("sparse"),
+    ("torch._utils", "_rebuild_sparse_csr_tensor"): _odd("sparse"),
+    ("torch._utils", "_rebuild_nested_tensor"): _odd("nested"),
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"): _odd("without values (on the device meta)"),
     ("torch._tensor", "_rebuild_from_type"): _of_type,
     ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
     ("builtins", "getattr"): _attribute,

@@ -5,7 +5,7 @@ weights do not bring is as in the program that trained it.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from classifier.places import ProgramKind, read_program
 from classifier.preprocess import laid_out, normalize
 from classifier.recipe import Recipe
 from classifier.runtimes import in_batches_of
+from classifier.runtimes.eager import refuse_other_kinds
 from classifier.runtimes.tensors import logits_of
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
         one = in_batches_of(spec.batch or 1, forward)
         try:
             rows = [one(item[None]) for item in pixels] if spec.batch is None else [one(pixels)]
-        except Exception as error:  # whatever the model's code or its library raises
+        except (Exception, SystemExit) as error:  # whatever the model's code or its library raises
             raise UserError(
                 f"{self.recipe.name} does not compute on the recipe's input, "
                 f"{spec.depth} channels of {spec.size[0]} x {spec.size[1]}: {type(error).__name__}: {error}"
@@ -101,24 +102,12 @@ def _with_weights(recipe: Recipe, weights: Weights) -> nn.Module:
         return renamed.float().eval().requires_grad_(requires_grad=False)
     for note in fitted.notes:
         step(f"{weights.path.name}: {note}")
-    _refuse_other_kinds(fitted.state_dict, module.state_dict(), weights.path.name)
+    try:
+        refuse_other_kinds(fitted.state_dict, module.state_dict(), weights.path.name)
+    except UnusableError as error:
+        raise UserError(str(error)) from error
     module.load_state_dict(fitted.state_dict, strict=True)
     return module.float().eval().requires_grad_(requires_grad=False)
-
-
-def _refuse_other_kinds(given: Mapping[str, Tensor], own: Mapping[str, Tensor], file: str) -> None:
-    """Refuse whole or complex numbers for floating ones, which torch would convert in silence.
-
-    Raises:
-        UserError: there are such; a quantised checkpoint keeps the scales of its whole numbers elsewhere.
-    """
-    odd = [name for name, item in own.items() if item.is_floating_point() and not given[name].is_floating_point()]
-    if odd:
-        kind = str(given[odd[0]].dtype).removeprefix("torch.")
-        raise UserError(
-            f"{file}: {len(odd)} tensors hold other numbers than the architecture's, the first {odd[0]}, {kind} in "
-            "place of floating point; if the weights are quantised, save those from before, or dequantise them"
-        )
 
 
 def _renamed(module: nn.Module, state_dict: dict[str, Tensor]) -> nn.Module | None:

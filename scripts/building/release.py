@@ -53,7 +53,7 @@ def release(options: Options, settings: str = "") -> tuple[Path, Report | None]:
         weights = _weights(options, recipe)
         serving = yaml.decode(own_recipe(options, recipe, variant), type=Recipe).serving
         inputs = inputs_of(options, recipe, variant, weights, serving)
-        with _alone(recipe.name, options.store):
+        with alone(recipe.name, options.store):
             name = _name(options, recipe, variant, inputs)
             target = options.store / str(name)
             record = partial(write_next_record, weights=options.weights, settings=settings, inputs=inputs)
@@ -71,8 +71,8 @@ def release(options: Options, settings: str = "") -> tuple[Path, Report | None]:
 
 
 @contextlib.contextmanager
-def _alone(model: str, store: Path) -> Iterator[None]:
-    """One build of a model at a time in a store: of two, both would take the same version for free.
+def alone(model: str, store: Path) -> Iterator[None]:
+    """One at a time gives versions of a model in a store: of two, both would take the same one for free.
 
     Raises:
         OSError: the store cannot be written into.

@@ -1,6 +1,5 @@
 """Run TorchServe on this machine: `make serve | stop | status | logs`."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -11,10 +10,10 @@ from classifier.answer_form import FORMS
 from classifier.identity import UNTRAINED
 from classifier.recipe import Answers
 
-from scripts.admission.admit import admit
-from scripts.admission.signing import PublicKeys, read_public_keys
-from scripts.archives.store import STORE, Archive, model_in
+from scripts.admission.signing import read_public_keys
+from scripts.archives.store import STORE, Archive
 from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
+from scripts.serving.archives import OTHERS, admitted, damage, idle
 from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import (
@@ -80,13 +79,13 @@ def serve(
     saved = saved_models(snapshots) if models is None else None
     if saved is not None:
         config = config | {"model_snapshot": saved}
-    archives = _admitted(saved, models, Path(config["model_store"]), keys)
+    archives = admitted(saved, models, Path(config["model_store"]), keys)
     _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
         server = start(config, archives, state, public_key=public_key, console=foreground, answers=form)
         with out.status("waiting until every worker is READY"):
-            wait_ready(server, state, () if saved is None else _idle(saved))
+            _wait(server, state, archives, saved)
         ready = True
         _remember_form(form, state)
         _remove(snapshots)
@@ -100,6 +99,21 @@ def serve(
         if not ready:  # the next server must not repeat a start that failed
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
+
+
+def _wait(server: Server, state: Path, archives: list[Archive], saved: str | None) -> None:
+    """Wait until the server is ready.
+
+    Raises:
+        UserError: it cannot load what it should. TorchServe names no archive of those that the last server had, so that
+            the damaged ones are found here: to read all of them at each start would take too long.
+    """
+    try:
+        wait_ready(server, state, () if saved is None else idle(saved))
+    except UserError as error:
+        if saved is None:
+            raise
+        raise UserError("\n".join([str(error), *damage(archives), OTHERS])) from error
 
 
 def _chosen_form(said: Form | None, state: Path) -> Answers | None:
@@ -127,13 +141,6 @@ def _remember_form(form: Answers | None, state: Path) -> None:
         (state / ANSWERS).write_text(form)
 
 
-def _admitted(saved: str | None, models: str | None, store: Path, keys: PublicKeys | None) -> list[Archive]:
-    """The archives to serve: those of the last server, those that were named, or the store's one model."""
-    if saved is not None:
-        return _restored(saved, store, keys)
-    return [admit(name, store, keys, "served") for name in (models or model_in(store)).split()]
-
-
 def _announce(archives: list[Archive], *, restored: bool) -> None:
     """Print which archives are about to be served, and which of them are untrained."""
     for archive in archives:
@@ -141,28 +148,6 @@ def _announce(archives: list[Archive], *, restored: bool) -> None:
             warn_untrained(archive.path.name, "Build with WEIGHTS=pretrained, or WEIGHTS=<your state_dict>.")
     names = ", ".join(archive.path.name for archive in archives)
     step(f"starting TorchServe with {names}" + (", as the last server had" if restored else ""))
-
-
-def _restored(saved: str, store: Path, keys: PublicKeys | None) -> list[Archive]:
-    models = json.loads(saved)["models"]
-    registered = [(version["marName"], number) for versions in models.values() for number, version in versions.items()]
-    try:
-        # a path, because a name could also mean another version; `store` is absolute
-        archives = [admit(str(store / name), store, keys, "served") for name, _ in registered]
-    except UserError as error:
-        text = f"{error}\nThe last server had this archive; `make serve MODELS=…` starts with others instead."
-        raise UserError(text) from error
-    for archive, (_, number) in zip(archives, registered, strict=True):
-        if archive.identity.model.version != number:
-            found = archive.identity.model.version
-            warn(f"{archive.path.name} is version {found}; the last server had its version {number}")
-    return archives
-
-
-def _idle(saved: str) -> set[tuple[str, str]]:
-    """The model and version of those that the last server had scaled to no workers."""
-    models = json.loads(saved)["models"].items()
-    return {(name, number) for name, versions in models for number, one in versions.items() if one["minWorkers"] == 0}
 
 
 def _remove(paths: set[Path]) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,28 @@ def load_module(
     weights = read_state_dict(state_dict)
     with _WithoutInitialValues():
         module = build(recipe.architecture, recipe.arguments, code)
+    refuse_other_kinds(weights, module.state_dict(), state_dict.name)
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         raise UnusableError(f"{state_dict.name} does not fit architecture {recipe.architecture}: {error}") from error
     return module.to(dtype).eval().requires_grad_(requires_grad=False)
+
+
+def refuse_other_kinds(given: Mapping[str, Tensor], own: Mapping[str, Tensor], file: str) -> None:
+    """Refuse whole or complex numbers for floating ones, which torch would take or convert in silence.
+
+    Raises:
+        UnusableError: there are such; a quantised checkpoint keeps the scales of its whole numbers elsewhere.
+    """
+    floating = [name for name, item in own.items() if name in given and item.is_floating_point()]
+    odd = [name for name in floating if not given[name].is_floating_point()]
+    if odd:
+        kind = str(given[odd[0]].dtype).removeprefix("torch.")
+        raise UnusableError(
+            f"{file}: {len(odd)} tensors hold other numbers than the architecture's, the first {odd[0]}, {kind} in "
+            "place of floating point; if the weights are quantised, save those from before, or dequantise them"
+        )
 
 
 class _WithoutInitialValues(TorchFunctionMode):

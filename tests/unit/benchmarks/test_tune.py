@@ -1,7 +1,17 @@
+import shutil
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import optuna
 import pytest
 
+from benchmarks import tune
 from benchmarks.tune import Layout, _suggest, layouts, settings
+from scripts.archives.store import Archive, read_archive_identity
+from scripts.building import release
+from scripts.building.options import Options
 from scripts.building.overlay import Tuned
 
 
@@ -27,3 +37,27 @@ def test_what_a_trial_suggests_is_what_its_study_keeps() -> None:
     trial = study.ask()
     assert _suggest(trial, 2) == settings(trial.params)
     assert settings(trial.params) == Tuned(workers=2, threads=2, batch_size=4, max_batch_delay_ms=5)
+
+
+@pytest.mark.slow
+def test_a_version_that_a_build_takes_meanwhile_is_not_taken_by_tuning(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = release.release(options)
+    archive = Archive(path, read_archive_identity(path))
+    name = str(tune.variant(archive))
+    winner: Any = SimpleNamespace(
+        params={"archive": name, "layout": "1 x 1", "batch_size": 3, "delay_ms": 5}, values=(12.0, 80.0)
+    )
+    waits = threading.Event()
+    monkeypatch.setattr(release, "step", lambda text: waits.set() if "waiting" in text else None)
+    tuning = threading.Thread(target=tune._adopt, args=(winner, [archive], tmp_path / "tuned", 400.0))
+    with release.alone("tiny", options.store):
+        tuning.start()
+        while tuning.is_alive() and not waits.wait(0.01):  # until it waits, or has come to its end
+            pass
+        shutil.copy(path, options.store / "tiny-eager-1.0.1.mar")
+    tuning.join()
+    versions = sorted(item.name for item in options.store.glob("*.mar"))
+    assert versions == ["tiny-eager-1.0.1.mar", "tiny-eager-1.0.2.mar", "tiny-eager-1.0.mar"]
+    assert read_archive_identity(options.store / "tiny-eager-1.0.2.mar").model.version == "1.0.2"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from classifier import ImageClassifier, Prediction, Problem, load
 from classifier.errors import BrokenArchiveError, UnusableError
 from msgspec import structs
@@ -131,6 +133,34 @@ def test_a_recipe_with_weights_is_the_same_model_as_its_archive(
     assert own(cat) == model(cat)
     assert own.core.identity.model == model.core.identity.model
     assert own.core.identity.weights_sha256 == model.core.identity.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda item: item.to(torch.int8), "tensors hold other numbers than the architecture's, the first .*int8"),
+        (lambda item: item * torch.nan, "gives outputs that are not finite numbers"),
+    ],
+)
+def test_weights_that_a_build_refuses_are_refused_here_too(
+    spoil: Callable[[torch.Tensor], torch.Tensor], why: str, tiny_weights: Path, tmp_path: Path
+) -> None:
+    state_dict = torch.load(tiny_weights, weights_only=True)
+    torch.save(
+        {name: spoil(item) if item.is_floating_point() else item for name, item in state_dict.items()},
+        tmp_path / "own.pth",
+    )
+    threads = torch.get_num_threads()
+    with pytest.raises(UnusableError, match=why):
+        load(TINY_RECIPE, weights=tmp_path / "own.pth", threads=threads)
+    assert torch.get_num_threads() == threads
+
+
+def test_labels_of_another_number_than_the_models_are_refused(tiny_weights: Path, tmp_path: Path) -> None:
+    fields = yaml.safe_load(TINY_RECIPE.read_text()) | {"labels": ["cat", "dog"]}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(fields))
+    with pytest.raises(UnusableError, match=r"does not compute: logits \[1, 10\] for 1 pictures and 2 labels"):
+        load(tmp_path / "tiny.yaml", weights=tiny_weights)
 
 
 def test_a_folder_is_an_archive_too(tiny_folder: Path, model: ImageClassifier, cat: bytes) -> None:

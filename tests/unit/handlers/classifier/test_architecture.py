@@ -188,3 +188,10 @@ def test_what_is_no_model_class_of_transformers_is_refused(name: str) -> None:
 def test_arguments_that_a_configuration_cannot_take_are_refused() -> None:
     with pytest.raises(UnusableError, match=r"cannot be built with arguments {'hidden_sizes': 3}"):
         build("transformers:ResNetForImageClassification", {"hidden_sizes": 3})
+
+
+@pytest.mark.parametrize("architecture", ["script", "script:Net", "sys:exit"])
+def test_an_architecture_that_ends_the_program_is_an_error_like_any_other(architecture: str, write: Write) -> None:
+    write("script.py", "import argparse\nargparse.ArgumentParser().parse_args(['--epochs', '3'])\nclass Net: ...")
+    with pytest.raises(UnusableError, match=f"^architecture {architecture} cannot be built: SystemExit: "):
+        build(architecture)

@@ -39,6 +39,11 @@ def read(content: str | bytes, name: str) -> list[Class]:
         ({"object_type_names": {"0": "cat", "1": "dog"}}, CAT_AND_DOG),
         ({"anything": {"0": ["n02", "cat"], "1": ["n01", "dog"]}}, WITH_IDS),
         ({"cat": 0, "dog": 1}, CAT_AND_DOG),
+        ({"0": 0, "1": 1}, [("0", "0"), ("1", "1")]),
+        ({"0": 0, "1": 1, "10": 2, "2": 3}, [("0", "0"), ("1", "1"), ("2", "10"), ("3", "2")]),  # folders, as sorted
+        ({"3": 0, "7": 1}, [("0", "3"), ("1", "7")]),
+        ({"1": 0, "0": 1}, [("0", "1"), ("1", "0")]),  # either way
+        ({"label2id": {"0": 1, "1": 2, "2": 0}}, [("0", "2"), ("1", "0"), ("2", "1")]),
         ({"id2label": {"0": "cat", "1": "dog"}}, CAT_AND_DOG),
         ({"label2id": {"dog": 1, "cat": 0}}, CAT_AND_DOG),
         ({"architectures": ["X"], "label2id": {"cat": 0, "dog": 1}, "id2label": {"0": "cat", "1": "dog"}}, CAT_AND_DOG),
@@ -69,6 +74,10 @@ def test_each_form_of_json_is_read(content: object, classes: list[Class]) -> Non
         ("0;cat, tabby\n1;dog\n", "labels.csv", [("0", "cat, tabby"), ("1", "dog")]),
         (",name\n0,cat\n1,dog\n", "labels.csv", CAT_AND_DOG),  # as pandas writes an index
         ("id,name\nd1,1\nd0,0\n", "labels.csv", [("d1", "1"), ("d0", "0")]),
+        ("cat\ndog\n", "labels.csv", CAT_AND_DOG),
+        ("Class Name\r\ncat\r\n\r\ndog\r\n", "labels.csv", CAT_AND_DOG),
+        ('"cat"\n"dog"\n', "labels.tsv", CAT_AND_DOG),
+        ("label\n0\n1\n", "labels.csv", [("0", "0"), ("1", "1")]),
     ],
 )
 def test_each_form_of_text_is_read(content: str, name: str, classes: list[Class]) -> None:
@@ -114,6 +123,11 @@ def test_classes_of_one_name_are_told_apart_by_their_ids(content: str, name: str
         ('{"0": "cat", "0": "dog"}', "a.json", "the key '0' is there twice"),
         ('{"0": "cat", "00": "dog"}', "a.json", "['00']: the index 0 is there already, at ['0']"),
         ('{"0": "cat", "-1": "dog"}', "a.json", "the index -1 is below 0"),
+        ('{"0": 1, "1": 2, "2": 0}', "a.json", "both sides are numbers, which may be {index: name} or {name: index}"),
+        ('{"0": 7, "1": 3}', "a.json", "both sides are numbers"),
+        ("index\n0\n1\n", "a.csv", "the one column has ids or indices, not names"),
+        ("2\n0\n1\n", "a.csv", "the one column has ids or indices, not names"),
+        ("cat\ndog, domestic\n", "a.csv", "line 1: 1 cells instead of an id and a name"),
         ('{"0": "cat", "1": 7}', "a.json", "['1']: expected a name"),
         ('{"0": "cat", "one": "dog"}', "a.json", "expected a list of names"),
         ('{"id2label": {"0": "cat", "3": "dog"}}', "a.json", "but id2label['3'] has 3"),
@@ -125,7 +139,6 @@ def test_classes_of_one_name_are_told_apart_by_their_ids(content: str, name: str
         ("", "a.csv", "the file is empty"),
         ("id,name\n", "a.csv", "no class"),
         ("0,cat\n1,dog,puppy\n", "a.csv", "line 2: 3 cells"),
-        ("cat\ndog\n", "a.csv", "line 1: 1 cells"),
         ("0,cat\n2,dog\n", "a.csv", "no class has the index 1, but line 2 has 2"),
         ("0,cat\n1,dog\n1,cow\n", "a.csv", "line 3: the index 1 is there already, at line 2"),
         ("n02,cat\nn02,dog\n", "a.csv", "line 2: the id 'n02' is there already, at line 1"),

@@ -214,3 +214,15 @@ def test_versions_are_told_apart_as_numbers_and_are_not_endless(tmp_path: Path) 
     archives[1]["version"] = "9" * 5000
     with pytest.raises(UnusableError, match=r"archives\[1\]\.version: .* is not text of digits and dots"):
         read_recipe(altered(tmp_path, lambda fields: fields.update(archives=archives)))
+
+
+@pytest.mark.parametrize("where", ["serving", "archives"])
+def test_a_batch_is_at_most_as_large_as_a_worker_has_memory_for(where: str, tmp_path: Path) -> None:
+    def with_batch(size: int) -> Change:
+        own = {"archives": [{"runtime": "eager", "serving": {"batch_size": size}}]}
+        chosen = {"serving": {"batch_size": size}} if where == "serving" else own
+        return lambda fields: fields.update(chosen, input={"crop": 224})
+
+    assert read_recipe(altered(tmp_path, with_batch(7133))).archives
+    with pytest.raises(UnusableError, match=r"batch_size: 7134 pictures of 224 x 224 .* 4 GiB .*; at most 7133"):
+        read_recipe(altered(tmp_path, with_batch(7134)))

@@ -1,9 +1,12 @@
 import errno
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scripts.adopting.adopt import main
 from scripts.console import UserError
 from tests.unit.scripts.adopting.conftest import NET, Project
 
@@ -94,3 +97,41 @@ def test_files_are_written_all_or_none(project: Project, monkeypatch: pytest.Mon
         project.adopt(archive)
     assert list(project.recipes.iterdir()) == []
     assert sorted(project.handlers.iterdir()) == before
+
+
+def test_of_two_adoptions_of_one_name_at_once_the_second_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.saved(project.net())
+    refused: list[str] = []
+
+    def adopt_another() -> None:
+        with pytest.raises(UserError) as caught:
+            main(**common, labels=str(labels))
+        refused.append(str(caught.value))
+
+    labels = project.folder / "labels.txt"
+    labels.write_text("a\nb\nc\nd\ne\n")
+    common: dict[str, Any] = {
+        "from_": str(path),
+        "architecture": "adopted_net:Net",
+        "recipes": project.recipes,
+        "handlers": project.handlers,
+    }
+    other, waits, whole = threading.Thread(target=adopt_another), threading.Event(), Path.replace
+
+    def replace(part: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", whole)
+        other.start()
+        while other.is_alive() and not waits.wait(0.01):  # until it waits, or has come to its end
+            pass
+        return whole(part, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr("scripts.adopting.adopt.step", lambda text: waits.set() if "waiting" in text else None)
+    main(**common)
+    other.join()
+    assert len(refused) == 1
+    assert "is there already, with other content" in refused[0]
+    assert project.raw("flowers")["labels"] == ["0", "1", "2", "3", "4"]
+    assert [item.name for item in project.recipes.iterdir()] == ["flowers.yaml"]

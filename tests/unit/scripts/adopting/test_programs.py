@@ -86,6 +86,23 @@ def test_a_fixed_batch_is_found(project: Project) -> None:
     assert project.adopt(project.traced(One(), (1, 3, 32, 32))).input.batch == 1
 
 
+@pytest.mark.parametrize("size", [3, 4, 16])
+def test_a_batch_of_several_that_a_torchscript_program_is_fixed_to_is_found(project: Project, size: int) -> None:
+    class Four(Fixed):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.fc(self.conv(x).view(size, -1)) * 30
+            return logits
+
+    recipe = project.adopt(project.traced(Four().eval(), (size, 3, 28, 28)))
+    assert (recipe.input.batch, recipe.input.size) == (size, (28, 28))
+
+
+def test_a_program_of_torch_export_of_one_batch_has_it_in_its_recipe(project: Project) -> None:
+    path = project.folder / "net.pt2"
+    torch.export.save(torch.export.export(Fixed().eval(), (torch.zeros(4, 3, 28, 28),)), path)
+    assert project.adopt(path).input.batch == 4
+
+
 def test_a_program_that_takes_no_pictures_is_refused(project: Project) -> None:
     with pytest.raises(UserError, match="computes on no picture of 224, 256, 299"):
         project.adopt(project.traced(nn.Linear(7, 2), (2, 7)))

@@ -2,6 +2,7 @@ import argparse
 import enum
 import os
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -248,6 +249,46 @@ def test_an_archive_is_not_weights(tmp_path: Path) -> None:
 def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(UserError, match="has no state_dict"):
         read_checkpoint(saved(content, tmp_path))
+
+
+def odd_tensors() -> dict[str, Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "a": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+            "b": torch.eye(3).to_sparse(),
+            "c": torch.eye(3).to_sparse_csr(),
+            "d": torch.ones(3, device="meta"),
+        }
+
+
+KINDS = {"a": "quantised", "b": "sparse", "c": "sparse", "d": "without values (on the device meta)"}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", list(KINDS))
+def test_tensors_of_other_kinds_are_named_with_their_kind(
+    tmp_path: Path, name: str, legacy: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = odd_tensors()[name]
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(saved({"model": {"fc.weight": item}}, tmp_path, legacy))
+    assert (
+        f"no state_dict, a dictionary of tensors by name; 1 tensors cannot be used: model.fc.weight is {KINDS[name]}"
+        in str(caught.value)
+    )
+    capsys.readouterr()
+    found = read_checkpoint(saved({"fc.weight": nn.Parameter(item, False), "fc.bias": torch.ones(2)}, tmp_path, legacy))
+    assert list(found[""]) == ["fc.bias"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"x.pt: 1 tensors cannot be used: fc.weight is {KINDS[name]}" in said
+
+
+def test_of_many_tensors_of_other_kinds_the_first_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"4 tensors cannot be used: a is quantised, b is sparse, c is sparse, and 1 more"
+    ):
+        read_checkpoint(saved(odd_tensors(), tmp_path))
 
 
 def test_any_other_file_is_refused(tmp_path: Path) -> None:

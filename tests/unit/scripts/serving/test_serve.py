@@ -1,6 +1,5 @@
 """What a server inherits from the last one of its state folder."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,6 @@ from scripts.console import UserError
 from scripts.serving import serve
 from scripts.torchserve import launch, server
 from scripts.torchserve.server import remembered_key, start
-
-
-def test_versions_without_workers_are_not_waited_for() -> None:
-    versions = {"1.0": {"minWorkers": 0, "marName": "a.mar"}, "2.0": {"minWorkers": 2, "marName": "b.mar"}}
-    assert serve._idle(json.dumps({"models": {"tiny": versions}})) == {("tiny", "1.0")}
 
 
 def test_the_key_of_the_last_server_is_that_of_the_next(

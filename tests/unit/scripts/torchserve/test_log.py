@@ -94,3 +94,13 @@ def test_the_tail_of_a_log_is_its_last_lines_also_when_some_bytes_are_no_text(
     assert tail(tmp_path / "console.log", lines) == expected
     (tmp_path / "console.log").write_bytes(b"a\n\xff\n")
     assert tail(tmp_path / "console.log", 1) == "\ufffd"
+
+
+def test_a_snapshot_that_torchserve_loads_only_a_part_of_is_a_failure() -> None:
+    """TorchServe goes on without the damaged archive, so that its workers would be waited for in vain."""
+    line = (
+        "2026-11-29T18:09:37,014 [ERROR] main org.pytorch.serve.snapshot.SnapshotManager - Error while retrieving "
+        "snapshot details. Details: invalid entry CRC (expected 0xff485b65 but got 0xa4433895)\n"
+    )
+    why = "invalid entry CRC (expected 0xff485b65 but got 0xa4433895)"
+    assert failure(STARTED + line + READY) == f"TorchServe cannot load all that the last server had: {why}"
