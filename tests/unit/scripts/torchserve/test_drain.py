@@ -1,5 +1,6 @@
 import os
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def test_answered_questions_keep_no_connection(served: FakeTorchServe, monkeypat
         return opened[-1]
 
     monkeypatch.setattr(drain, "_connection", connection)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")  # as TorchServe: connections stay open
     served.answers[DESCRIPTION] = Worker(served.temporary, *[BUSY] * 5)
     with resting(served.server, "tiny", "1.0", LONG_S):
         assert [each.sock is None for each in opened] == [True] * 5 + [False]
