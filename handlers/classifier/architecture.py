@@ -43,7 +43,7 @@ def build(architecture: str, arguments: Arguments | None = None, code: OwnCode |
     except ModuleNotFoundError as error:
         why = _missing(name_in_archive(error.name or ""), scheme, of_library is not None)
         raise UnusableError(f"architecture {architecture}: {why}") from error
-    except Exception as error:  # whatever the code of an architecture raises
+    except (Exception, SystemExit) as error:  # whatever the code of an architecture raises; a script ends the program
         taken = f" with arguments {given}" if given else ""
         raise UnusableError(
             f"architecture {architecture} cannot be built{taken}: {type(error).__name__}: {error}"
