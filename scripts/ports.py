@@ -17,13 +17,15 @@ def check_ports(ports: Mapping[str, int], otherwise: str) -> None:
         otherwise: what the user can do instead of stopping the program that has a port.
 
     Raises:
-        UserError: a port is taken; the message names the program that has it.
+        UserError: a port is taken, and the message names the program that has it; or there is no such port.
     """
     for name, port in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
+            except OverflowError as error:
+                raise UserError(f"port {port} ({name}) does not exist, {otherwise}") from error
             except OSError as error:
                 raise UserError(
                     f"port {port} ({name}) is taken{_owner(port)}; stop that program, {otherwise}"

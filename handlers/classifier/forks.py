@@ -12,7 +12,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
 from classifier.errors import UnusableError
@@ -34,7 +35,7 @@ def compute(function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _
     require_threads()
     if threading.get_ident() != _process.forked:
         return _process.inside(function, *args, **kwargs)
-    return _process.stand_in().submit(lambda: _process.inside(function, *args, **kwargs)).result()
+    return _process.stand_in().submit(lambda: _process.inside(function, *args, **kwargs))()
 
 
 def require_threads() -> None:
@@ -50,63 +51,104 @@ def require_threads() -> None:
         )
 
 
+class _Pool:
+    """Threads of one process. Unlike an executor of Python's it has no lock that the handler of a signal may meet."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        for each in range(number):
+            threading.Thread(target=_work, args=(self._calls,), name=f"{name}_{each}", daemon=True).start()
+        weakref.finalize(self, _end, self._calls, number).atexit = False
+
+    def submit(self, function: Callable[[], _Result]) -> Callable[[], _Result]:
+        """Have a thread call the function; returns a function that waits for the result, to be called once."""
+        outcome: SimpleQueue[Callable[[], _Result]] = SimpleQueue()
+
+        def call() -> None:
+            try:
+                found = function()
+            except BaseException as error:
+                outcome.put(partial(_raise, error))
+            else:
+                outcome.put(lambda: found)
+
+        self._calls.put(call)
+        return lambda: outcome.get()()
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        del call  # what it refers to must not live until the next one
+
+
+def _end(calls: SimpleQueue[Callable[[], None] | None], number: int) -> None:
+    for _ in range(number):
+        calls.put(None)
+
+
 class _Process:
-    """What is being computed in this process."""
+    """What is being computed in this process.
+
+    Python calls the handler of a signal between any two steps of the main thread, and the handler may use a model or
+    fork. So a thread may take the lock again that it has, and is noted by its number, not counted.
+    """
 
     def __init__(self) -> None:
         self.forked: int | None = None  # the thread that the process began with, if it was forked
         self.interrupted = False  # by the fork, while it computed
-        self._stand_in: ThreadPoolExecutor | None = None
-        self._thread = threading.local()  # depth: how many calls of `inside` this thread is in
-        self._begin(0)
+        self._stand_in: _Pool | None = None
+        self._begin(set())
 
-    def _begin(self, computing: int) -> None:
+    def _begin(self, computing: set[int]) -> None:
         self._computing = computing  # threads
-        self._forking = False
-        self._changed = threading.Condition(threading.Lock())
-
-    @property
-    def _depth(self) -> int:
-        return getattr(self._thread, "depth", 0)
+        self._forking: set[int] = set()  # threads
+        self._idle = False  # when the last fork happened
+        self._changed = threading.Condition(threading.RLock())
 
     def inside(self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
-        """Call a function while no fork happens."""
-        if self._depth == 0:
-            self._enter()
-        self._thread.depth = self._depth + 1
+        """Call a function while no fork happens, but those of its own thread."""
+        outermost = threading.get_ident() not in self._computing
         try:
+            if outermost:
+                self._enter()
             return function(*args, **kwargs)
         finally:
-            self._thread.depth -= 1
-            if self._depth == 0:
+            if outermost:
                 self._leave()
 
     def _enter(self) -> None:
+        me = threading.get_ident()
         with self._changed:
-            self._changed.wait_for(lambda: not self._forking)
-            self._computing += 1
+            self._changed.wait_for(lambda: self._forking <= {me})
+            self._computing.add(me)
 
     def _leave(self) -> None:
         with self._changed:
-            self._computing -= 1
-            if self._forking:
-                self._changed.notify_all()
+            self._computing.discard(threading.get_ident())
+            self._changed.notify_all()
 
-    def stand_in(self) -> ThreadPoolExecutor:
+    def stand_in(self) -> "_Pool":
         """The thread that computes for the one that the process began with."""
         if self._stand_in is None:
-            self._stand_in = ThreadPoolExecutor(1, thread_name_prefix="compute")
+            self._stand_in = _Pool(1, "compute")
         return self._stand_in
 
     def before_fork(self) -> None:
         """Wait until no other thread computes, and let none begin."""
+        me = threading.get_ident()
         self._changed.acquire()
-        self._forking = True
-        self._idle = self._changed.wait_for(lambda: self._computing == min(self._depth, 1), _LONGEST_S)
+        self._forking.add(me)
+        self._idle = False  # if an interrupt ends the wait, the fork happens all the same
+        self._idle = self._changed.wait_for(lambda: self._computing <= {me}, _LONGEST_S)
 
     def after_fork(self) -> None:
         """In the process that was forked, go on."""
-        self._forking = False
+        self._forking.discard(threading.get_ident())
         self._changed.notify_all()
         self._changed.release()
 
@@ -115,7 +157,7 @@ class _Process:
         self.forked = threading.get_ident()
         self.interrupted |= not self._idle
         self._stand_in = None
-        self._begin(min(self._depth, 1))
+        self._begin(self._computing & {threading.get_ident()})
 
 
 _process = _Process()
@@ -153,14 +195,15 @@ class Threads:
 
     def __init__(self, number: int, name: str) -> None:
         self._number, self._name = number, name
-        self._of: tuple[int, ThreadPoolExecutor] | None = None  # the process, and its threads
+        self._of: tuple[int, _Pool] | None = None  # the process, and its threads
 
     def map(self, function: Callable[[Any], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
         """Call the function with each item; the results come in their order."""
-        pool = self._of
-        if pool is None or pool[0] != os.getpid():
-            pool = self._of = os.getpid(), ThreadPoolExecutor(self._number, thread_name_prefix=self._name)
-        return pool[1].map(function, items)
+        of = self._of
+        if of is None or of[0] != os.getpid():
+            of = self._of = os.getpid(), _Pool(self._number, self._name)
+        found = [of[1].submit(partial(function, item)) for item in items]
+        return (result() for result in found)
 
 
 def survives_forks(lock: threading.Lock) -> threading.Lock:

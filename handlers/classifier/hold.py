@@ -9,12 +9,15 @@ the system releases if its owner dies.
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Final
 
 _FOLDER = "classifier-hold"  # in the temporary folder that a server shares with its workers
 _LOCK = "lock"
+_POLL_S: Final = 0.02
 
 
 def wait_while_held(temporary: Path) -> None:
@@ -28,8 +31,9 @@ def wait_while_held(temporary: Path) -> None:
         if folder.lstat().st_uid != os.getuid():  # only the server's own user may hold it
             return
         with (folder / _LOCK).open("rb") as lock:
-            (folder / str(os.getpid())).touch()
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            while not _taken(lock, fcntl.LOCK_SH):
+                (folder / str(os.getpid())).touch()  # again and again: a new hold forgets who rested in one before it
+                time.sleep(_POLL_S)
 
 
 @contextmanager
@@ -45,13 +49,24 @@ def hold(temporary: Path) -> Iterator[None]:
     folder = temporary / _FOLDER
     folder.mkdir(0o700, exist_ok=True)
     with (folder / _LOCK).open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _taken(lock, fcntl.LOCK_EX):
+            raise BlockingIOError(f"{folder / _LOCK} is locked")
         for name in at_rest(temporary):  # of a hold whose owner died
             (folder / str(name)).unlink()
         try:
             yield
-        finally:
-            shutil.rmtree(folder)
+        finally:  # a worker may say at this moment that it rests; what it leaves holds nobody
+            (folder / _LOCK).unlink()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _taken(lock: IO[bytes], kind: int) -> bool:
+    """Take a lock if nobody has it."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def at_rest(temporary: Path) -> set[int]:

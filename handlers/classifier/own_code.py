@@ -51,7 +51,8 @@ def own_code(folder: Path) -> OwnCode:
     importlib.invalidate_caches()  # the folder may have been filled within the resolution of its time of change
     spec = ModuleSpec(f"{_PACKAGE}{next(_numbers)}", None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
-    names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/*.py")}
+    files = [path.relative_to(folder) for path in folder.rglob("*.py")]
+    names = {path.stem if len(path.parts) == 1 else path.parts[0] for path in files}
     code = OwnCode(package=spec.name, names=frozenset(names - OF_EVERY_ARCHIVE))
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -26,6 +26,7 @@ PORT: Final = 8083
 _FRESH_S: Final = 1.0  # how long an answer counts: many probes must not become many calls of the management API
 _API_TIMEOUT_S: Final = 5
 _CLIENT_TIMEOUT_S: Final = 5
+_PROBES_AT_ONCE: Final = 1024  # that wait for a thread; the system may allow fewer
 
 
 class Readiness:
@@ -97,6 +98,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Log nothing: a line for each probe would be most of a log."""
 
 
+class _Listener(http.server.ThreadingHTTPServer):
+    """Takes probes that arrive together: of those beyond the queue, the system has each wait a second or more."""
+
+    request_queue_size = _PROBES_AT_ONCE
+
+
 def listener(state: Path, listen: str, port: int) -> http.server.ThreadingHTTPServer:
     """The listener, bound but not serving yet.
 
@@ -110,9 +117,10 @@ def listener(state: Path, listen: str, port: int) -> http.server.ThreadingHTTPSe
     """
     handler = type("_Handler", (_Handler,), {"readiness": Readiness(state)})
     try:
-        return http.server.ThreadingHTTPServer((listen, port), handler)
-    except OSError as error:
-        raise UserError(f"health: cannot listen on {listen}:{port}: {error.strerror}") from error
+        return _Listener((listen, port), handler)
+    except (OSError, OverflowError) as error:  # OverflowError: there is no such port
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"health: cannot listen on {listen}:{port}: {why}") from error
 
 
 @contextmanager

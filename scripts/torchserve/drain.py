@@ -158,6 +158,7 @@ class _Question:
                 self._status = self.connection.getresponse().status
             except (OSError, HTTPException):
                 self._status = 0
+            self.connection.close()  # while a queue is full, there are many questions one after the other
         return self._status
 
 

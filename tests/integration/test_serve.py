@@ -1,28 +1,23 @@
 """`make serve` and its sisters as a user runs them, and every error that a user meets there."""
 
 import os
+import runpy
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config, write_config
 from scripts.torchserve.java import bundled_java_home
 from scripts.torchserve.server import Server, find, stop
+from tests.certificates import self_signed
 from tests.integration.conftest import CHECKOUT, STORE, make, serve_in_front, serving
 from tests.integration.test_management_8081 import tampered
 
@@ -277,22 +272,6 @@ def test_folders_with_any_letters_and_long_names_are_good_for_a_server(tmp_path:
     assert not Path(server.temporary).is_symlink()
 
 
-def self_signed(folder: Path, address: str) -> dict[str, str]:
-    """A certificate for an address, and its key; returns the settings that name them."""
-    key = rsa.generate_private_key(65537, 2048)  # the only kind that TorchServe takes
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "of a test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "server.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "server.key").write_bytes(private)
-    return {"certificate_file": "server.pem", "private_key_file": "server.key"}
-
-
 @pytest.fixture
 def encrypted(tmp_path: Path) -> dict[str, str]:
     """A configuration whose REST addresses are encrypted."""
@@ -317,6 +296,7 @@ def test_an_encrypted_server_is_checked_by_its_certificate(
         for workers in (2, 1):
             scaled = make("scale", f"MODEL={LITE0}", f"WORKERS={workers}", f"STATE={state}")
             assert scaled.returncode == 0, scaled.stderr
+        assert runpy.run_path(str(CHECKOUT / "docker" / "bin" / "ready"))["waiting"](state) == []
     finally:
         stop(state)
 

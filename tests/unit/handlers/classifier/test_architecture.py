@@ -111,6 +111,13 @@ def test_what_cannot_be_built_is_refused_with_why(
         build(architecture, arguments)
 
 
+def test_a_script_that_ends_the_program_is_refused(write: Write) -> None:
+    """One that reads its command line when it is imported, for instance."""
+    write("train_it.py", "import argparse\nargparse.ArgumentParser().parse_args(['--unknown'])")
+    with pytest.raises(UnusableError, match="architecture train_it cannot be built: SystemExit: 2"):
+        build("train_it")
+
+
 @pytest.mark.parametrize("source", ["import no_such_helper", "def net():\n    import no_such_helper\n"])
 def test_a_missing_import_of_the_architecture_is_named_with_what_to_do(source: str, write: Write) -> None:
     write("nets_here.py", source)

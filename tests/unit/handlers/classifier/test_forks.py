@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,114 @@ def test_a_fork_that_interrupted_a_computation_says_so_instead_of_waiting(
     thread.join()
     assert len(model(cat)) == 5
     assert in_fork(lambda: len(model(cat)) == 5) == 0
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Has a function called again and again by the handler of a signal, between any two steps of the main thread."""
+    before, busy = signal.getsignal(signal.SIGALRM), [False]
+
+    def again_and_again(function: Callable[[], object]) -> None:
+        def handler(*_: object) -> None:
+            if not busy[0]:  # else a slow machine would do nothing else
+                busy[0] = True
+                function()
+                busy[0] = False
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+
+    yield again_and_again
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def _calls() -> bool:
+    """Many calls in each way, during which handlers of signals do the same."""
+    pool = Threads(2, "own")
+    return all(compute(len, "abc") == 3 and list(pool.map(len, ["a", "bc"])) == [1, 2] for _ in range(500))
+
+
+@pytest.mark.timeout(60)
+def test_the_handler_of_a_signal_may_compute_while_its_thread_begins_or_ends_to(
+    alarm: Callable[[Callable[[], object]], None],
+) -> None:
+    handled, pool = [], Threads(2, "handler's")
+    alarm(lambda: handled.append((compute(len, "ab"), *pool.map(len, ["a"]))))
+    assert _calls()
+    assert set(handled) == {(2, 1)}
+
+
+@pytest.mark.timeout(60)
+def test_the_handler_of_a_signal_may_compute_in_a_fork(alarm: Callable[[Callable[[], object]], None]) -> None:
+    def child() -> bool:
+        handled: list[int] = []
+        alarm(lambda: handled.append(compute(len, "ab")))
+        return _calls() and set(handled) == {2}
+
+    process = os.fork()
+    if process == 0:
+        code = 2
+        try:
+            code = 0 if child() else 1
+        finally:
+            os._exit(code)
+    for _ in range(600):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            break
+        threading.Event().wait(0.05)
+    else:
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_forks_of_several_threads_each_wait_for_what_is_being_computed() -> None:
+    """None of them is left waiting when another one has forked."""
+    end, codes = threading.Event(), list[int]()
+
+    def busy() -> None:
+        while not end.is_set():
+            compute(threading.Event().wait, 0.002)
+
+    def fork() -> None:
+        codes.append(in_fork(lambda: compute(len, "abc") == 3))
+
+    computing, forking = ([threading.Thread(target=each) for _ in range(4)] for each in (busy, fork))
+    for thread in (*computing, *forking):
+        thread.start()
+    for thread in forking:
+        thread.join()
+    end.set()
+    for thread in computing:
+        thread.join()
+    assert codes == [0] * 4
+
+
+def test_an_interrupt_ends_a_computation_and_the_next_ones_and_forks_go_on() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(interrupt)
+    assert in_fork(lambda: compute(len, "abc") == 3) == 0
+
+
+def test_a_pools_threads_end_with_it() -> None:
+    pool = Threads(3, "ending")
+    assert list(pool.map(len, ["abc"])) == [3]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("ending")]
+    assert len(threads) == 3
+    del pool
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_an_error_of_a_pools_thread_arrives() -> None:
+    with pytest.raises(TypeError):
+        list(Threads(2, "own").map(len, ["a", 1]))
 
 
 def test_a_model_on_a_gpu_says_that_a_fork_cannot_use_it(tiny_folder: Path, cat: bytes) -> None:

@@ -49,8 +49,37 @@ def test_a_hold_whose_owner_died_holds_nobody_and_says_nothing_about_the_next(tm
         (folder,) = tmp_path.iterdir()
     folder.mkdir()
     (folder / "lock").touch()
+    (folder / "12345").touch()
     wait_while_held(tmp_path)
-    assert at_rest(tmp_path) == {os.getpid()}
+    assert at_rest(tmp_path) == {12345}
+    with hold(tmp_path):
+        assert at_rest(tmp_path) == set()
+
+
+def test_a_worker_that_came_to_rest_before_a_hold_had_begun_is_seen_all_the_same(tmp_path: Path) -> None:
+    worker = threading.Thread(target=wait_while_held, args=(tmp_path,))
+    with hold(tmp_path):
+        worker.start()
+        until(lambda: at_rest(tmp_path) == {os.getpid()})
+        (folder,) = tmp_path.iterdir()
+        (folder / str(os.getpid())).unlink()  # as a hold does when it begins, after one whose owner died
+        until(lambda: at_rest(tmp_path) == {os.getpid()})
+    worker.join(DEADLINE_S)
+    assert not worker.is_alive()
+
+
+def test_a_worker_that_comes_to_rest_when_the_hold_ends_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = os.rmdir
+
+    def too_late(path: str, **options: int) -> None:
+        (tmp_path / "classifier-hold" / "12345").touch()
+        remove(path, **options)
+
+    with monkeypatch.context() as patch, hold(tmp_path):
+        patch.setattr(os, "rmdir", too_late)
+    wait_while_held(tmp_path)
     with hold(tmp_path):
         assert at_rest(tmp_path) == set()
 

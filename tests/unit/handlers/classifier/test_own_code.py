@@ -122,6 +122,13 @@ def test_compiled_code_that_lies_in_the_folder_is_not_executed(tmp_path: Path, m
     assert own_code(place).import_module("says_it").renamed.deepest == 2
 
 
+def test_a_package_may_have_all_its_code_in_packages_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "layers_of/its/own").mkdir(parents=True)
+    (tmp_path / "layers_of/its/own/layer.py").write_text("width = 5")
+    (tmp_path / "net_of_it.py").write_text("import layers_of.its.own.layer as layer\nwidth = layer.width")
+    assert own_code(tmp_path).import_module("net_of_it").width == 5
+
+
 def test_a_module_that_the_archive_lacks_is_named_as_the_archive_would(tmp_path: Path) -> None:
     code = own_code(folder(tmp_path / "2", 2, names="math, parts_of_it.gone"))
     with pytest.raises(UnusableError, match=r"architecture says_it: module parts_of_it\.gone is missing"):

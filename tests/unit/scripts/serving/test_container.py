@@ -3,9 +3,12 @@
 import os
 import runpy
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from scripts.serving import container
 from scripts.serving.container import STATE, form, health_port, models, settings
 from scripts.shipping.image import build_arguments, engine, tag, write_context
 from scripts.torchserve.config import addresses, read_config
+from tests.certificates import self_signed
 from tests.unit.conftest import Answer, FakeTorchServe, described
 
 ROOT = Path(__file__).parents[4]
@@ -263,6 +267,30 @@ def test_not_ready_says_why(
     assert "tiny 1.0: READY without a process" in says(gone)
     (state / "server.json").unlink()
     assert "server.json" in says({})
+
+
+def test_ready_asks_an_encrypted_server_and_no_other_in_its_place(
+    state: Path, torchserve: FakeTorchServe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torchserve.answers = registered(described("1.0", "READY"))
+    files = self_signed(state, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(state / files["certificate_file"], state / files["private_key_file"])
+    with ThreadingHTTPServer(("127.0.0.1", 0), torchserve.handler()) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            torchserve.address = f"https://127.0.0.1:{server.server_port}"
+            own, other = str(state / files["certificate_file"]), None  # None: known authorities
+            codes = []
+            for certificate in (own, other):
+                recorded = msgspec.structs.replace(torchserve.server, models=[("tiny", "1.0")], certificate=certificate)
+                (state / "server.json").write_bytes(msgspec.json.encode(recorded))
+                codes.append(ready(state, monkeypatch))
+        finally:
+            server.shutdown()
+    assert codes == [0, 1]
+    assert "certificate verify failed" in capsys.readouterr().err
 
 
 def test_programs_and_compose_name_the_image_and_its_folder_as_they_are() -> None:

@@ -1,4 +1,6 @@
 import os
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +8,7 @@ import pytest
 from classifier.hold import at_rest, hold, wait_while_held
 
 from scripts.torchserve import drain
+from scripts.torchserve.client import Client
 from scripts.torchserve.drain import NotDrainedError, drained, resting
 from tests.unit.conftest import Answer, FakeTorchServe, described
 
@@ -55,6 +58,21 @@ def test_a_worker_whose_queue_is_full_is_asked_again(served: FakeTorchServe) -> 
     with resting(served.server, "tiny", "1.0", LONG_S):
         assert at_rest(served.temporary) == {os.getpid()}
     assert served.questions().count(DESCRIPTION) == 3
+
+
+def test_answered_questions_keep_no_connection(served: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a queue is full, there are twenty of them a second for each worker."""
+    opened, connect = [], drain._connection
+
+    def connection(client: Client) -> HTTPConnection:
+        opened.append(connect(client))
+        return opened[-1]
+
+    monkeypatch.setattr(drain, "_connection", connection)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")  # as TorchServe: connections stay open
+    served.answers[DESCRIPTION] = Worker(served.temporary, *[BUSY] * 5)
+    with resting(served.server, "tiny", "1.0", LONG_S):
+        assert [each.sock is None for each in opened] == [True] * 5 + [False]
 
 
 def test_workers_without_a_process_or_not_ready_are_not_waited_for(served: FakeTorchServe) -> None:
