@@ -10,12 +10,11 @@ from typing import IO, Final
 
 import msgspec
 
+from classifier.bounded import Unpacked
 from classifier.errors import BrokenArchiveError, ForeignArchiveError
 
 DIGESTS_FILE: Final = "digests.json"
 IDENTITY_FILE: Final = "identity.json"
-
-_MAX_RATIO: Final = 100  # of an unpacked `.tar.gz` to its file: beyond it, nobody looks who made it
 
 
 def digest(stream: IO[bytes]) -> str:
@@ -92,11 +91,8 @@ def _names(archive: Path) -> Iterator[str]:
     if archive.is_dir():
         yield from (path.relative_to(archive).as_posix() for path in archive.rglob("*") if path.is_file())
     elif archive.name.endswith(".tar.gz"):
-        most = _MAX_RATIO * archive.stat().st_size
-        with tarfile.open(archive, "r:gz") as tar:
+        with Unpacked(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as tar:
             for entry in tar:
-                if entry.offset_data + entry.size > most:
-                    raise BrokenArchiveError(f"{archive.name}: unpacked it would be over {_MAX_RATIO} times as large")
                 yield from (entry.name, entry.name.partition("/")[2])
     else:
         with zipfile.ZipFile(archive) as packed:

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
+from classifier.bounded import Unpacked
 from classifier.digests import reading
 
 from scripts.archives.format import TAR_FORMAT, tar_entry, zip_entry
@@ -30,7 +31,6 @@ _ZIP64_END_RECORDS: Final = 56 + 20
 _ZIP64_MARGIN: Final = 1.05  # zipfile takes ZIP64 for a file that might outgrow its limit
 
 # Weights hardly compress, and heavily pruned ones to a tenth; gzip can reach 1:1000.
-_MAX_RATIO: Final = 100
 
 
 def check_layout(archive: Path) -> None:
@@ -139,34 +139,10 @@ class _Same(io.RawIOBase):
         return self._written
 
 
-class _Bounded(gzip.GzipFile):
-    """The unpacked content of a file, which may be at most 100 times as large as the file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._limit = _MAX_RATIO * path.stat().st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read as from any file.
-
-        Raises:
-            ValueError: the unpacked content would be too large.
-        """
-        if size is None or size < 0 or self.tell() + size > self._limit:
-            raise ValueError(f"unpacked it would be over {_MAX_RATIO} times as large")
-        return super().read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to an offset from the start, within the limit."""
-        if offset > self._limit:
-            raise ValueError(f"unpacked it would be over {_MAX_RATIO} times as large")
-        return super().seek(offset, whence)
-
-
 def _check_tar(archive: Path) -> None:
     """Write the archive again, and compare; nothing of it is kept."""
     names, folder = _Names(), None
-    with gzip.open(archive) as there, _Bounded(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as tar:
+    with gzip.open(archive) as there, Unpacked(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as tar:
         again = tarfile.TarFile(fileobj=_Same(there), mode="w", format=TAR_FORMAT)
         for entry in tar:
             top, _, name = entry.name.partition("/")

@@ -232,7 +232,7 @@ def _read(path: Path, wanted: str, decode: Callable[[bytes], _Content]) -> _Cont
         with reading(path):
             found = {name: stream.read() for name, stream in members(path) if name in (wanted, DIGESTS_FILE)}
             if found.keys() != {wanted, DIGESTS_FILE}:
-                raise BrokenArchiveError(f"it was not built by `make archive`: it lacks {wanted} or digests")
+                raise BrokenArchiveError(f"it lacks {wanted} or {DIGESTS_FILE}")
             return decode(found[wanted])
     except BrokenArchiveError as error:
         raise refusal(path, error) from error

@@ -163,15 +163,22 @@ def test_damage_anywhere_is_a_refusal_if_it_is_noticed_and_no_traceback(
     assert refused > 0
 
 
-@pytest.mark.parametrize("missing", [{"identity.json"}, {"digests.json"}, {"identity.json", "digests.json"}])
-def test_an_archive_that_somebody_else_built_is_refused(missing: set[str], store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        ({"identity.json"}, "is broken .*it lacks identity.json"),
+        ({"digests.json"}, "is broken .*it lacks identity.json or digests.json"),
+        ({"identity.json", "digests.json"}, "was not built by `make archive`.*`make adopt FROM={path}`"),
+    ],
+)
+def test_an_archive_that_somebody_else_built_is_refused(
+    missing: set[str], why: str, store: Path, tmp_path: Path
+) -> None:
     foreign = tmp_path / "foreign.mar"
     with zipfile.ZipFile(store / "tiny-eager-1.0.mar") as ours, zipfile.ZipFile(foreign, "w") as theirs:
         for name in set(ours.namelist()) - missing:
             theirs.writestr(name, ours.read(name))
-    with pytest.raises(
-        UserError, match=rf"was not built by `make archive`.*`make adopt FROM={re.escape(str(foreign))}`"
-    ):
+    with pytest.raises(UserError, match=why.format(path=re.escape(str(foreign)))):
         read_archive_identity(foreign)
 
 
