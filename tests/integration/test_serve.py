@@ -179,7 +179,10 @@ def test_the_java_of_pypi_starts_the_server(state: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_in_the_foreground_an_interrupt_stops_everything(state: Path, how: signal.Signals) -> None:
-    with subprocess.Popen(serve_in_front(state), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
+    ours = signal.signal(how, signal.SIG_DFL)  # a program inherits that a signal is ignored, as under nohup
+    started = subprocess.Popen(serve_in_front(state), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+    signal.signal(how, ours)
+    with started as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "try " in line:  # the last line of what is said when all is ready
