@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from scripts.torchserve.tokens import REFUSED, Api, Tokens
 _CONNECT_TIMEOUT_S: Final = 5
 _LOAD_TIMEOUT_S: Final = 320  # outlasts the recipes' startup_timeout_s
 _POLL_S: Final = 0.1
-FULL_ANSWERS: Final = {"X-Answers": "full"}  # whatever form the server answers others in
+FULL_ANSWERS: Final = MappingProxyType({"X-Answers": "full"})  # whatever form the server answers others in
 
 Metrics = Literal["metrics"]  # the API that needs no token
 Check = Callable[[], None]  # called while something is waited for; it may raise
@@ -86,7 +87,7 @@ class Client:
             RequestFailedError: with the status and code of the contract.
         """
         # TorchServe 0.12 drops the query of /predictions, so the number of classes goes as a header
-        headers = FULL_ANSWERS if top_k is None else FULL_ANSWERS | {"X-Top-K": str(top_k)}
+        headers = dict(FULL_ANSWERS) if top_k is None else {**FULL_ANSWERS, "X-Top-K": str(top_k)}
         if content_type:
             headers["Content-Type"] = content_type
         path = _path("predictions", model, version)

@@ -83,7 +83,7 @@ def test_a_body_above_torchserves_limit_is_refused_at_the_door(running: Fleet) -
 
 def test_a_replica_without_a_worker_gets_nothing_though_it_says_healthy(running: Fleet, cat: bytes) -> None:
     lame = running.servers[0]
-    lame.run("scale", f"--model={MODEL}", "--workers=0")
+    lame.run("scale", f"--model={MODEL}", "--workers=0", "--force")
     assert requests.get(f"http://{lame.replica}/ping", timeout=TIMEOUT_S).json() == {"status": "Healthy"}
     _wait_unhealthy(running, lame)
     sent = running.gateway.hosts()[lame.replica].sent

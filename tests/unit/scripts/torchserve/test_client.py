@@ -311,3 +311,10 @@ def test_each_api_gets_its_own_token_read_anew_each_time(torchserve: FakeTorchSe
             client.set_default("tiny", "1.0")
     sent = [asked.headers["Authorization"] for asked in torchserve.asked]
     assert sent == [None, None, "Bearer first", "Bearer first-managing", "Bearer second", "Bearer second-managing"]
+
+
+def test_the_type_of_one_body_is_not_that_of_the_next(client: Client, torchserve: FakeTorchServe) -> None:
+    torchserve.answers["POST /predictions/tiny"] = [Answer({"predictions": []})]
+    client.predict(b"{}", "tiny", content_type="application/json")
+    client.predict(b"a picture", "tiny")
+    assert [asked.headers["Content-Type"] for asked in torchserve.asked] == ["application/json", None]
