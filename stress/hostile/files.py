@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 # Every mode of Pillow that a picture can be put into. No format keeps all of them.
 MODES: Final = (
@@ -191,6 +191,7 @@ def begins_like_a_picture(data: bytes) -> bool:
     return webp or avif or data.startswith(_BEGINNINGS)
 
 
+_PHOTOMETRIC: Final = 262  # a tag of TIFF 6.0
 # What Pillow says of a whole header that states a kind of JPEG, BMP or TIFF that it does not know.
 _UNKNOWN_KIND: Final = re.compile(
     r"cannot handle \d+-(bit layers|layer images)|Unsupported BMP (bitfields|compression \((4|5|11|12|13)\))"
@@ -207,8 +208,17 @@ def states_another_kind(data: bytes) -> bool:
             return True
         except Exception as error:  # decoders raise nearly any exception on damaged bytes
             if _UNKNOWN_KIND.search(str(error)):
-                return True
+                return opened is not TiffImageFile or _states_colours(data)
     return False
+
+
+def _states_colours(tiff: bytes) -> bool:
+    """Whether a TIFF's photometric interpretation is a number, or not there: another type is damage, not a kind."""
+    tags = ImageFileDirectory_v2(tiff[:8])
+    stream = io.BytesIO(tiff)
+    stream.seek(tags.next)
+    tags.load(stream)
+    return isinstance(tags.get(_PHOTOMETRIC, 0), int)
 
 
 def by_pillow_alone(data: bytes, formats: tuple[str, ...], max_pixels: int) -> tuple[int, str]:
