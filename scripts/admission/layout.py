@@ -30,8 +30,6 @@ _END_RECORD: Final = 22
 _ZIP64_END_RECORDS: Final = 56 + 20
 _ZIP64_MARGIN: Final = 1.05  # zipfile takes ZIP64 for a file that might outgrow its limit
 
-# Weights hardly compress, and heavily pruned ones to a tenth; gzip can reach 1:1000.
-
 
 def check_layout(archive: Path) -> None:
     """Refuse an archive (`.mar`, `.tar.gz` or directory) of another layout than `make archive` writes.
