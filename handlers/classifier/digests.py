@@ -12,9 +12,9 @@ import msgspec
 
 from classifier.bounded import Unpacked
 from classifier.errors import BrokenArchiveError, ForeignArchiveError
+from classifier.identity import IDENTITY_FILE
 
 DIGESTS_FILE: Final = "digests.json"
-IDENTITY_FILE: Final = "identity.json"
 
 
 def digest(stream: IO[bytes]) -> str:

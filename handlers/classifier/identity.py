@@ -5,12 +5,12 @@ from typing import Final
 
 import msgspec
 
-from classifier.digests import IDENTITY_FILE as IDENTITY_FILE
 from classifier.errors import DECODE_ERRORS, UnusableError
 from classifier.recipe import Precision, RuntimeName
 
 UNTRAINED: Final = "untrained"  # the name of seeded weights that were never trained
 
+IDENTITY_FILE: Final = "identity.json"
 RECIPE_FILE: Final = "recipe.yaml"
 LABELS_FILE: Final = "labels.json"
 PARITY_FILE: Final = "parity.json"
