@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from classifier.own_code import OF_EVERY_ARCHIVE
 from classifier.places import ProgramKind
 
 from scripts.adopting.adoption import Adoption, Request, labels_in, model_name
@@ -21,7 +22,6 @@ _LABELS: Final = "index_to_name.json"
 _MOST_BYTES: Final = 8 << 30  # of all files together, unpacked
 _PINNED: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])? ?== ?[A-Za-z0-9.!+_-]+( ?;.*)?$")
 _NAMES: Final = ("modelName", "modelFile", "serializedFile", "requirementsFile", "handler")  # of the manifest
-_OF_THE_PROJECT: Final = ("classifier", "image_classifier_handler")  # which every archive has
 _UNPACKED: Final = "weights"
 _DIGITS: Final = 8  # of a digest in a file's name
 _PROGRAMS: Final[dict[str, ProgramKind]] = {"torchscript": "torchscript", "onnx": "onnx"}
@@ -93,7 +93,7 @@ def _helpers(members: dict[str, bytes], model_file: str, module: str, handlers: 
     for target, content in found.items():
         if target.stem == module:
             raise UserError(f"{path} has a module {target.name}, as the model file will be called: pass NAME=<another>")
-        beside = target.with_suffix("").is_dir() or target.stem in _OF_THE_PROJECT
+        beside = target.with_suffix("").is_dir() or target.stem in OF_EVERY_ARCHIVE
         if beside or (target.exists() and target.read_bytes() != content):
             raise UserError(
                 f"{path} brings {target.name}, but {target.parent} has another module of that name, which FORCE=1 does "
