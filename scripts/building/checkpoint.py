@@ -24,6 +24,7 @@ Kind = Literal["checkpoint", "safetensors", "torchscript", "export", "onnx", "ar
 
 _DEPTH: Final = 4  # of dictionaries in dictionaries
 _SHOWN: Final = 3  # names in a message
+_FIRST_FIELD: Final = 8  # of an ONNX file: the byte before the version of its format
 _ONNX_VERSIONS: Final = range(3, 32)  # of its format, and some to come
 _PROGRAMS: Final[dict[Kind, str]] = {
     "torchscript": "a TorchScript program",
@@ -61,12 +62,8 @@ def kind_of(path: Path) -> Kind:
         return "torchscript" if "constants.pkl" in names else "checkpoint"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return "safetensors"
-    # the first field of an ONNX file is the version of its format
-    return (
-        "onnx"
-        if path.suffix == ".onnx" or (head[:1] == b"\x08" and ord(head[1:2] or b"\0") in _ONNX_VERSIONS)
-        else "checkpoint"
-    )
+    is_onnx = path.suffix == ".onnx" or (len(head) > 1 and head[0] == _FIRST_FIELD and head[1] in _ONNX_VERSIONS)
+    return "onnx" if is_onnx else "checkpoint"
 
 
 def read_checkpoint(path: Path) -> dict[str, StateDict]:
