@@ -9,11 +9,12 @@ import torch
 from classifier.input import Input
 from classifier.preprocess import normalize, resize_and_crop
 from classifier.recipe import Recipe
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from scripts.building.original import original
+from scripts.building.original import Original, original
 from scripts.building.weights import Weights
 from scripts.console import UserError
 
@@ -22,6 +23,7 @@ _MOST_LEVELS: Final = 1.0  # of 255, on average; libraries' own resizing by tens
 _SHIFTS: Final = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # pixels
 _MIDDLE: Final = 128
 _EXACT: Final = 1e-3  # of sums that should be 1
+_LOUDER: Final = 1000  # times; logits follow, and probabilities cannot leave 0…1
 
 
 def pictures() -> list[Image.Image]:
@@ -84,9 +86,10 @@ def _differs(whose: str, how: str) -> UserError:
 def outputs_of(
     recipe: Recipe, weights: Path, entry: str | None = None, prefix: str | None = None
 ) -> NDArray[np.float32]:
-    """The model's outputs [N,classes] for those pictures, then for the same in black and white.
+    """The model's outputs [N,classes] for those pictures, for the same in black and white, and for much louder ones.
 
-    They are computed as the build does it.
+    They are computed as the build does it. The loud ones are no pictures: the model's input is that of black and white,
+    multiplied. By chance, the logits of a few classes lie between 0 and 1 on all pictures; on these they do not.
 
     Raises:
         UserError: the weights do not fit, the model does not take the recipe's input, or gives no numbers for it.
@@ -94,7 +97,7 @@ def outputs_of(
     pixels = np.stack([resize_and_crop(picture, recipe.input) for picture in pictures()])
     extreme = np.where(pixels < _MIDDLE, 0, 255).astype(np.uint8)
     model = original(recipe, Weights(weights.stem, weights, "", entry, prefix))
-    outputs = model.outputs(np.concatenate([pixels, extreme]))
+    outputs = np.concatenate([model.outputs(np.concatenate([pixels, extreme])), _louder(model).outputs(extreme)])
     if not np.isfinite(outputs[: len(pixels)]).all():
         raise UserError(
             f"{weights.name}: the outputs are not finite numbers; the weights are damaged, or training diverged"
@@ -102,8 +105,16 @@ def outputs_of(
     return outputs
 
 
+def _louder(model: Original) -> Original:
+    """The same model, whose input is multiplied."""
+    spec = model.recipe.input
+    statistics = replace(spec.statistics, std=[deviation / _LOUDER for deviation in spec.std])
+    return replace(model, recipe=replace(model.recipe, input=replace(spec, normalization=statistics)))
+
+
 def scores_of(outputs: NDArray[np.float32]) -> tuple[str, str] | None:
     """The recipe's `scores` for such outputs and why, if they are not logits."""
+    outputs = outputs[np.isfinite(outputs).all(1)]  # loud input can overflow, which says nothing
     inside = bool(((outputs >= -_EXACT) & (outputs <= 1 + _EXACT)).all())
     if inside and outputs.shape[1] > 1 and bool((abs(outputs.sum(1) - 1) < _EXACT).all()):
         return "none", "the model's outputs sum to one on every picture tried, so they are probabilities already"

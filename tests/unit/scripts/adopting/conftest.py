@@ -44,6 +44,11 @@ class Several(Net):
         return super().forward(x).sigmoid()
 
 
+class Faint(Net):  # logits between 0 and 1 on every picture
+    def forward(self, x):
+        return super().forward(x) / 1000 + 0.5
+
+
 class Grey(Net):
     def forward(self, x):
         return super().forward(x[:, :1].expand(-1, 3, -1, -1))

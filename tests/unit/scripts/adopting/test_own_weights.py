@@ -70,6 +70,7 @@ def test_an_architecture_that_is_not_there_is_said(project: Project, architectur
     ("kind", "scores", "why"),
     [
         ("Net", "softmax", None),
+        ("Faint", "softmax", None),
         ("Squashed", "none", "# Assumed: the model's outputs sum to one on every picture tried"),
         ("Several", "none", "# Assumed: the model's outputs lie between 0 and 1 on every picture tried"),
     ],

@@ -63,6 +63,7 @@ def test_another_size_is_refused() -> None:
         ([[-0.25, 1.25], [0.5, 0.5]], None),
         ([[0.0, 0.0], [0.0, 0.0]], None),
         ([[-1.0, -0.5], [-3.0, -0.1]], None),
+        ([[0.9, 0.8], [float("nan"), 0.0]], "none"),
     ],
 )
 def test_probabilities_are_told_from_logits(outputs: list[list[float]], scores: str | None) -> None:
