@@ -20,6 +20,7 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.server import CONSOLE_LOG, Server
 from tests.integration.conftest import CHECKOUT, STORE, serving
+from tests.integration.raw_http import wait_until
 
 LITE0 = "efficientnet_lite0"
 TIMEOUT_S = 60
@@ -158,8 +159,8 @@ def test_a_worker_refuses_a_changed_archive_at_load_and_says_why(
     parameters = {"url": "stranger.mar", "model_name": "stranger", "initial_workers": "1", "synchronous": "true"}
     response = requests.post(f"{own_server.addresses.management}/models", params=parameters, timeout=TIMEOUT_S)
     assert response.status_code == 500
-    log = (state / CONSOLE_LOG).read_text()
-    assert f"{LITE0}.pth was changed after the archive was built" in log
+    why = f"{LITE0}.pth was changed after the archive was built"
+    wait_until(lambda: why in (state / CONSOLE_LOG).read_text(), f"the log does not say: {why}")  # answers come first
     with suppress(RequestFailedError):  # TorchServe takes it away itself, unless that meets the worker's next start
         manager.unregister("stranger")
     with pytest.raises(RequestFailedError) as gone:
