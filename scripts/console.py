@@ -40,13 +40,7 @@ err = Console(
 class UserError(Exception):
     """An error that the user can correct. The message is all they see, so it says what happened and what to do."""
 
-    exit_code = 1
-
-
-class RefusedError(UserError):
-    """An archive that could be built, but differs too much from its model."""
-
-    exit_code = 3
+    exit_code = 1  # of a program that ends with it
 
 
 def run(main: Callable[[], None]) -> NoReturn:

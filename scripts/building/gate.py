@@ -20,6 +20,12 @@ _FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
 }
 
 
+class RefusedError(UserError):
+    """An archive could be built, but differs too much from its model."""
+
+    exit_code = 3  # by which the program that had it built knows
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How far an export differs from the reference."""
 

@@ -19,11 +19,12 @@ from msgspec.structs import replace
 
 from scripts.archives.runtimes import packages
 from scripts.archives.store import find_archive, newest, versions_in
+from scripts.building.gate import RefusedError
 from scripts.building.inputs import code, named_files
 from scripts.building.options import NEXT, Options
 from scripts.building.record import content_digest, digest, pictures, read_record
 from scripts.building.sources import files
-from scripts.console import RefusedError, UserError, warn
+from scripts.console import UserError, warn
 from scripts.packages import require
 from scripts.torchserve.server import STATE_FOLDER
 

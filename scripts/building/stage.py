@@ -16,7 +16,7 @@ from scripts.archives.settings import MODEL_CONFIG, front_end_settings, settings
 from scripts.building.alone import outputs_alone
 from scripts.building.exports.export import SUFFIX, export
 from scripts.building.exports.program import Export
-from scripts.building.gate import Report, check_outputs, compare
+from scripts.building.gate import RefusedError, Report, check_outputs, compare
 from scripts.building.golden import golden_pixels
 from scripts.building.options import TorchScriptMethod
 from scripts.building.original import Original, original
@@ -24,7 +24,7 @@ from scripts.building.packing import Content
 from scripts.building.requirements import requirements_of
 from scripts.building.sources import NOT_PACKED, sources
 from scripts.building.weights import Weights
-from scripts.console import RefusedError, UserError, step
+from scripts.console import UserError, step
 
 _CORE: Final = "classifier"
 _HANDLER: Final = "image_classifier_handler"

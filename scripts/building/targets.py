@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from scripts.archives.format import Format
 from scripts.archives.name import ArchiveName
 from scripts.archives.store import STORE, model_in
+from scripts.building.gate import RefusedError
 from scripts.building.make import RECIPES, make, recipe_file, recipe_in, variants_here
 from scripts.building.options import NEXT, Options, TorchScriptMethod
-from scripts.console import RefusedError, UserError
+from scripts.console import UserError
 from scripts.torchserve.server import STATE_FOLDER
 
 

@@ -16,9 +16,10 @@ from classifier.recipe import read_recipe
 
 from scripts.archives.format import Format
 from scripts.building import make, release, targets
+from scripts.building.gate import RefusedError
 from scripts.building.options import Options
 from scripts.building.weights import Weights
-from scripts.console import RefusedError, UserError
+from scripts.console import UserError
 from tests.conftest import TINY_RECIPE, path_of
 
 Build = Callable[..., list[str]]
