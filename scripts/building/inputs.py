@@ -1,8 +1,10 @@
 """What an archive is built from, by name and by content."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import yaml
@@ -12,7 +14,9 @@ from classifier.recipe import Recipe, Serving, Variant
 from scripts.building.options import Options
 from scripts.building.record import digest, pictures
 from scripts.building.sources import files
-from scripts.building.weights import Weights
+
+if TYPE_CHECKING:
+    from scripts.building.weights import Weights  # imports torch, for which an archive that is up to date need not wait
 
 _HANDLERS: Final = Path(__file__).parents[2] / "handlers"
 _SOURCES: Final = (_HANDLERS / "classifier", Path(__file__).parents[1] / "archives", Path(__file__).parent)
