@@ -1,12 +1,10 @@
 """Writes a recipe of what somebody has: `make adopt FROM=…`."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +24,7 @@ from scripts.adopting.stock import adopt_stock
 from scripts.building.checkpoint import kind_of
 from scripts.building.make import RECIPES
 from scripts.console import UserError, done, out, step, warn
+from scripts.turns import turn
 
 _HANDLERS: Final = Path("handlers")
 _IMAGENET_CLASSES: Final = 1000
@@ -84,7 +83,8 @@ def main(
             adoption.follow(request.like)
         files = _files(adoption, _labels(adoption, request), request)
         recipe = _checked(files, adoption, request)
-        with _alone(recipes):
+        recipes.mkdir(parents=True, exist_ok=True)
+        with turn(recipes, f"another adoption into {recipes}"):  # of two with one name, both would find it free
             _write(files, force)
     _say(adoption, recipe, list(files), request)
 
@@ -189,25 +189,6 @@ def _checked(files: dict[Path, bytes], adoption: Adoption, request: Request) -> 
         return read_recipe(copy)
     except UnusableError as error:
         raise UserError(f"{adoption.source} cannot be said in a recipe: {error}") from error
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One adoption at a time writes into a folder: of two with one name, both would find it free.
-
-    The folder itself is locked, so that no file for it stays behind.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            step(f"waiting for another adoption into {folder}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # which unlocks
 
 
 def _write(files: dict[Path, bytes], force: bool) -> None:

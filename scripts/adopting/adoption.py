@@ -14,10 +14,11 @@ from classifier.errors import UnusableError
 from classifier.input import NORMALIZATIONS, Input, Normalization
 from classifier.label_files import classes_of, read_label_file
 from classifier.labels import Label
-from classifier.recipe import Recipe, read_recipe
+from classifier.recipe import Recipe
 from msgspec.structs import asdict
 
 from scripts.building.download import file_digest
+from scripts.building.make import recipe_file, recipe_in
 from scripts.console import UserError
 
 IMAGENET: Final = "imagenet1k"
@@ -80,13 +81,10 @@ class Adoption(msgspec.Struct, kw_only=True):
         Raises:
             UserError: it cannot be read.
         """
-        if not other.is_file():
-            names = ", ".join(sorted(path.stem for path in other.parent.glob("*.yaml"))) or "none"
-            raise UserError(f"LIKE={other.stem}: there is no recipe {other}; there are: {names}")
         try:
-            read_recipe(other)
-        except (UnusableError, OSError) as error:
-            raise UserError(f"LIKE: {error}") from error
+            recipe_in(recipe_file(other.stem, other.parent))
+        except UserError as error:
+            raise UserError(f"LIKE={other.stem}: {error}") from error
         like = yaml.safe_load(other.read_bytes())
         self.assumed = {key: why for key, why in self.assumed.items() if key.partition(".")[0] not in _FROM_LIKE}
         own = {key: value for key, value in self.fields.items() if key not in _FROM_LIKE}

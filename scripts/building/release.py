@@ -13,7 +13,6 @@ from typing import NoReturn
 from classifier.errors import UnusableError
 from classifier.identity import UNTRAINED
 from classifier.recipe import Recipe, Variant, read_recipe
-from filelock import FileLock, Timeout
 from msgspec import yaml
 from msgspec.structs import replace
 
@@ -35,6 +34,7 @@ from scripts.building.record import (
 from scripts.building.weights import Weights, resolve
 from scripts.console import UserError, done, step
 from scripts.torchserve.registered import is_registered
+from scripts.turns import turn
 
 
 def release(options: Options, settings: str = "") -> tuple[Path, Report | None]:
@@ -78,16 +78,8 @@ def alone(model: str, store: Path) -> Iterator[None]:
         OSError: the store cannot be written into.
     """
     store.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(store / f".{model}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        step(f"waiting for another build of {model} in {store}")
-        lock.acquire()
-    try:
+    with turn(store / f".{model}.lock", f"another build of {model} in {store}"):
         yield
-    finally:
-        lock.release()
 
 
 def is_unchanged(archive: Path, inputs: dict[str, str]) -> bool:

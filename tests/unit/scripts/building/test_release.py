@@ -241,7 +241,7 @@ def test_of_two_builds_at_once_each_gets_a_version_of_its_own(
         return whole(*arguments)
 
     monkeypatch.setattr(release, "build", first)
-    monkeypatch.setattr(release, "step", lambda text: waits.set() if "waiting" in text else None)
+    monkeypatch.setattr("scripts.turns.step", lambda text: waits.set() if "waiting" in text else None)
     (recipes / "third.pth").write_bytes(b"third weights")
     build(weights=str(recipes / "third.pth"), version="next", **EAGER)
     other.join()
