@@ -128,7 +128,7 @@ def test_of_two_adoptions_of_one_name_at_once_the_second_is_refused(
         return whole(part, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr("scripts.adopting.adopt.step", lambda text: waits.set() if "waiting" in text else None)
+    monkeypatch.setattr("scripts.turns.step", lambda text: waits.set() if "waiting" in text else None)
     main(**common)
     other.join()
     assert len(refused) == 1
