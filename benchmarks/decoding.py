@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 import torch
+from classifier.normalization import normalize
 from classifier.pipeline import Classifier, load_pixels
-from classifier.preprocess import normalize
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import v2 as transforms

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 import torch
 from classifier.input import Input
+from classifier.normalization import normalize
 from classifier.pipeline import Classifier, load_pixels
-from classifier.preprocess import normalize
 from classifier.problems import Problem
 from classifier.rank import top_k
 from classifier.recipe import Recipe

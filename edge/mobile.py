@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import torch
 from classifier.identity import UNTRAINED
+from classifier.normalization import normalize
 from classifier.pipeline import Classifier
-from classifier.preprocess import normalize
 from classifier.recipe import Recipe
 from classifier.runtimes import Forward
 from classifier.runtimes.eager import load_module

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import torch
 from classifier.allocator import keep_memory
 from classifier.answer_form import answer_form
 from classifier.digests import verify
@@ -47,8 +46,7 @@ class ImageClassifierHandler:
                 for ever.
         """
         directory = Path(context.system_properties["model_dir"])
-        gpu = context.system_properties.get("gpu_id")
-        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        device = _device(context.system_properties.get("gpu_id"))
         try:
             keep_memory()  # before the libraries allocate
             _keep_repeated_parts()
@@ -77,6 +75,15 @@ class ImageClassifierHandler:
             if "content-length" not in _sent(headers[index]):  # gRPC: the front end gives each HTTP request a length
                 context.set_response_header(index, _LAST_OF_STREAM, "false")
         return [response.body for response in responses]
+
+
+def _device(gpu: int | None) -> str:
+    """Where a worker computes: on the GPU that the front end gave it, if torch can use GPUs."""
+    if gpu is None:
+        return "cpu"
+    import torch  # which workers that do not compute with it must not load
+
+    return f"cuda:{gpu}" if torch.cuda.is_available() else "cpu"
 
 
 def _wish(headers: Mapping[str, Any]) -> Wish:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from classifier.decode import decode
 from classifier.forks import compute
+from classifier.normalization import normalize
 from classifier.own_code import OwnCode
 from classifier.pipeline import Classifier
-from classifier.preprocess import normalize, region, resize_and_crop
+from classifier.preprocess import region, resize_and_crop
 from classifier.problems import BadParameter, NotSupported
 from classifier.rank import Prediction
 from classifier.recipe import Recipe

@@ -1,16 +1,14 @@
-"""Cuts the area that a model sees out of an RGB picture, and normalises pixels to floats."""
+"""Cuts the area that a model sees out of an RGB picture."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from classifier.decode import Extent
-from classifier.input import UNIT_SCALE, CropOffset, Input, Interpolation, Layout
+from classifier.input import CropOffset, Input, Interpolation
 
 # Pillow's filter, and how many pixels it reaches to each side at the original size.
 _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
@@ -22,10 +20,6 @@ _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
 
 # How many times the crop's size is resized at most, so that every value is exact.
 _MOST_RESIZED = 3
-
-# Grey from RGB, in 65536ths: ITU-R 601, the numbers of Pillow's conversion to L.
-GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)
-GREY_SHIFT = 65536.0
 
 
 def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = None) -> NDArray[np.uint8]:
@@ -152,31 +146,3 @@ def _offset(resized: int, crop: int, rounding: CropOffset) -> int:
     if resized < crop:
         return -((crop - resized) // 2)
     return round((resized - crop) / 2) if rounding == "round" else (resized - crop) // 2
-
-
-def normalize(pixels: Tensor, spec: Input) -> Tensor:
-    """Uint8 [N,H,W,3] in RGB to float32 [N,C,H,W] in the model's channels: scaled, less the mean, over the deviation.
-
-    The memory order stays that of the pixels, which is torch's channels_last.
-    """
-    mean, std = (torch.tensor(values, device=pixels.device) for values in (spec.mean, spec.std))
-    floats = _in_channels(pixels, spec)
-    scale = spec.statistics.scale
-    scaled = floats.div_(255) if scale == UNIT_SCALE else floats.mul_(scale)  # torchvision divides
-    return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)
-
-
-def _in_channels(pixels: Tensor, spec: Input) -> Tensor:
-    """RGB levels [N,H,W,3] as float32 [N,H,W,C], a new tensor."""
-    floats = pixels.to(torch.float32)
-    if spec.channels == "bgr":
-        return floats.flip(-1)
-    if spec.channels == "grey":  # every number here is whole and below 2^24, so float32 is exact
-        weighted = floats.mul(torch.tensor(GREY_WEIGHTS, device=pixels.device)).sum(-1, keepdim=True)
-        return weighted.add(GREY_SHIFT / 2).div(GREY_SHIFT).floor()
-    return floats
-
-
-def laid_out(floats: Tensor, layout: Layout) -> Tensor:
-    """Floats [N,C,H,W] in the order that a program takes."""
-    return floats if layout == "nchw" else floats.permute(0, 2, 3, 1)

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import torch
 from classifier.input import Input
-from classifier.preprocess import normalize, resize_and_crop
+from classifier.normalization import normalize
+from classifier.preprocess import resize_and_crop
 from classifier.recipe import Recipe
 from msgspec.structs import replace
 from numpy.typing import NDArray

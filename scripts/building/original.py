@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from classifier.architecture import build
 from classifier.errors import UnusableError
+from classifier.normalization import laid_out, normalize
 from classifier.places import ProgramKind, read_program
-from classifier.preprocess import laid_out, normalize
 from classifier.recipe import Recipe
 from classifier.runtimes import in_batches_of
 from classifier.runtimes.eager import refuse_other_kinds

@@ -18,11 +18,11 @@ from scripts.console import UserError
 from scripts.torchserve.config_rules import envelope_refusal
 from scripts.torchserve.config_settings import ENVELOPE
 
+_WORKER_SITE: Final = Path(__file__).with_name("worker_site")  # what the workers' Python runs first
 CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
 
 # Inherited variables that would override config.properties or what `make serve` was given, or confuse make
 _DROPPED_VARIABLES: Final = (
-    "PYTHONPATH",
     "TS_CONFIG_FILE",
     "LOG_LOCATION",
     "METRICS_LOCATION",
@@ -104,6 +104,7 @@ def environment(
         "TMPDIR": str(temporary),
         "TEMP": str(temporary),
         "CONSOLE_LOG": "console" if console else "file",  # log4j2.xml reads it
+        "PYTHONPATH": str(_WORKER_SITE),
         "LC_ALL": "C.UTF-8",  # Java takes the encoding of file names from it
     }
     if answers is not None:

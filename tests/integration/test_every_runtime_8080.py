@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from classifier.cpu import computes
@@ -87,6 +88,17 @@ def test_three_bad_requests_in_a_batch_change_nothing_for_the_labelled_photograp
     names = [answer["predictions"][0]["class_name"] for answer in good]
     assert names == ["Egyptian cat", "espresso", "missile", "moped", "Egyptian cat"]
     assert {answer["model"]["runtime"] + "-" + answer["model"]["precision"] for answer in good} == {variant}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_workers_that_compute_with_torch_have_loaded_it(
+    versions: tuple[Server, dict[str, Model]], variant: str
+) -> None:
+    """After the answers of the test above, refused ones among them."""
+    server, models = versions
+    (pid,) = Client(server.addresses).version(LITE0, models[variant].version).pids
+    mapped = any(file.path.endswith("/libtorch_cpu.so") for file in psutil.Process(pid).memory_maps())
+    assert mapped == (models[variant].runtime in ("eager", "torchscript", "aotinductor"))
 
 
 @pytest.fixture(scope="module")

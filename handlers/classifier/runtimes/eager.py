@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from classifier.architecture import build
 from classifier.cpu import require_native_bfloat16
 from classifier.errors import UnusableError
+from classifier.normalization import normalize
 from classifier.own_code import OwnCode
-from classifier.preprocess import normalize
 from classifier.recipe import Recipe
 from classifier.runtimes import Forward, Source
 from classifier.runtimes.tensors import forward_of, logits_of

@@ -5,7 +5,7 @@ import warnings
 import torch
 
 from classifier.errors import UnusableError
-from classifier.preprocess import laid_out, normalize
+from classifier.normalization import laid_out, normalize
 from classifier.runtimes import Forward, Source
 from classifier.runtimes.tensors import forward_of, logits_of
 

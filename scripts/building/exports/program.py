@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from classifier.preprocess import laid_out, normalize
+from classifier.normalization import laid_out, normalize
 from classifier.recipe import Recipe, Variant
 from classifier.runtimes.tensors import logits_of
 from numpy.typing import NDArray

@@ -6,8 +6,8 @@ import pytest
 import torch
 from classifier.architecture import build
 from classifier.labels import imagenet1k
+from classifier.normalization import normalize
 from classifier.pipeline import load_pixels
-from classifier.preprocess import normalize
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import load_module
 from efficientnet_lite_pytorch import EfficientNet

@@ -1,6 +1,7 @@
 import base64
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,18 @@ from scripts.archives.format import Format
 
 # TorchServe's package leaves its version file open when it is imported, so each test imports it.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+def test_what_computes_without_torch_does_not_import_it() -> None:
+    code = """
+import sys
+import classifier, image_classifier_handler
+from classifier import api, service
+from classifier.runtimes import onnxruntime, openvino
+print(sorted(name for name in sys.modules if name.partition(".")[0] in ("torch", "torchvision")))
+"""
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def context_for(directory: Path, gpu: int | None = None) -> Any:

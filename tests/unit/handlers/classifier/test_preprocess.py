@@ -1,21 +1,19 @@
 import io
 import resource
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from classifier.input import NORMALIZATIONS, PILLOW_LIMIT, Input, Interpolation, Normalization
+from classifier.normalization import normalize
 from classifier.pipeline import load_pixels
-from classifier.preprocess import normalize, resize_and_crop
+from classifier.preprocess import resize_and_crop
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.models import VGG16_Weights
 from torchvision.transforms import CenterCrop, Compose, Grayscale, InterpolationMode, Resize
-from torchvision.transforms.functional import normalize as torchvision_normalize
-from torchvision.transforms.functional import to_tensor
 
 from scripts.building.golden import golden_set, photograph
 from tests.conftest import encode
@@ -125,32 +123,6 @@ def test_the_sizes_are_those_of_the_recipe() -> None:
     pixels = resize_and_crop(noise(90, 60), Input(resize=48, crop=32))
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
-
-
-@pytest.mark.parametrize(
-    ("normalization", "mean", "deviation"),
-    [("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ("half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))],
-)
-def test_normalization_is_torchvisions(
-    normalization: Literal["imagenet", "half"], mean: tuple[float, ...], deviation: tuple[float, ...]
-) -> None:
-    images = [noise(9, 7), noise(9, 7).transpose(Image.Transpose.ROTATE_180)]
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-    expected = torchvision_normalize(torch.stack([to_tensor(image) for image in images]), mean, deviation)
-    torch.testing.assert_close(normalize(pixels, Input(normalization=normalization)), expected, atol=1e-6, rtol=0)
-
-
-def test_half_normalization_reaches_from_minus_one_to_one() -> None:
-    black_and_white = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)
-    assert normalize(black_and_white, Input(normalization="half"))[0, :, :, 0].T.tolist() == [[-1.0] * 3, [1.0] * 3]
-
-
-def test_normalization_leaves_the_pixels_alone_and_the_channels_last() -> None:
-    pixels = torch.full((2, 4, 5, 3), 255, dtype=torch.uint8)
-    result = normalize(pixels, Input())
-    assert pixels.unique().tolist() == [255]
-    assert (result.dtype, result.shape) == (torch.float32, (2, 3, 4, 5))
-    assert result.is_contiguous(memory_format=torch.channels_last)
 
 
 def jpeg(name: str, short_side: int) -> bytes:

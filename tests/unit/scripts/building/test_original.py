@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from classifier.preprocess import normalize
+from classifier.normalization import normalize
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes.eager import load_module
 from numpy.typing import NDArray

@@ -12,6 +12,7 @@ from scripts.archives.store import Archive, find_archive
 from scripts.building.build import build
 from scripts.building.options import Options
 from scripts.console import UserError
+from scripts.torchserve import launch
 from scripts.torchserve.launch import command, environment, held, remove_temporary, temporary_folder
 
 DEADLINE_S = 30
@@ -111,6 +112,7 @@ def test_the_environment_is_the_inherited_one_without_what_would_change_the_serv
         "JAVA_HOME": "/java",
         "TMPDIR": str(tmp_path),
         "TEMP": str(tmp_path),
+        "PYTHONPATH": str(Path(launch.__file__).with_name("worker_site")),
     }
     found = environment(inherited, Path("/java"), tmp_path, console=True)
     assert found == expected | {"CONSOLE_LOG": "console"}

@@ -12,8 +12,8 @@ import torch
 from classifier.architecture import build
 from classifier.errors import UnusableError
 from classifier.input import Input
+from classifier.normalization import normalize
 from classifier.pipeline import Classifier
-from classifier.preprocess import normalize
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes import Source, eager, load_runtime
 from classifier.runtimes.eager import load_module, read_state_dict

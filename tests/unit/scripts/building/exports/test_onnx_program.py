@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from classifier.preprocess import laid_out, normalize
+from classifier.normalization import laid_out, normalize
 from classifier.recipe import Recipe
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper

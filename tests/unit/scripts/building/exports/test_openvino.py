@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from classifier.preprocess import normalize
+from classifier.normalization import normalize
 from classifier.recipe import Precision, Recipe, read_recipe
 from classifier.runtimes import Source, load_runtime
 from classifier.runtimes.eager import load_module
