@@ -50,7 +50,7 @@ def test_a_version_that_a_build_takes_meanwhile_is_not_taken_by_tuning(
         params={"archive": name, "layout": "1 x 1", "batch_size": 3, "delay_ms": 5}, values=(12.0, 80.0)
     )
     waits = threading.Event()
-    monkeypatch.setattr(release, "step", lambda text: waits.set() if "waiting" in text else None)
+    monkeypatch.setattr("scripts.turns.step", lambda text: waits.set() if "waiting" in text else None)
     tuning = threading.Thread(target=tune._adopt, args=(winner, [archive], tmp_path / "tuned", 400.0))
     with release.alone("tiny", options.store):
         tuning.start()
