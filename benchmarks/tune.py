@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import optuna  # an optional package: imported where it is used
 
 _BATCHES: Final = (1, 2, 4, 8, 16)
-_DELAYS_MS: Final = (1, 2, 5)
+_DELAYS_MS: Final = (0, 1, 5)
 _WARM_UP_S: Final = 2
 _SECONDS: Final = 6
 # The order of precisions: a floor of bfloat16 allows bfloat16 and float32.

@@ -56,6 +56,7 @@ VERSION_PATTERN = re.compile(r"^[0-9]{1,18}(\.[0-9]{1,18})*\Z")  # Python refuse
 _MAX_BATCH_BYTES = 4 * 2**30
 _BYTES_OF_A_FLOAT = 4
 _Positive = Annotated[int, Meta(ge=1)]
+_NotNegative = Annotated[int, Meta(ge=0)]
 _Version = Annotated[
     str, Meta(pattern=VERSION_PATTERN.pattern, description='text of digits and dots, such as "1.0" in quotes')
 ]
@@ -92,7 +93,7 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How a server runs the model. TorchServe's own keys for these are written when the archive is built."""
 
     batch_size: _Positive = 8
-    max_batch_delay_ms: _Positive = 1  # TorchServe reads 0 as "the default", 100 ms
+    max_batch_delay_ms: _NotNegative = 0  # of the first request, for others to join it; 0: what is queued goes at once
     workers: _Positive = 1
     threads: Threads = "all"
     max_instances: _Positive = 64  # pictures in one JSON request
@@ -104,7 +105,7 @@ class OwnServing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """The settings of one archive that replace those of the recipe's `serving`; a missing one stays the recipe's."""
 
     batch_size: _Positive | None = None
-    max_batch_delay_ms: _Positive | None = None
+    max_batch_delay_ms: _NotNegative | None = None
     workers: _Positive | None = None
     threads: Threads | None = None
 

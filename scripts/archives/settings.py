@@ -10,7 +10,7 @@ from msgspec import Meta
 MODEL_CONFIG: Final = "model-config.yaml"
 
 _Count = Annotated[int, Meta(ge=1)]
-_Delay = Annotated[int, Meta(ge=0)]  # 0 means TorchServe's default
+_Delay = Annotated[int, Meta(ge=0)]  # 0 means TorchServe's default, 100 ms
 
 
 class FrontEndSettings(
@@ -27,18 +27,26 @@ class FrontEndSettings(
 
 
 def front_end_settings(serving: Serving) -> dict[str, int]:
-    """The settings of TorchServe's front end that follow from a recipe's `serving`."""
+    """The settings of TorchServe's front end that follow from a recipe's `serving`, as an archive has them.
+
+    The shortest delay that TorchServe takes from an archive is 1 ms. Only whoever registers a model can ask for none.
+    """
     settings: dict[str, int] = msgspec.to_builtins(
         FrontEndSettings(
             min_workers=serving.workers,
             max_workers=serving.workers,
             batch_size=serving.batch_size,
-            max_batch_delay=serving.max_batch_delay_ms,
+            max_batch_delay=max(1, serving.max_batch_delay_ms),
             response_timeout=serving.response_timeout_s,
             startup_timeout=serving.startup_timeout_s,
         )
     )
     return settings
+
+
+def registered_settings(serving: Serving) -> dict[str, int]:
+    """The same settings for whoever registers a model, who can also say that no request waits for others."""
+    return front_end_settings(serving) | {"maxBatchDelay": serving.max_batch_delay_ms}
 
 
 def settings_text(settings: object) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from classifier.digests import DIGESTS_FILE, members, reading
 from classifier.errors import BrokenArchiveError, ForeignArchiveError
 from classifier.identity import IDENTITY_FILE, RECIPE_FILE, Identity
-from classifier.recipe import Recipe, RuntimeName
+from classifier.recipe import Recipe, RuntimeName, Serving
 
 from scripts.archives.name import ArchiveName, numbers
 from scripts.console import UserError
@@ -24,6 +24,12 @@ _SUFFIXES: Final = (".mar", ".tar.gz", "")
 _DEFAULT_RUNTIME: Final = "eager"
 
 _Content = TypeVar("_Content")
+
+
+class _Served(msgspec.Struct):
+    """What a server needs of an archive's recipe, whatever else is in it."""
+
+    serving: Serving = msgspec.field(default_factory=Serving)
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -217,6 +223,11 @@ def read_archive_identity(path: Path) -> Identity:
 def read_archive_recipe(path: Path) -> Recipe:
     """Read the recipe in an archive; raises as `read_archive_identity`."""
     return _read(path, RECIPE_FILE, lambda content: msgspec.yaml.decode(content, type=Recipe))
+
+
+def read_archive_serving(path: Path) -> Serving:
+    """Read how an archive is to be served; raises as `read_archive_identity`."""
+    return _read(path, RECIPE_FILE, lambda content: msgspec.yaml.decode(content, type=_Served)).serving
 
 
 def content_of(path: Path) -> str:

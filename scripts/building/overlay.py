@@ -29,6 +29,7 @@ from scripts.console import UserError
 
 _NOT_ASKED_FOR: Final = ""  # in a record: `make archive` has not been asked for this archive
 _Positive = Annotated[int, Meta(ge=1)]
+_NotNegative = Annotated[int, Meta(ge=0)]
 
 
 class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,7 +38,7 @@ class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     workers: _Positive
     threads: Threads
     batch_size: _Positive
-    max_batch_delay_ms: _Positive
+    max_batch_delay_ms: _NotNegative
 
 
 class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

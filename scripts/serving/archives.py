@@ -3,17 +3,40 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from classifier.digests import verify
 from classifier.errors import BrokenArchiveError
 
 from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys
-from scripts.archives.store import Archive, model_in
+from scripts.archives.settings import registered_settings
+from scripts.archives.store import Archive, model_in, read_archive_serving
 from scripts.console import UserError, warn
 
 OTHERS: Final = "The last server had this archive; `make serve MODELS=…` starts with others instead."
+
+
+def as_snapshot(archives: list[Archive]) -> str:
+    """The models of a server that starts with these archives, as its `model_snapshot`.
+
+    TorchServe takes the settings of models named on its command line from their archives, which cannot say that no
+    request waits for others to join its batch. A snapshot can.
+
+    Raises:
+        UserError: an archive is damaged.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    for archive in archives:
+        model = archive.identity.model
+        versions = models.setdefault(model.name, {})
+        versions[model.version] = {
+            "defaultVersion": not versions,  # the first one
+            "marName": archive.path.name,
+            "runtimeType": "python",
+            **registered_settings(read_archive_serving(archive.path)),
+        }
+    return json.dumps({"name": "first", "modelCount": len(archives), "models": models})
 
 
 def admitted(saved: str | None, models: str | None, store: Path, keys: PublicKeys | None) -> list[Archive]:

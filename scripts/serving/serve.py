@@ -13,7 +13,7 @@ from classifier.recipe import Answers
 from scripts.admission.signing import read_public_keys
 from scripts.archives.store import STORE, Archive
 from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
-from scripts.serving.archives import OTHERS, admitted, damage, idle
+from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
 from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import (
@@ -77,9 +77,8 @@ def serve(
     keys = None if public_key is None else read_public_keys(public_key)
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
     saved = saved_models(snapshots) if models is None else None
-    if saved is not None:
-        config = config | {"model_snapshot": saved}
     archives = admitted(saved, models, Path(config["model_store"]), keys)
+    config = config | {"model_snapshot": as_snapshot(archives) if saved is None else saved}
     _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
@@ -105,15 +104,14 @@ def _wait(server: Server, state: Path, archives: list[Archive], saved: str | Non
     """Wait until the server is ready.
 
     Raises:
-        UserError: it cannot load what it should. TorchServe names no archive of those that the last server had, so that
-            the damaged ones are found here: to read all of them at each start would take too long.
+        UserError: it cannot load what it should. TorchServe does not say which archive it could not read, so the
+            damaged ones are found here: to read all of them at each start would take too long.
     """
     try:
         wait_ready(server, state, () if saved is None else idle(saved))
     except UserError as error:
-        if saved is None:
-            raise
-        raise UserError("\n".join([str(error), *damage(archives), OTHERS])) from error
+        others = () if saved is None else (OTHERS,)
+        raise UserError("\n".join([str(error), *damage(archives), *others])) from error
 
 
 def _chosen_form(said: Form | None, state: Path) -> Answers | None:

@@ -19,7 +19,9 @@ NO_ANSWER: Final = "it did not answer in time"
 
 # Lines of TorchServe 0.12.0 at its default log level.
 _NOT_LOADED: Final = re.compile(r"Failed to load model: (?P<archive>\S+)\n(?P<cause>.*)")
-_NOT_RESTORED: Final = re.compile(r"SnapshotManager - Error while retrieving snapshot details\. Details: (?P<cause>.*)")
+_NOT_RESTORED: Final = re.compile(
+    r"SnapshotManager - Error while (retrieving snapshot details|registering model)\. Details: (?P<cause>.*)"
+)
 _DIED: Final = re.compile(
     r"(?P<worker>W-\d+-(?P<model>\S+)_(?P<version>\S+)) State change WORKER_STARTED -> WORKER_(ERROR|STOPPED)"
 )
@@ -41,7 +43,7 @@ def failure(log: str) -> str | None:
     if refused := _NOT_LOADED.search(log):
         return f"TorchServe cannot load {refused['archive']}: {refused['cause']}"
     if refused := _NOT_RESTORED.search(log):  # TorchServe goes on with the models before the one that it cannot load
-        return f"TorchServe cannot load all that the last server had: {refused['cause']}"
+        return f"TorchServe cannot load every archive: {refused['cause']}"
     return next(_deaths(log), None)
 
 

@@ -1,8 +1,8 @@
 """Lets a worker of TorchServe begin without torch, and load it only if something uses it.
 
 TorchServe's worker imports torch for a single check that an answer of bytes never reaches: 280 MB and a second or two
-of every worker, whatever it computes with. So a worker's Python begins with a stand-in for torch, which becomes torch at
-its first use.
+of every worker, whatever it computes with. So a worker's Python begins with a stand-in for torch, which becomes torch
+at its first use.
 
 Python runs a module of this name when it starts. `launch` puts this folder, which holds nothing else, on the servers'
 PYTHONPATH.

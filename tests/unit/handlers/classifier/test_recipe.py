@@ -71,7 +71,7 @@ def test_the_usual_tolerance_follows_the_scale_of_the_outputs_and_the_recipes_ow
         pytest.param(lambda recipe: recipe["input"].update(interpolation="cubic"), "interpolation", id="cubic"),
         pytest.param(lambda recipe: recipe["input"].update(normalization="z"), "normalization", id="normalization"),
         pytest.param(lambda recipe: recipe["input"].update(max_pixels=178_956_971), "max_pixels", id="beyond-pillow"),
-        pytest.param(lambda recipe: recipe["serving"].update(max_batch_delay_ms=0), "max_batch_delay_ms", id="delay-0"),
+        pytest.param(lambda recipe: recipe["serving"].update(max_batch_delay_ms=-1), "max_batch_delay_ms", id="delay"),
         pytest.param(lambda recipe: recipe["serving"].update(batch_size=0), "batch_size", id="batch-0"),
         pytest.param(lambda recipe: recipe["serving"].update(threads=0), "threads", id="threads-0"),
         pytest.param(lambda recipe: recipe["serving"].update(threads="some"), "threads", id="threads-some"),

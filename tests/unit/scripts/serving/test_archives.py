@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from scripts.archives.store import Archive, read_archive_identity
+from scripts.building.overlay import Tuned, repack
 from scripts.console import UserError
-from scripts.serving.archives import admitted, damage, idle
+from scripts.serving.archives import admitted, as_snapshot, damage, idle
 
 
 def test_versions_without_workers_are_not_waited_for() -> None:
@@ -20,6 +21,39 @@ def test_versions_without_workers_are_not_waited_for() -> None:
 def saved(*versions: tuple[str, str]) -> str:
     """A snapshot of a server with these versions of tiny, by their files."""
     return json.dumps({"models": {"tiny": {number: {"marName": name} for number, name in versions}}})
+
+
+def test_a_server_starts_with_the_settings_of_its_archives(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
+    """Among them what an archive cannot tell TorchServe: that no request waits for others."""
+    archives = []
+    for version, delay in (("1.0.9", 0), ("1.1.9", 7)):
+        made = tiny_archive()
+        serving = Tuned(workers=2, threads=1, batch_size=3, max_batch_delay_ms=delay)
+        path = repack(Archive(made, read_archive_identity(made)), serving, version, tmp_path)
+        archives.append(Archive(path, read_archive_identity(path)))
+    snapshot = json.loads(as_snapshot(archives))
+    common = {"minWorkers": 2, "maxWorkers": 2, "batchSize": 3, "responseTimeout": 120, "startupTimeout": 300}
+    assert (snapshot["modelCount"], snapshot["models"]) == (
+        2,
+        {
+            "tiny": {
+                "1.0.9": {
+                    **common,
+                    "defaultVersion": True,
+                    "marName": archives[0].path.name,
+                    "maxBatchDelay": 0,
+                    "runtimeType": "python",
+                },
+                "1.1.9": {
+                    **common,
+                    "defaultVersion": False,
+                    "marName": archives[1].path.name,
+                    "maxBatchDelay": 7,
+                    "runtimeType": "python",
+                },
+            }
+        },
+    )
 
 
 def test_two_archives_of_one_version_are_refused_by_their_names(

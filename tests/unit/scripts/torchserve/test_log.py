@@ -103,4 +103,4 @@ def test_a_snapshot_that_torchserve_loads_only_a_part_of_is_a_failure() -> None:
         "snapshot details. Details: invalid entry CRC (expected 0xff485b65 but got 0xa4433895)\n"
     )
     why = "invalid entry CRC (expected 0xff485b65 but got 0xa4433895)"
-    assert failure(STARTED + line + READY) == f"TorchServe cannot load all that the last server had: {why}"
+    assert failure(STARTED + line + READY) == f"TorchServe cannot load every archive: {why}"
