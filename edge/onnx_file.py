@@ -1,6 +1,5 @@
 """Writes the ONNX file of a model, checked, run and printed: `make onnx`."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ _ROUNDING: Final = 1e-4  # between ONNX Runtime and the float32 eager reference
 
 
 def write_onnx(model: str, store: Path, folder: Path) -> tuple[Path, Path, float]:
-    """Copy the ONNX file out of its archive, and print its graph beside it, if it is valid and computes the same.
+    """Write a model's ONNX file, weights and all, and print its graph beside it, if it is valid and computes the same.
 
     Returns:
         The file, the printed graph, and the largest difference of any logit from the eager archive's.
@@ -44,8 +43,9 @@ def write_onnx(model: str, store: Path, folder: Path) -> tuple[Path, Path, float
             onnx.checker.check_model(exported.source.path, full_check=True)
         except onnx.checker.ValidationError as error:
             raise UserError(f"{path.name} is not valid ONNX: {error}") from error
-        shutil.copy(exported.source.path, path)
-    printed.write_text(printed_graph(onnx.load(path)))
+        whole = onnx.load(exported.source.path)  # with the weights, which an archive has in a file of their own
+    onnx.save(whole, path)
+    printed.write_text(printed_graph(whole))
     return path, printed, difference
 
 

@@ -154,7 +154,7 @@ def _write_version(version: Version, backend: Backend, repository: Path) -> None
         folder = repository / f"{version.recipe.name}_{name}" / str(version.number)
         folder.mkdir(parents=True)
         if name == "network" and backend == "onnxruntime":
-            shutil.copyfile(version.folder / version.serialized_file, folder / _ONNX_FILE)
+            _copy_onnx(version, folder)
             continue
         everything = sorted(path.name for path in version.folder.iterdir() if path.name != DIGESTS_FILE)
         for content in everything if name == "network" else _CORE:
@@ -162,6 +162,12 @@ def _write_version(version: Version, backend: Backend, repository: Path) -> None
         shutil.copyfile(_SOURCES / f"{name}.py", folder / "model.py")
         shutil.copyfile(_SOURCES / _PROBLEMS, folder / _PROBLEMS)
         write_digests(folder)
+
+
+def _copy_onnx(version: Version, folder: Path) -> None:
+    """Copy an ONNX graph under the name that Triton looks for, and its weights under the name that the graph has."""
+    for path in version.folder.glob(f"{version.serialized_file}*"):
+        shutil.copyfile(path, folder / (_ONNX_FILE if path.name == version.serialized_file else path.name))
 
 
 def _copy(source: Path, target: Path) -> None:

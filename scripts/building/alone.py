@@ -1,6 +1,7 @@
 """Loads what is about to be packed in a process where only what it declares can be imported."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -55,8 +56,8 @@ def outputs_alone(
 
 
 def _lay_out(content: Content, folder: Path) -> None:
-    """Put the content's files where a worker finds them, without copying the large one."""
-    shutil.copytree(content.extra_folder, folder)
+    """Put the content's files where a worker finds them, without copying the large ones."""
+    shutil.copytree(content.extra_folder, folder, copy_function=os.link)
     for path in filter(None, (content.handler, content.model_file, content.config_file)):
         shutil.copy(path, folder)
     (folder / content.serialized_file.name).hardlink_to(content.serialized_file)

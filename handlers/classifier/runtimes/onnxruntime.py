@@ -14,14 +14,19 @@ _CUDA = "CUDAExecutionProvider"  # in the package onnxruntime-gpu
 def load(source: Source) -> Forward:
     """Load an ONNX file whose graph takes uint8 [N,H,W,3]: normalisation is part of it.
 
+    Weights that lie in a file beside it are mapped, so that workers share their memory. Those of convolutions are the
+    exception: ONNX Runtime rearranges them for the processor.
+
     Raises:
-        UnusableError: the file is not ONNX.
+        UnusableError: the file is not ONNX, or its weights are not all there.
         OSError: the file cannot be read.
     """
     path = source.path
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = source.threads
     options.inter_op_num_threads = 1
+    # Otherwise it rearranges the weights of linear layers, too, and a worker has a copy of its own
+    options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = never_ends_in_forks(onnxruntime.InferenceSession(path, options, providers=_providers(source.device)))
     except Exception as error:  # ONNX Runtime's exceptions have no class in common

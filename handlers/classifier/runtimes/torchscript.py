@@ -4,14 +4,18 @@ import warnings
 
 import torch
 
+from classifier.allocator import give_back
 from classifier.errors import UnusableError
 from classifier.normalization import laid_out, normalize
 from classifier.runtimes import Forward, Source
+from classifier.runtimes.mapped import map_weights
 from classifier.runtimes.tensors import forward_of, logits_of
 
 
 def load(source: Source) -> Forward:
     """Load a TorchScript file and freeze it: weights become constants of the graph.
+
+    On a processor they stay mapped to the file, so that workers share them; those that torch folds into others do not.
 
     Raises:
         UnusableError: the file is not TorchScript.
@@ -26,6 +30,9 @@ def load(source: Source) -> Forward:
             module = torch.jit.load(path, map_location=source.device).eval()
         except RuntimeError as error:
             raise UnusableError(f"{path.name} is not a TorchScript file: {error}") from error
+        if source.device == "cpu":
+            map_weights(module, path)
+            give_back()  # the memory into which torch had copied them
         frozen = torch.jit.freeze(module) if hasattr(module, "training") else module  # else it was frozen before
     spec = source.recipe.input
     return forward_of(lambda pixels: logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout))), source.device)

@@ -41,7 +41,7 @@ def export(what: Export, path: Path) -> list[Path]:
         case "aotinductor":
             export_aotinductor(what, path)
         case "onnxruntime":
-            export_onnx(what, path)
+            return export_onnx(what, path)
         case "openvino":
             from scripts.building.exports.openvino import export_openvino  # its libraries take seconds to import
 

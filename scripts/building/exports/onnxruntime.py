@@ -1,15 +1,25 @@
-"""Exports a model to an ONNX file, with the normalisation in its graph."""
+"""Exports a model to an ONNX graph, with the normalisation in it, and to the file of its weights."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from scripts.building.exports.program import Export, quiet, trace
 from scripts.console import UserError
 
+if TYPE_CHECKING:
+    import onnx  # an optional package: imported where it is used
 
-def export_onnx(what: Export, path: Path) -> None:
-    """Write an ONNX file, uint8 [N,H,W,3] to logits.
+_LARGE: Final = 1024  # bytes; ONNX infers shapes from smaller constants, which must lie in the graph for that
+_PAGE: Final = 4096  # bytes; each weight begins at a multiple of it, because readers map whole pages
+
+
+def export_onnx(what: Export, path: Path) -> list[Path]:
+    """Write an ONNX graph, uint8 [N,H,W,3] to logits, and its weights.
+
+    Returns:
+        The file of the weights, which ONNX looks for beside the graph; none if the model has only small weights.
 
     Raises:
         UserError: the model has an operation that ONNX does not have.
@@ -17,10 +27,20 @@ def export_onnx(what: Export, path: Path) -> None:
     import onnx
 
     if what.program is not None and what.module is None:
-        from scripts.building.exports.onnx_program import from_pixels  # onnx is an optional package
+        from scripts.building.exports.onnx_program import from_pixels
 
-        onnx.save(from_pixels(what.program, what.recipe), path)
-        return
+        model = from_pixels(what.program, what.recipe)
+    else:
+        model = _traced(what, path)
+    beside = _weights_apart(model, path.with_name(f"{path.name}.data"))
+    onnx.save(model, path)
+    return beside
+
+
+def _traced(what: Export, path: Path) -> "onnx.ModelProto":
+    """The graph that torch makes of a module; `path` is written on the way."""
+    import onnx
+
     with quiet():
         program = trace(what)
         try:
@@ -33,4 +53,24 @@ def export_onnx(what: Export, path: Path) -> None:
     model = onnx.load(path)
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         item.ClearField("metadata_props")  # places in the Python source, with their paths
-    onnx.save(model, path)
+    return model
+
+
+def _weights_apart(model: "onnx.ModelProto", path: Path) -> list[Path]:
+    """Move a graph's weights to a file, which ONNX Runtime maps: all processes that load it share its memory.
+
+    Returns:
+        The file, unless no weight is large enough to be moved.
+    """
+    from onnx.external_data_helper import set_external_data
+
+    large = [item for item in model.graph.initializer if len(item.raw_data) >= _LARGE]
+    if not large:
+        return []
+    with path.open("wb") as file:
+        for item in large:
+            file.write(bytes(-file.tell() % _PAGE))
+            set_external_data(item, path.name, offset=file.tell(), length=len(item.raw_data))
+            file.write(item.raw_data)
+            item.ClearField("raw_data")
+    return [path]

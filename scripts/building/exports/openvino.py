@@ -28,10 +28,11 @@ def export_openvino(what: Export, path: Path) -> list[Path]:
         UserError: the model cannot be exported, or `float32_layers` names a layer that does not exist.
     """
     exported = path.with_suffix(".onnx")
-    export_onnx(what, exported)
+    weights = export_onnx(what, exported)
     graph = openvino.convert_model(exported)
     kept = _kept(what, exported, graph)
-    exported.unlink()
+    for file in (exported, *weights):  # the graph maps the weights until it is saved
+        file.unlink()
     spec = what.recipe.input
     graph.reshape([spec.batch or -1, *spec.size, 3])
     if what.calibration is not None:

@@ -42,7 +42,7 @@ def workplace(tmp_path: Path, tiny_archive: Callable[..., Path], monkeypatch: py
     for name in ("chelsea.png", "coffee.png"):
         write_golden(classifier, photograph(name), golden)
     (tmp_path / "onnx").mkdir()
-    (tmp_path / "onnx/efficientnet_lite0.onnx").write_bytes(classifier.source.path.read_bytes())
+    onnx.save(onnx.load(classifier.source.path), tmp_path / "onnx/efficientnet_lite0.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -59,7 +59,7 @@ def changed_recipe(folder: Path, **changes: object) -> Path:
         ("eager", "float32", "1.0", {"tiny.pth", "tiny_net.py"}),
         ("eager", "float16", "1.2", {"tiny.pth", "tiny_net.py"}),
         ("torchscript", "float32", "2.0", {"tiny.pt"}),
-        ("onnxruntime", "float32", "4.0", {"tiny.onnx"}),
+        ("onnxruntime", "float32", "4.0", {"tiny.onnx", "tiny.onnx.data"}),
         ("openvino", "float32", "5.0", {"tiny.xml", "tiny.bin"}),
         ("openvino", "int8", "5.2", {"tiny.xml", "tiny.bin"}),
     ],
