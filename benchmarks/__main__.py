@@ -84,7 +84,7 @@ def _bench_model(options: Options, model: str, every: dict[Kind, list[Path]], fo
         if slow and not options.quick:
             result.stock_further_worker_mb[model] = further_worker_mb(slow, picture)
     if "phone" in pictures and not result.decode:
-        result.decode.append(measure_decoding(reference, pictures["phone"]))
+        result.decode.append(measure_decoding(reference, pictures["phone"], pictures["small"]))
     if not options.quick and archives[0].identity.model.weights != UNTRAINED:
         result.agreement[model] = measure_agreement(model, archives, options.store)
 

@@ -63,6 +63,14 @@ def targets(result: Result) -> Iterator[Row]:
             detail=f"{decode.ours_ms:.1f} ms instead of {decode.reference_ms:.0f} ms; "
             f"same top-5 on {decode.same_top5} of {decode.pictures}",
         )
+        if decode.small_cpu_ms is not None:
+            yield Row(
+                what="JPEG of 500 x 375 to pixels: milliseconds of CPU time",
+                bound=1,
+                at_least=False,
+                values={"": decode.small_cpu_ms},
+                detail=f"{decode.small_reference_cpu_ms:.2g} ms with Pillow and torchvision",
+            )
 
 
 def _over_itself(model: str, variants: list[Variant], *, light: bool) -> Iterator[Row]:

@@ -95,12 +95,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decode(msgspec.Struct, frozen=True, kw_only=True):
-    """A 12-megapixel JPEG to the model's input: milliseconds, and whether the answer is the same."""
+    """A 12-megapixel JPEG to the model's input: milliseconds, and whether the answer is the same; and a small one."""
 
     ours_ms: float
     reference_ms: float  # Pillow's decode, torchvision's transform
     same_top5: int
     pictures: int
+    small_cpu_ms: float | None = None  # of a JPEG of 500 x 375 to pixels; results of older runs lack it
+    small_reference_cpu_ms: float | None = None
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
