@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from classifier.decode import Extent
-from classifier.input import UNIT_SCALE, CropOffset, Input, Interpolation, Layout
+from classifier.input import GREY_SHIFT, GREY_WEIGHTS, UNIT_SCALE, CropOffset, Input, Interpolation, Layout
 
 # Pillow's filter, and how many pixels it reaches to each side at the original size.
 _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
@@ -22,10 +22,6 @@ _FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
 
 # How many times the crop's size is resized at most, so that every value is exact.
 _MOST_RESIZED = 3
-
-# Grey from RGB, in 65536ths: ITU-R 601, the numbers of Pillow's conversion to L.
-GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)
-GREY_SHIFT = 65536.0
 
 
 def resize_and_crop(image: Image.Image, spec: Input, extent: Extent | None = None) -> NDArray[np.uint8]:

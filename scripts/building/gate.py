@@ -17,6 +17,7 @@ _TOOLS: Final = ("torch", "torchvision", "pillow", "numpy", "torch-model-archive
 _FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "nncf", "onnx", "onnxscript"),
+    "ncnn": ("ncnn", "pnnx"),
 }
 
 
