@@ -7,6 +7,7 @@ and are shared by all workers.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import ncnn
@@ -116,11 +117,15 @@ class _LinearLayers:
         """From rows [N,inputs of the first] to rows [N,outputs of the last]."""
         for layer, (weights, bias) in self._layers:
             columns = np.ascontiguousarray(rows.T)
-            parts = self._pool.map(lambda part, given=columns: part @ given, np.array_split(weights, self._threads))
+            parts = self._pool.map(partial(_product, columns), np.array_split(weights, self._threads))
             rows = np.concatenate(list(parts)).T + bias
             if layer.relu:
                 np.maximum(rows, 0, out=rows)
         return np.ascontiguousarray(rows)
+
+
+def _product(columns: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    return weights @ columns
 
 
 def _mapped(layers: list[Linear], path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:

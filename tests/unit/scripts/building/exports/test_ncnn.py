@@ -127,7 +127,8 @@ class Odd(nn.Module):
     """Computes what ncnn has no layer for."""
 
     def forward(self, floats: Tensor) -> Tensor:
-        return torch.fft.fft(floats.flatten(1)[:, :10]).real.sort(-1)[0]
+        logits: Tensor = torch.fft.fft(floats.flatten(1)[:, :10]).real.sort(-1)[0]
+        return logits
 
 
 def test_an_operator_that_ncnn_lacks_is_named(recipe: Recipe, tmp_path: Path) -> None:
@@ -139,7 +140,8 @@ class Failing(nn.Module):
     """Has a constant that pnnx computes, by a library that it was built without."""
 
     def forward(self, floats: Tensor) -> Tensor:
-        return floats.flatten(1)[:, :10] + torch.linalg.svdvals(torch.ones(10, 10))
+        logits: Tensor = floats.flatten(1)[:, :10] + torch.linalg.svdvals(torch.ones(10, 10))
+        return logits
 
 
 def test_what_pnnx_fails_on_is_said_with_its_reason(recipe: Recipe, tmp_path: Path) -> None:
