@@ -203,7 +203,7 @@ def tiny(tiny_folder: Path) -> Classifier:
     return Classifier.load(tiny_folder)
 
 
-_COMPILERS = ("aotinductor", "onnxruntime", "openvino")
+_COMPILERS = ("aotinductor", "onnxruntime", "openvino", "ncnn")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -19,6 +19,9 @@ _CROP_PERCENTAGE: Final = 0.875  # 224 of 256, as most models of ImageNet are ev
 _MAX_SIDE: Final = 4096  # of a model's input, in pixels: a crop of that size is 50 MB
 _MAX_SCALED: Final = math.isqrt(PILLOW_LIMIT)  # 13,377 pixels of a side, to which a picture is resized
 UNIT_SCALE: Final = 1 / 255  # levels to 0…1
+# Grey from RGB, in 65536ths: ITU-R 601, the numbers of Pillow's conversion to L.
+GREY_WEIGHTS: Final = (19595.0, 38470.0, 7471.0)
+GREY_SHIFT: Final = 65536.0
 
 _Positive = Annotated[int, Meta(ge=1)]
 _Side = Annotated[int, Meta(ge=1, le=_MAX_SIDE)]

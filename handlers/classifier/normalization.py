@@ -3,11 +3,7 @@
 import torch
 from torch import Tensor
 
-from classifier.input import UNIT_SCALE, Input, Layout
-
-# Grey from RGB, in 65536ths: ITU-R 601, the numbers of Pillow's conversion to L.
-GREY_WEIGHTS = (19595.0, 38470.0, 7471.0)
-GREY_SHIFT = 65536.0
+from classifier.input import GREY_SHIFT, GREY_WEIGHTS, UNIT_SCALE, Input, Layout
 
 
 def normalize(pixels: Tensor, spec: Input) -> Tensor:

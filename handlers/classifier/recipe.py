@@ -14,7 +14,7 @@ from classifier.input import Input
 from classifier.labels import Label
 from classifier.places import ProgramKind, read_place, read_program
 
-RuntimeName = Literal["eager", "torchscript", "aotinductor", "onnxruntime", "openvino"]
+RuntimeName = Literal["eager", "torchscript", "aotinductor", "onnxruntime", "openvino", "ncnn"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Scores = Literal["softmax", "sigmoid", "none"]
 Answers = Literal["full", "stock"]
@@ -27,14 +27,15 @@ PRECISIONS: dict[RuntimeName, tuple[Precision, ...]] = {
     "aotinductor": ("float32",),
     "onnxruntime": ("float32",),
     "openvino": ("float32", "bfloat16", "int8"),
+    "ncnn": ("float32",),
 }
 # What each kind of program can be served in: as it is, or converted without its Python source.
 PROGRAM_RUNTIMES: dict[ProgramKind, tuple[RuntimeName, ...]] = {
-    "torchscript": ("torchscript",),
-    "export": ("aotinductor", "onnxruntime", "openvino"),
+    "torchscript": ("torchscript", "ncnn"),
+    "export": ("aotinductor", "onnxruntime", "openvino", "ncnn"),
     "onnx": ("onnxruntime", "openvino"),
 }
-# The versions of archives whose recipe does not say one, and the archives of a recipe that lists none.
+# The versions of archives whose recipe does not say one.
 _VERSIONS: dict[tuple[RuntimeName, Precision], str] = {
     ("eager", "float32"): "1.0",
     ("eager", "bfloat16"): "1.1",
@@ -45,10 +46,11 @@ _VERSIONS: dict[tuple[RuntimeName, Precision], str] = {
     ("openvino", "float32"): "5.0",
     ("openvino", "bfloat16"): "5.1",
     ("openvino", "int8"): "5.2",
+    ("ncnn", "float32"): "6.0",
 }
-_USUAL: tuple[tuple[RuntimeName, Precision], ...] = tuple(
-    kind for kind in _VERSIONS if kind not in (("eager", "bfloat16"), ("eager", "float16"))
-)
+# The archives of a recipe that lists none. ncnn lacks operators that many models have.
+_UNUSUAL = (("eager", "bfloat16"), ("eager", "float16"), ("ncnn", "float32"))
+_USUAL: tuple[tuple[RuntimeName, Precision], ...] = tuple(kind for kind in _VERSIONS if kind not in _UNUSUAL)
 _SELECTIVE = (("openvino", "bfloat16"), ("openvino", "int8"))  # these can leave some layers in float32
 
 VERSION_PATTERN = re.compile(r"^[0-9]{1,18}(\.[0-9]{1,18})*\Z")  # Python refuses to read much longer numbers

@@ -8,7 +8,7 @@ from classifier.recipe import RuntimeName
 from scripts.console import UserError
 from scripts.packages import lacking, require
 
-_OWN_PACKAGE: Final[tuple[RuntimeName, ...]] = ("onnxruntime", "openvino")  # each is an extra of pyproject.toml
+_OWN_PACKAGE: Final[tuple[RuntimeName, ...]] = ("onnxruntime", "openvino", "ncnn")  # each is an extra of pyproject.toml
 
 
 def packages(runtime: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ _TOOLS: Final = (
 _FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "nncf", "onnx", "onnxscript"),
+    "ncnn": ("ncnn", "pnnx"),
 }
 
 

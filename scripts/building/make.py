@@ -33,6 +33,7 @@ RECIPES: Final = Path("recipes")
 _EXPORTERS: Final[dict[str, tuple[str, ...]]] = {
     "onnxruntime": ("export-onnx",),
     "openvino": ("export-onnx", "export-openvino"),
+    "ncnn": ("export-ncnn",),
 }
 
 

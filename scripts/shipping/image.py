@@ -23,7 +23,7 @@ _APP: Final = (
     *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py", "packages.py")),
     *(f"scripts/{name}" for name in ("archives", "admission", "torchserve", "serving")),
 )
-_EXTRAS: Final = ("serve", "onnxruntime", "openvino", "explain")  # of the project's dependencies
+_EXTRAS: Final = ("serve", "onnxruntime", "openvino", "ncnn", "explain")  # of the project's dependencies
 _ENGINES: Final = {
     "docker": ("docker", "build"),
     "podman": ("podman", "build", "--format", "docker"),  # HEALTHCHECK is docker's

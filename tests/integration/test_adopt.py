@@ -40,7 +40,11 @@ HEADER = """\
 | source | `make adopt` | eager | torchscript | aotinductor | onnxruntime | openvino | bfloat16 | int8 | seconds |
 |---|---|---|---|---|---|---|---|---|---|
 """
-COLUMNS = (*((name, "float32") for name in PRECISIONS), ("openvino", "bfloat16"), ("openvino", "int8"))
+COLUMNS = (
+    *((name, "float32") for name in PRECISIONS if name != "ncnn"),
+    ("openvino", "bfloat16"),
+    ("openvino", "int8"),
+)
 
 
 def _marked(source: Source) -> Any:

@@ -18,6 +18,7 @@ HOMES = {
     "Python, aotinductor": ["float32"],
     "Python, onnxruntime": ["float32"],
     "Python, openvino": [precision for precision in ("bfloat16", "int8", "float32") if computes(precision)],
+    "Python, ncnn": ["float32"],
     "TorchServe, REST": ["float32"],
     "TorchServe, gRPC": ["float32"],
     "Flask, HTTP": ["float32"],

@@ -18,6 +18,7 @@ SUFFIX: Final[dict[RuntimeName, str]] = {
     "aotinductor": ".pt2",
     "onnxruntime": ".onnx",
     "openvino": ".xml",
+    "ncnn": ".param",
 }
 
 
@@ -46,4 +47,8 @@ def export(what: Export, path: Path) -> list[Path]:
             from scripts.building.exports.openvino import export_openvino  # its libraries take seconds to import
 
             return export_openvino(what, path)
+        case "ncnn":
+            from scripts.building.exports.ncnn import export_ncnn  # its libraries are optional packages
+
+            return export_ncnn(what, path)
     return []

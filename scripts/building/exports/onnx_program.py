@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from classifier.input import UNIT_SCALE, Input
-from classifier.normalization import GREY_SHIFT, GREY_WEIGHTS
+from classifier.input import GREY_SHIFT, GREY_WEIGHTS, UNIT_SCALE, Input
 from classifier.recipe import Recipe
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 

@@ -22,7 +22,14 @@ from tests.conftest import TINY_RECIPE, encode
 
 every_runtime = pytest.mark.parametrize(
     "runtime",
-    ["eager", "torchscript", "onnxruntime", "openvino", pytest.param("aotinductor", marks=pytest.mark.thorough)],
+    [
+        "eager",
+        "torchscript",
+        "onnxruntime",
+        "openvino",
+        "ncnn",
+        pytest.param("aotinductor", marks=pytest.mark.thorough),
+    ],
 )
 
 

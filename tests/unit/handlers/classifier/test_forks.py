@@ -24,7 +24,14 @@ FORKING = Path(__file__).with_name("forking.py")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "runtime",
-    ["eager", "torchscript", "onnxruntime", "openvino", pytest.param("aotinductor", marks=pytest.mark.thorough)],
+    [
+        "eager",
+        "torchscript",
+        "onnxruntime",
+        "openvino",
+        "ncnn",
+        pytest.param("aotinductor", marks=pytest.mark.thorough),
+    ],
 )
 def test_forks_answer_as_their_process_does_and_leave_it_its_files(
     runtime: str, tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes

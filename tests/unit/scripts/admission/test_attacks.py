@@ -173,7 +173,7 @@ def test_a_folder_has_nothing_but_files(attack: Callable[[Path], None], tiny_fol
     ("runtime", "archive_format"),
     [
         *(("eager", archive_format) for archive_format in ("zip-store", "tgz", "no-archive")),
-        *((runtime, "zip-store") for runtime in ("torchscript", "onnxruntime", "openvino")),
+        *((runtime, "zip-store") for runtime in ("torchscript", "onnxruntime", "openvino", "ncnn")),
     ],
 )
 def test_what_make_archive_writes_is_let_in(

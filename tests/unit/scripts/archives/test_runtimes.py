@@ -40,11 +40,11 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("runtime", get_args(RuntimeName))
-def test_two_runtimes_have_packages_of_their_own(runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_runtimes_have_packages_of_their_own(runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(runtimes, "require", lambda *extras, why: asked.append((extras, why)))
     require_runtime(identity(runtime))
-    own = runtime in ("onnxruntime", "openvino")
+    own = runtime in ("onnxruntime", "openvino", "ncnn")
     assert asked == ([((runtime,), f"an archive for {runtime}")] if own else [])
 
 

@@ -62,6 +62,7 @@ def changed_recipe(folder: Path, **changes: object) -> Path:
         ("onnxruntime", "float32", "4.0", {"tiny.onnx", "tiny.onnx.data"}),
         ("openvino", "float32", "5.0", {"tiny.xml", "tiny.bin"}),
         ("openvino", "int8", "5.2", {"tiny.xml", "tiny.bin"}),
+        ("ncnn", "float32", "6.0", {"tiny.param", "tiny.bin"}),
     ],
 )
 def test_one_recipe_and_one_module_are_enough(

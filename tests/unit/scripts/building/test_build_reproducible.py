@@ -65,6 +65,7 @@ def test_two_builds_of_torchscript_are_the_same_whatever_the_hash_seed(
         pytest.param("onnxruntime", "float32", marks=pytest.mark.thorough),
         pytest.param("openvino", "float32", marks=pytest.mark.thorough),
         pytest.param("openvino", "int8", marks=pytest.mark.thorough),
+        pytest.param("ncnn", "float32", marks=pytest.mark.thorough),
     ],
 )
 def test_two_builds_of_other_runtimes_are_the_same_and_tell_nothing_of_this_machine(

@@ -71,6 +71,8 @@ WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, int | None], None]] = {
         pytest.param("export", "aotinductor", None, "nchw", marks=pytest.mark.thorough),
         ("export", "onnxruntime", 2, "nhwc"),
         ("export", "openvino", None, "nchw"),
+        ("torchscript", "ncnn", None, "nchw"),
+        ("export", "ncnn", 1, "nhwc"),
         ("onnx", "onnxruntime", None, "nchw"),
         ("onnx", "onnxruntime", 3, "nhwc"),
         ("onnx", "openvino", 1, "nchw"),

@@ -24,7 +24,7 @@ def test_an_eager_archive_declares_what_its_recipe_does() -> None:
     assert requirements_of(recipe(), "eager") == []
 
 
-@pytest.mark.parametrize("runtime", ["torchscript", "aotinductor", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", ["torchscript", "aotinductor", "onnxruntime", "openvino", "ncnn"])
 def test_a_graph_needs_nothing_of_the_architectures_python(runtime: Any) -> None:
     assert requirements_of(recipe("timm:resnet18", requirements=[FILELOCK]), runtime) == []
 

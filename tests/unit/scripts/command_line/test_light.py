@@ -93,7 +93,9 @@ def said(base: set[str]) -> dict[str, str]:
         for module, owners in importlib.metadata.packages_distributions().items()
         if not base & {canonicalize_name(owner) for owner in owners}
     ]
-    assert {"onnx", "onnxruntime", "openvino", "flask", "captum", "matplotlib", "optuna", "pytest"} <= set(hidden)
+    assert {"onnx", "onnxruntime", "openvino", "ncnn", "flask", "captum", "matplotlib", "optuna", "pytest"} <= set(
+        hidden
+    )
     command = [sys.executable, "-c", PROGRAM, json.dumps(hidden), json.dumps(list(VERBS))]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -118,7 +120,16 @@ def test_set_up_installs_the_base() -> None:
 
 def test_every_extra_is_the_bases_some_verbs_some_runtimes_or_some_architectures() -> None:
     of_verbs = {extra for verb in VERBS.values() for extra in verb.needs}
-    of_archives = {"onnxruntime", "openvino", "export-onnx", "export-openvino", "timm", "transformers"}
+    of_archives = {
+        "onnxruntime",
+        "openvino",
+        "ncnn",
+        "export-onnx",
+        "export-openvino",
+        "export-ncnn",
+        "timm",
+        "transformers",
+    }
     assert of_verbs | of_archives | {*BASE} == EXTRAS.keys() - {"dev"}
 
 

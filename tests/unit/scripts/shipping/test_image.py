@@ -38,7 +38,7 @@ def versions(lines: list[str]) -> dict[str, str]:
 
 def test_without_archives_it_has_what_every_worker_needs() -> None:
     found = versions(requirements())
-    assert {"torch", "pillow", "torchserve", "onnxruntime", "openvino", "captum"} <= found.keys()
+    assert {"torch", "pillow", "torchserve", "onnxruntime", "openvino", "ncnn", "captum"} <= found.keys()
     assert not {"timm", "torchvision", "transformers", "pytest", "nncf", "onnx"} & found.keys()
 
 

@@ -226,9 +226,9 @@ def test_a_file_that_is_missing_is_an_error_of_the_system(folder: Path, variant:
 
 @pytest.mark.parametrize("left", [None, 0, 0.5], ids=["missing", "empty", "half"])
 @pytest.mark.parametrize(
-    "variant", [variant for variant in HERE if variant.runtime in ("onnxruntime", "openvino")], ids=name_of
+    "variant", [item for item in HERE if item.runtime in ("onnxruntime", "openvino", "ncnn")], ids=name_of
 )
-def test_a_graph_whose_weights_are_not_all_there_is_refused(
+def test_a_graph_whose_weights_beside_it_are_not_all_there_is_refused(
     folder: Path, variant: Variant, tmp_path: Path, left: float | None
 ) -> None:
     source = source_in(shutil.copytree(folder, tmp_path / "copy"), variant)
@@ -237,7 +237,7 @@ def test_a_graph_whose_weights_are_not_all_there_is_refused(
         weights.unlink()
     else:
         weights.write_bytes(weights.read_bytes()[: int(weights.stat().st_size * left)])
-    with pytest.raises((UnusableError, OSError), match=r"tiny\.(onnx|xml|bin)"):
+    with pytest.raises((UnusableError, OSError), match=r"tiny\.(onnx|xml|param|bin)"):
         load_runtime(source)
 
 
