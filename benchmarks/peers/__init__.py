@@ -1,0 +1,5 @@
+"""Other servers with the same model, to compare with: each in a module of its own, as its documentation recommends."""
+
+from typing import Final
+
+SUBJECT: Final = "BENCH_SUBJECT"  # environment variable of such a server: the file that says what to serve
