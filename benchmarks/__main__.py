@@ -10,6 +10,7 @@ import msgspec
 from classifier.identity import UNTRAINED
 
 from benchmarks.comparison import measure_turns, our_side, peer_side
+from benchmarks.decoding import measure_decoding
 from benchmarks.in_process import InProcess
 from benchmarks.load import require_wrk
 from benchmarks.measure import (
@@ -32,6 +33,7 @@ from benchmarks.stock import NoCounterpartError, build_stock
 from scripts.archives.store import STORE, Archive, archives_of, model_in, read_archive_recipe
 from scripts.building.golden import pictures_in
 from scripts.console import UserError, done, out, step
+from scripts.measuring.parity import compare_archives
 from scripts.pages import replace_block
 from scripts.torchserve.server import Server
 
@@ -69,7 +71,6 @@ def bench(options: Options) -> Result:
         pictures = make_pictures(folder / "pictures", sources)
         for model in options.models:
             _bench_model(options, model, pictures, folder / "stock" / model, result)
-        for model in options.models:  # last, because it imports torch: memory that this process shares counts less
             _judge(options, model, pictures, result)
     return result
 
@@ -140,7 +141,7 @@ def _bench_archive(
 def _bench_memory(
     measured: list[tuple[Variant, Archive]], stock: Archive | None, picture: Path, result: Result
 ) -> None:
-    """Measure each server's memory while no other runs: what two share counts as a part of each."""
+    """Measure each server's memory while no other runs."""
     for variant, archive in measured:
         step(f"{variant.model} {variant.name}: memory")
         with serving_ours(archive) as ours:
@@ -177,8 +178,6 @@ def _compare(
 
 def _judge(options: Options, model: str, every: dict[Kind, list[Path]], result: Result) -> None:
     """What needs no server: how long pictures take to decode, and whether archives agree."""
-    from benchmarks.decoding import measure_decoding
-
     reference, *_ = archives_of(model, options.store)
     archives = _archives(options, model)
     pictures = allowed(every, read_archive_recipe(reference.path).input.max_pixels)
@@ -190,8 +189,6 @@ def _judge(options: Options, model: str, every: dict[Kind, list[Path]], result: 
 
 def measure_agreement(model: str, archives: list[Archive], store: Path) -> dict[str, float]:
     """How often each of the archives has the same top-1 as the float32 eager archive."""
-    from scripts.measuring.parity import compare_archives
-
     names = {
         item.path.name: short_name(item.identity.model.runtime, item.identity.model.precision) for item in archives
     }

@@ -52,7 +52,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Proportional set sizes, in MiB."""
+    """Memory in MiB, as `running.memory_mb` measures it."""
 
     server_mb: float  # all processes of a server with one worker, front end included
     further_worker_mb: float
@@ -132,7 +132,7 @@ class Contender(msgspec.Struct, kw_only=True):
     name: str  # of the archive among those of its model, or of the other server
     ours: bool
     turns: list[Turn] = []  # one in each round, in the same order for all contenders
-    memory_mb: float | None = None  # proportional set size of all its processes, in MiB
+    memory_mb: float | None = None  # of all its processes, as `running.memory_mb`
 
     @property
     def rate(self) -> float:

@@ -99,9 +99,19 @@ def cpu_seconds(of: Iterable[psutil.Process]) -> float:
 
 
 def memory_mb(of: Iterable[psutil.Process]) -> float:
-    """The proportional set size of these processes together, in MiB; those that have ended do not count."""
-    total = 0
+    """The proportional set size that these processes together have if no other program runs, in MiB.
+
+    PSS itself gives each process a part of a page that several have mapped. So it is lower while anybody else, this
+    benchmark for example, has loaded the same libraries. Here a file counts once, whoever else has mapped it. Processes
+    that have ended do not count.
+    """
+    total, shared = 0, dict[str, int]()
     for process in of:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            total += process.memory_full_info().pss
-    return total / 2**20
+            for part in process.memory_maps():
+                if part.path.startswith("/"):
+                    total += part.private_clean + part.private_dirty
+                    shared[part.path] = max(shared.get(part.path, 0), part.shared_clean + part.shared_dirty)
+                else:  # memory of no file, which only forks share
+                    total += part.pss
+    return (total + sum(shared.values())) / 2**20
