@@ -23,6 +23,7 @@ from benchmarks.measure import (
     serving_ours,
     serving_stock,
 )
+from benchmarks.peers import PeerName
 from benchmarks.peers.server import require_peers
 from benchmarks.peers.subject import UnlikePeersError, subject_of
 from benchmarks.pictures import Kind, allowed, make_pictures
@@ -52,7 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
     only: list[str]
     quick: bool
-    peers: list[str] = []
+    peers: list[PeerName] = []
     store: Path
     output: Path
     golden: Path | None = None  # folder of the pictures to send; scikit-image's without it
@@ -242,7 +243,7 @@ def main(
     *,
     models: tuple[str, ...] = (),
     runtime: tuple[str, ...] = (),
-    peers: tuple[str, ...] = (),
+    peers: tuple[PeerName, ...] = (),
     quick: bool = False,
     golden: Path | None = None,
     output: Path = _RESULTS,
@@ -253,7 +254,7 @@ def main(
     Args:
         models: names of the models; without it, the one model that lies in the store.
         runtime: runtimes as in the names of archives, `eager` or `openvino-int8`; all without it.
-        peers: other servers to compare with: litserve, mosec, bentoml, ray, fastapi.
+        peers: other servers to compare with, each from an environment of its own.
         quick: throughput and latency of one runtime only: without RUNTIME, the fastest that the model usually has.
         golden: folder of the pictures to send, in several sizes; photographs of scikit-image without it.
         output: folder to write the results into.

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks.load import closed_loop, post
 from benchmarks.measure import SETTLED_S, WARM_UP_S, Effort, Say
+from benchmarks.peers import PeerName
 from benchmarks.peers.server import serving_peer
 from benchmarks.result import Contender, Turn, short_name
 from benchmarks.running import Running, cpu_seconds, memory_mb, running_ours
@@ -37,7 +38,7 @@ def our_side(archive: Archive) -> Side:
     return Side(Contender(name=short_name(model.runtime, model.precision), ours=True), partial(running_ours, archive))
 
 
-def peer_side(name: str, subject: Path) -> Side:
+def peer_side(name: PeerName, subject: Path) -> Side:
     """One of the other servers, with what `subject_of` has written."""
     return Side(Contender(name=name, ours=False), partial(serving_peer, name, subject))
 

@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from benchmarks.load import first_answer
-from benchmarks.peers import SUBJECT
+from benchmarks.peers import SUBJECT, PeerName
 from benchmarks.running import Running, processes
 from scripts.console import UserError, tail
 from scripts.ports import free_port
@@ -33,7 +33,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str] = {}  # of its environment
 
 
-PEERS: Final[dict[str, Peer]] = {
+PEERS: Final[dict[PeerName, Peer]] = {
     "litserve": Peer(arguments="-m benchmarks.peers.litserve {port}", path="/predict", field="picture"),
     "mosec": Peer(
         arguments="-m benchmarks.peers.mosec --address 127.0.0.1 --port {port} --timeout 60000", path="/inference"
@@ -56,25 +56,19 @@ PEERS: Final[dict[str, Peer]] = {
 }
 
 
-def require_peers(names: Sequence[str]) -> None:
-    """Refuse a name that is none of another server, and one whose environment is not there.
-
-    Raises:
-        UserError: there is such a name.
-    """
+def require_peers(names: Sequence[PeerName]) -> None:
+    """Raise a UserError if the environment of one of these servers is not there."""
     for name in names:
-        if name not in PEERS:
-            raise UserError(f"PEERS: {name!r} is none of {' '.join(PEERS)}")
         if not (ENVIRONMENTS / name / ".complete").exists():
             raise UserError(f"{name} is not installed; `make bench PEERS={name}` does it")
 
 
 @contextmanager
-def serving_peer(name: str, subject: Path, picture: Path) -> Iterator[Running]:
+def serving_peer(name: PeerName, subject: Path, picture: Path) -> Iterator[Running]:
     """Start one of the other servers and wait for its first answer; stop it at the end.
 
     Args:
-        name: one of PEERS.
+        name: of the server.
         subject: the file of `subject_of`.
         picture: what is asked first.
 
@@ -104,7 +98,7 @@ def serving_peer(name: str, subject: Path, picture: Path) -> Iterator[Running]:
             _stop(process)
 
 
-def _start(name: str, subject: Path, port: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def _start(name: PeerName, subject: Path, port: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
     peer = PEERS[name]
     inherited = {key: value for key, value in os.environ.items() if key not in _DROPPED_VARIABLES}
     own = {key: value.format(folder=folder) for key, value in peer.variables.items()}
