@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.in_process import InProcess
-from benchmarks.load import closed_loop, open_loop
+from benchmarks.load import closed_loop, open_loop, post
 from benchmarks.pictures import make_pictures
 from benchmarks.running import cpu_seconds, processes
 from scripts.torchserve.server import Server
@@ -28,6 +28,13 @@ def test_a_closed_loop_counts_answers_and_their_latencies(server: Server, bodies
     assert load.failed == 0
     assert 0 < load.p50_ms <= load.p90_ms <= load.p99_ms < load.seconds * 1000
     assert cpu_seconds(processes(server.pid)) > before
+
+
+def test_pictures_may_come_as_files_of_a_form(server: Server, bodies: list[Path]) -> None:
+    load = closed_loop(where(server), bodies, clients=4, seconds=4, field="data")
+    assert load.answers > 4
+    assert load.failed == 0
+    assert post(where(server), bodies[0], "data").json() == post(where(server), bodies[0]).json()
 
 
 def test_a_closed_loop_counts_refusals_apart(server: Server, tmp_path: Path) -> None:
