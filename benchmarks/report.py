@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from benchmarks.result import FLOAT, Contender, Result, Side, Variant
-from benchmarks.targets import targets
+from benchmarks.targets import over_best, targets
 
 _PRECISIONS: Final = (FLOAT, "bfloat16", "int8")
 _NOT_MEASURED: Final = "not measured"
@@ -28,15 +28,17 @@ def summary(result: Result, page: str) -> str:
     lines = [
         _measured_on(result),
         "",
-        f"| model | {' | '.join(_PRECISIONS)} | lone request, p50 | start | memory of a further worker |",
-        "|" + "---|" * (4 + len(_PRECISIONS)),
+        f"| model | {' | '.join(_PRECISIONS)} | over the best other server | lone request, p50 | start | "
+        "memory of a further worker |",
+        "|" + "---|" * (5 + len(_PRECISIONS)),
     ]
     lines += [f"| {model} | {' | '.join(_summary_cells(result, model))} |" for model in result.models]
     lines += [
         "",
         "By precision: served throughput of the best archive relative to TorchServe's own `image_classifier` (stock),",
         "the median of the ratios within a round. Pictures/s of different archives do not compare, because the speed",
-        "of a shared machine changes. A lone request comes from a single client; start ends with the first answer.",
+        "of a shared machine changes. The best other server has the eager model. A lone request comes from a single",
+        "client; start ends with the first answer.",
         f"[All figures by runtime, against their targets]({page}); [what the terms mean](benchmarks/README.md#terms).",
     ]
     return "\n".join(lines)
@@ -47,6 +49,7 @@ def _summary_cells(result: Result, model: str) -> Iterator[str]:
     for precision in _PRECISIONS:
         of_it = [item for item in variants if item.precision == precision]
         yield _best_throughput(of_it) if of_it else _NOT_MEASURED
+    yield _over_other_servers(result.contenders.get(model, []))
     fastest = min(variants, key=_lone_p50_ms)
     yield f"{_lone_p50_ms(fastest):.1f} ms ({fastest.name})"
     yield f"{variants[0].name} {variants[0].start_in_words()}"
@@ -58,6 +61,16 @@ def _summary_cells(result: Result, model: str) -> Iterator[str]:
         least, name = min(measured)
         beside = "" if of_stock is None else f"; stock {of_stock.further_worker_mb:.0f} MB"
         yield f"{least:.0f} MB ({name}{beside})"
+
+
+def _over_other_servers(contenders: list[Contender]) -> str:
+    """Throughput over that of the best other server: of the same backend, and of the fastest archive."""
+    ours, peers = [item for item in contenders if item.ours], [item for item in contenders if not item.ours]
+    if not ours or not peers:
+        return _NOT_MEASURED
+    best = max(ours, key=lambda item: item.rate)
+    name, like = over_best(ours[0], peers)
+    return f"{like:.2g}x {name} ({ours[0].name}), {over_best(best, peers)[1]:.2g}x ({best.name})"
 
 
 def _best_throughput(variants: list[Variant]) -> str:

@@ -2,7 +2,7 @@
 
 import operator
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -151,9 +151,14 @@ def over_peers(model: str, contenders: list[Contender]) -> Iterator[Row]:
         (ours, "in any precision", {_VGG16: 5.0, _LITE0: 6.0}),
     ):
         best = max(of_it, key=lambda item: item.rate)
-        name, value = min(((peer.name, _throughput(best, peer)) for peer in peers), key=lambda found: found[1])
+        name, value = over_best(best, peers)
         what = f"{model}: throughput of the best runtime {kind}, over the best other server's eager"
         yield Row(what=what, values={f"{best.name} over {name}": value}, bound=bounds.get(model))
+
+
+def over_best(ours: Contender, peers: Iterable[Contender]) -> tuple[str, float]:
+    """The other server that comes nearest to this project's throughput, and how many times higher that is."""
+    return min(((peer.name, _throughput(ours, peer)) for peer in peers), key=lambda found: found[1])
 
 
 def _throughput(ours: Contender, peer: Contender) -> float:
