@@ -4,6 +4,7 @@
 # A variable counts when it stands on make's command line; what the environment happens to have changes nothing.
 PYTHON      := $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX :=
+PEERS       :=
 STORE       := model_store
 STATE       := .torchserve
 
@@ -19,6 +20,7 @@ READY   := $(VENV)/.complete# archives, TorchServe, its clients
 DEV     := $(VENV)/.developing# and what tests and linters need
 TRITON  := .triton# an environment that lies over the first
 SHIP    := .ship# one beside it
+PEER    := .peers# and one over the first for each server that the benchmark compares with
 
 quiet := $(if $(MAKE_TERMOUT),,--quiet)# progress bars on a terminal, silence elsewhere
 pip    = $(RUN) pip install $(quiet) --disable-pip-version-check
@@ -43,6 +45,9 @@ $(VERBS): $(READY)
 
 triton-serve everywhere: $(TRITON)/.complete
 ship-validate: $(SHIP)/.complete
+
+KNOWN_PEERS := litserve mosec bentoml ray fastapi
+bench: $(patsubst %,$(PEER)/%/.complete,$(filter $(KNOWN_PEERS),$(value PEERS)))
 
 # An archive as a file, `make model_store/vgg16-openvino-int8-5.2.mar`; whether it is up to date is a matter of content.
 %.mar %.tar.gz: always $(READY)
@@ -86,6 +91,14 @@ $(SHIP)/.complete: pyproject.toml | $(READY)
 	@$(RUN) pip --python $(SHIP) install $(quiet) --disable-pip-version-check --group ship
 	@touch $@
 
+# What lies below counts as installed for pip, so an environment has only what the first one lacks; torch is in there.
+$(KNOWN_PEERS:%=$(PEER)/%/.complete): $(PEER)/%/.complete: pyproject.toml | $(READY)
+	@echo "· installing $* in $(PEER)/$*"
+	@$(RUN) venv --clear --without-pip $(PEER)/$*
+	@for folder in $(PEER)/$*/lib/python*/site-packages; do realpath $(VENV)/$${folder#$(PEER)/$*/} > $$folder/below.pth; done
+	@$(RUN) pip --python $(PEER)/$* install $(quiet) --disable-pip-version-check --group peer-$*
+	@touch $@
+
 # --- tests
 
 .PHONY: test test-unit test-all test-integration
@@ -122,7 +135,7 @@ format: $(DEV)
 .PHONY: clean
 clean:
 	@if [ -d $(call quoted,$(STATE)) ] && [ -e $(READY) ]; then $(PROGRAM) make stop $(given); fi
-	rm -rf $(VENV) $(TRITON) $(SHIP) $(call quoted,$(STORE)) $(call quoted,$(STATE)) weights tuned onnx bundles pruned triton_repository \
+	rm -rf $(VENV) $(TRITON) $(SHIP) $(PEER) $(call quoted,$(STORE)) $(call quoted,$(STATE)) weights tuned onnx bundles pruned triton_repository \
 	  edge/cpp/build explanation.png soak.png card.html .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache \
 	  .import_linter_cache .coverage .coverage.*
 

@@ -1,7 +1,5 @@
 """The measurements: the sides of a comparison run one after the other, in several rounds, on the same cores."""
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,23 +8,23 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
-import requests
 
 from benchmarks.in_process import InProcess
-from benchmarks.load import Load, closed_loop, open_loop
+from benchmarks.load import Load, closed_loop, open_loop, post
 from benchmarks.pictures import Kind, mixed
-from benchmarks.result import Lone, Open, Round, Start, Variant
+from benchmarks.result import Lone, Memory, Open, Round, Start, Variant
+from benchmarks.running import cpu_seconds, memory_mb, processes, running_ours, running_stock, url
 from benchmarks.stock import stock_config
 from scripts.archives.store import Archive
-from scripts.console import UserError
 from scripts.torchserve.client import Client
-from scripts.torchserve.config import CONFIG_FILE, Addresses, read_config, with_free_ports
-from scripts.torchserve.server import LOG_CONFIG, Server, find, serving, start, stop
+from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
+from scripts.torchserve.server import LOG_CONFIG, Server, serving, workers
 
-_WARM_UP_S: Final = 2
-_START_DEADLINE_S: Final = 120
-_POLL_S: Final = 0.02
+WARM_UP_S: Final = 2
+SETTLED_S: Final = 35  # after loading: allocators give freed memory back twice a minute (classifier/allocator.py)
+_READY_DEADLINE_S: Final = 120
+_POLL_S: Final = 0.05
+_PICTURES_BEFORE_MEMORY: Final = 8
 # A slow model answers in batches that take most of a second. With fewer answers than this, the last, unfinished batch
 # is too large a part: in 3 s of VGG16 in float32, a fifth of the pictures that were served was not counted.
 _ANSWERS: Final = 160
@@ -42,6 +40,10 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     stock_s: float  # longer, because TorchServe's own handler answers only a few times a second
     seconds: float
     lone_s: float
+
+    def seconds_at(self, rate: float) -> float:
+        """How long to load a server that answers at this rate, pictures a second."""
+        return max(self.seconds, _ANSWERS / (rate or 1))
 
 
 @contextmanager
@@ -68,15 +70,10 @@ def _serving(archive: Archive, config: dict[str, str], *, ours: bool) -> Iterato
         yield server
 
 
-def url(server: Server) -> str:
-    """The address at which the server's first model answers."""
-    return f"{server.addresses.inference}/predictions/{server.models[0][0]}"
-
-
 def _send(server: Server, bodies: list[Path], clients: int, seconds: float) -> Load:
     """Run a closed loop, then wait for the requests left in the queue, so that they do not slow the next side."""
     load = closed_loop(url(server), bodies, clients, seconds)
-    for _ in _workers(server):
+    for _ in workers(server):
         _predict(server, bodies[0])
     return load
 
@@ -86,16 +83,16 @@ def measure_rounds(
 ) -> None:
     """Measure for three ratios: served over stock, over the bare forward pass, over the pipeline without a server."""
     if stock:
-        _send(stock, bodies, variant.clients, _WARM_UP_S)
-    warm_up = _send(ours, bodies, variant.clients, _WARM_UP_S)
-    seconds = max(effort.seconds, _ANSWERS / (warm_up.rate or 1))
+        _send(stock, bodies, variant.clients, WARM_UP_S)
+    warm_up = _send(ours, bodies, variant.clients, WARM_UP_S)
+    seconds = effort.seconds_at(warm_up.rate)
     cpu = answers = 0.0
     for number in range(effort.rounds):
         say(f"{variant.model} {variant.name}: round {number + 1} of {effort.rounds}")
         slow = _send(stock, bodies, variant.clients, effort.stock_s) if stock else None
-        before = cpu_seconds(ours)
+        before = cpu_seconds(processes(ours.pid))
         served = _send(ours, bodies, variant.clients, seconds)
-        cpu += cpu_seconds(ours) - before
+        cpu += cpu_seconds(processes(ours.pid)) - before
         answers += served.answers
         raw = alone.measure("raw", bodies, effort.seconds / 2)
         pipe = alone.measure("pipe", bodies, effort.seconds)
@@ -129,80 +126,47 @@ def measure_open_loop(variant: Variant, ours: Server, bodies: list[Path], effort
         _predict(ours, bodies[0])
 
 
-def cpu_seconds(server: Server) -> float:
-    """The CPU time that a server's processes have used so far, front end and workers, in seconds."""
-    launcher = psutil.Process(server.pid)
-    return sum(sum(process.cpu_times()[:2]) for process in (launcher, *launcher.children(recursive=True)))
+def measure_memory(server: Server, picture: Path) -> Memory:
+    """The memory of a server with one worker, and what a second one adds: what the machine needs beyond the first.
+
+    Measured when both have worked, and given back what loading took.
+    """
+    _scale(server, 2, picture)
+    time.sleep(SETTLED_S)
+    both = memory_mb(workers(server))
+    _scale(server, 1, picture)
+    return Memory(server_mb=memory_mb(processes(server.pid)), further_worker_mb=both - memory_mb(workers(server)))
 
 
-def further_worker_mb(server: Server, picture: Path) -> float:
-    """The proportional set size of a second worker, in MB: the memory that the machine needs beyond one worker."""
+def _scale(server: Server, count: int, picture: Path) -> None:
+    """Wait until exactly that many workers are there, and have worked."""
     name, version = server.models[0]
     client = Client(server.addresses)
-    sizes = []
-    for workers in (1, 2):
-        client.scale(name, workers, version)
-        client.wait_ready([(name, version)], _START_DEADLINE_S)
-        for _ in range(8):  # both must have worked before their memory is measured
-            _predict(server, picture)
-        time.sleep(1)
-        sizes.append(sum(process.memory_full_info().pss for process in _workers(server)))
-    client.scale(name, 1, version)
-    return float(sizes[1] - sizes[0]) / 2**20
-
-
-def _workers(server: Server) -> list[psutil.Process]:
-    children = psutil.Process(server.pid).children(recursive=True)
-    return [process for process in children if any("model_service_worker" in part for part in process.cmdline())]
+    client.scale(name, count, version)
+    client.wait_ready([(name, version)], _READY_DEADLINE_S)
+    deadline = time.monotonic() + _READY_DEADLINE_S
+    while len(workers(server)) > count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name} has more than {count} workers after {_READY_DEADLINE_S} s")
+        time.sleep(_POLL_S)
+    for _ in range(_PICTURES_BEFORE_MEMORY):
+        _predict(server, picture)
 
 
 def _predict(server: Server, picture: Path) -> None:
-    requests.post(url(server), data=picture.read_bytes(), timeout=60).raise_for_status()
+    post(url(server), picture).raise_for_status()
 
 
-def measure_start(ours: Archive, stock: Archive | None, picture: Path, say: Say) -> Start:
-    """Measure the seconds from the command to the first 200."""
-    say(f"{ours.identity.model.name}: cold start")
-    return Start(ours=_start_ours(ours, picture), stock=_start_stock(stock, picture) if stock else None)
-
-
-def _start_ours(archive: Archive, picture: Path) -> float:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        state = Path(folder)
-        command = [sys.executable, "-m", "scripts.command_line", "serve", f"--state={state}", "--ports=free"]
-        command += [f"--models={archive.path.name}", f"--store={archive.path.parent}"]
-        begin = time.perf_counter()
-        launched = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            while (server := find(state)) is None:
-                if launched.poll():
-                    raise UserError("the server did not start; its reason is above")
-                time.sleep(_POLL_S)
-            return _first_answer(server.addresses, archive, picture, begin)
-        finally:
-            launched.wait()
-            stop(state)
-
-
-def _start_stock(archive: Archive, picture: Path) -> float:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        state = Path(folder)
-        begin = time.perf_counter()
-        try:
-            server = start(stock_config(archive.path.parent), [archive], state, log_config=None)
-            return _first_answer(server.addresses, archive, picture, begin)
-        finally:
-            stop(state)
-
-
-def _first_answer(addresses: Addresses, archive: Archive, picture: Path, begin: float) -> float:
-    body = picture.read_bytes()
-    where = f"{addresses.inference}/predictions/{archive.identity.model.name}"
-    while time.perf_counter() - begin < _START_DEADLINE_S:
-        try:
-            if requests.post(where, data=body, timeout=_START_DEADLINE_S).ok:
-                return time.perf_counter() - begin
-        except requests.ConnectionError:
-            pass  # not listening yet
-        time.sleep(_POLL_S)
-    raise TimeoutError(f"no answer from {where} in {_START_DEADLINE_S} s")
+def measure_starts(
+    archives: list[tuple[Variant, Archive]], stock: Archive | None, picture: Path, rounds: int, say: Say
+) -> None:
+    """Measure the seconds from the command to the first 200, of stock and of each archive, one after the other."""
+    for number in range(rounds):
+        say(f"cold start, round {number + 1} of {rounds}")
+        slow = None
+        if stock:
+            with running_stock(stock, picture) as server:
+                slow = server.start_s
+        for variant, archive in archives:
+            with running_ours(archive, picture) as server:
+                variant.starts.append(Start(ours=server.start_s, stock=slow))

@@ -9,8 +9,8 @@ from benchmarks.result import Result, Variant
 def plot(result: Result, folder: Path, stem: str) -> list[Path]:
     """Throughput by runtime, and latency against load, as PNG files."""
     paths = []
-    for model in result.starts:
-        variants = [item for item in result.variants if item.model == model and item.rounds]
+    for model in result.models:
+        variants = [item for item in result.of(model) if item.rounds]
         paths.append(_plot_throughput(model, variants, folder / f"{stem}-{model}-throughput.png"))
         open_loops = [item for item in variants if item.open_loop]
         if open_loops:

@@ -1,7 +1,10 @@
 """The result of a run of the benchmark, as it is written to JSON."""
 
 import platform
+import shutil
 import statistics
+import subprocess
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal
@@ -13,6 +16,7 @@ from benchmarks.load import Load
 
 Side = Literal["stock", "served", "raw", "pipe"]
 
+FLOAT: Final = "float32"
 CLIENTS: Final = 16  # clients that send at the same time
 LIGHT_CLIENTS: Final = 32  # the same for a light model, which fewer clients do not keep busy
 
@@ -40,6 +44,20 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
 
 
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds from the command to the first 200, of this project's server and of stock, one after the other."""
+
+    ours: float
+    stock: float | None
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory in MiB, as `running.memory_mb` measures it."""
+
+    server_mb: float  # all processes of a server with one worker, front end included
+    further_worker_mb: float
+
+
 class Variant(msgspec.Struct, kw_only=True):
     """One archive: throughput, latency and costs."""
 
@@ -51,8 +69,10 @@ class Variant(msgspec.Struct, kw_only=True):
     lone: list[Lone] = []
     mixed: list[Lone] = []  # the mixed request set in a closed loop: over HTTP, and without a server
     open_loop: list[Open] = []
+    starts: list[Start] = []
     cpu_ms: float = 0.0  # of all processors for one picture, front end included
-    further_worker_mb: float | None = None  # proportional set size
+    weights_mb: float = 0.0  # the archive, which is hardly more than its weights
+    memory: Memory | None = None
 
     @property
     def name(self) -> str:
@@ -86,23 +106,58 @@ class Variant(msgspec.Struct, kw_only=True):
             (item.served.p99_ms / item.served.p50_ms) / (item.pipe.p99_ms / item.pipe.p50_ms) for item in self.lone
         )
 
+    def start_ratio(self) -> float | None:
+        """Time to the first answer over that of stock; None where there is no stock."""
+        ratios = [item.ours / item.stock for item in self.starts if item.stock is not None]
+        return statistics.median(ratios) if ratios else None
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds from the command to the first 200, of this project's server and of stock, one after the other."""
+    def start_in_words(self) -> str:
+        """The median times to the first answer: this archive's and, where it was measured, that of stock."""
+        stock = [item.stock for item in self.starts if item.stock is not None]
+        beside = f" (stock {statistics.median(stock):.1f} s)" if stock else ""
+        return f"{statistics.median(item.ours for item in self.starts):.1f} s{beside}"
 
-    ours: float
-    stock: float | None
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One server's turn in a round of the comparison with other servers: started, loaded and stopped."""
+
+    start_s: float  # from the command to the first 200
+    load: Load
+    cpu_ms: float  # of all its processes for one picture
+
+
+class Contender(msgspec.Struct, kw_only=True):
+    """A server of that comparison: an archive of this project, or another server with the float32 eager model."""
+
+    name: str  # of the archive among those of its model, or of the other server
+    ours: bool
+    turns: list[Turn] = []  # one in each round, in the same order for all contenders
+    memory_mb: float | None = None  # of all its processes, as `running.memory_mb`
+
+    @property
+    def rate(self) -> float:
+        """The median rate, pictures a second."""
+        return self.median(lambda turn: turn.load.rate)
+
+    @property
+    def precision(self) -> str:
+        """The precision that its name says."""
+        return precision_of(self.name)
+
+    def median(self, of: Callable[[Turn], float]) -> float:
+        """The median of a figure of its turns."""
+        return statistics.median(map(of, self.turns))
 
 
 class Decode(msgspec.Struct, frozen=True, kw_only=True):
-    """A 12-megapixel JPEG to the model's input: milliseconds, and whether the answer is the same; and a small one."""
+    """JPEGs to the model's input: milliseconds, and whether the answer is the same."""
 
-    ours_ms: float
-    reference_ms: float  # Pillow's decode, torchvision's transform
+    small_cpu_ms: float  # 500 x 375: CPU time of all threads, until the pixels have the model's size
+    small_reference_cpu_ms: float  # the same with Pillow's decode and torchvision's transform
+    ours_ms: float  # 12 megapixels, until the tensor
+    reference_ms: float  # the same with Pillow's decode and torchvision's transform
     same_top5: int
     pictures: int
-    small_cpu_ms: float | None = None  # of a JPEG of 500 x 375 to pixels; results of older runs lack it
-    small_reference_cpu_ms: float | None = None
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,19 +173,35 @@ class Result(msgspec.Struct, kw_only=True):
     """One run."""
 
     day: str
+    commit: str  # of this project, with a `+` if its files have been changed since
     quick: bool
     machine: Machine
     variants: list[Variant] = []
-    starts: dict[str, list[Start]] = {}
-    stock_further_worker_mb: dict[str, float] = {}
+    stock_memory: dict[str, Memory] = {}
     decode: list[Decode] = []
     agreement: dict[str, dict[str, float]] = {}  # model, archive: share of 200 views with the float32 eager top-1
     without_stock: dict[str, str] = {}  # model: why TorchServe's own handler cannot serve it
+    contenders: dict[str, list[Contender]] = {}  # model: the servers that were compared
+    without_peers: dict[str, str] = {}  # model: why the other servers cannot serve it
+
+    @property
+    def models(self) -> list[str]:
+        """The models that were measured, in their order."""
+        return list(dict.fromkeys(item.model for item in self.variants))
+
+    def of(self, model: str) -> list[Variant]:
+        """What was measured of a model's archives."""
+        return [item for item in self.variants if item.model == model]
 
 
 def short_name(runtime: str, precision: str) -> str:
     """The name of an archive among those of its model."""
-    return runtime if precision == "float32" else f"{runtime} {precision}"
+    return runtime if precision == FLOAT else f"{runtime} {precision}"
+
+
+def precision_of(name: str) -> str:
+    """The precision that a name of `short_name` says."""
+    return name.partition(" ")[2] or FLOAT
 
 
 def this_machine() -> Machine:
@@ -146,6 +217,17 @@ def this_machine() -> Machine:
     )
 
 
+def this_commit() -> str:
+    """The commit of the checkout that this program runs in; empty outside of a repository."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    command = [git, "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 def new_result(quick: bool) -> Result:
     """A result with nothing in it yet."""
-    return Result(day=date.today().isoformat(), quick=quick, machine=this_machine())  # the user's day
+    day = date.today().isoformat()  # the user's
+    return Result(day=day, commit=this_commit(), quick=quick, machine=this_machine())

@@ -1,6 +1,7 @@
 """Stock TorchServe: its own `image_classifier` with the same weights, in its default configuration."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import javaproperties
-import torch
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity
 from classifier.labels import read_labels
 from classifier.recipe import Recipe, read_recipe
@@ -52,8 +52,7 @@ def build_stock(eager: Archive, store: Path) -> Archive:
         module = source / f"{(recipe.architecture or '').partition(':')[0]}.py"
         _refuse_unlike(recipe, len(labels), module)
         folder = Path(content)
-        weights = torch.load(source / eager.identity.serialized_file, weights_only=True, map_location="cpu")
-        torch.save(weights, folder / "model.pth")
+        shutil.copy(source / eager.identity.serialized_file, folder / "model.pth")
         names = {str(index): [label.class_id, label.class_name] for index, label in enumerate(labels)}
         (folder / "index_to_name.json").write_text(json.dumps(names))
         subprocess.run(

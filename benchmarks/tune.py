@@ -19,10 +19,11 @@ from classifier.recipe import Precision, Serving, read_recipe
 from msgspec.structs import replace
 
 from benchmarks.load import Load, closed_loop, require_wrk
-from benchmarks.measure import serving_ours, url
+from benchmarks.measure import serving_ours
 from benchmarks.pareto import best, pareto_table, plot
 from benchmarks.pictures import allowed, make_pictures
 from benchmarks.result import CLIENTS
+from benchmarks.running import url
 from scripts.archives.loaded import unpacked
 from scripts.archives.name import ArchiveName
 from scripts.archives.settings import MODEL_CONFIG

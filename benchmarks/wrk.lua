@@ -1,11 +1,24 @@
--- Posts the files named on the command line in turn, and prints what came of it as one line of JSON.
+-- Posts the files named on the command line in turn, and prints what came of it as one line of JSON. The first argument
+-- is the field of the form that carries a file; if it is empty, the file is the body.
 local requests, sent = {}, 0
+local binary, boundary = "application/octet-stream", "a-line-that-no-picture-has"
 
-function init(files)
-  for index, path in ipairs(files) do
-    local file = assert(io.open(path, "rb"))
-    requests[index] = wrk.format("POST", nil, {["Content-Type"] = "application/octet-stream"}, file:read("*a"))
+local function form(field, content)
+  local head = 'Content-Disposition: form-data; name="%s"; filename="picture"\r\nContent-Type: %s'
+  local part = head:format(field, binary) .. "\r\n\r\n" .. content
+  return "--" .. boundary .. "\r\n" .. part .. "\r\n--" .. boundary .. "--\r\n"
+end
+
+function init(arguments)
+  local field = arguments[1]
+  for index = 2, #arguments do
+    local file = assert(io.open(arguments[index], "rb"))
+    local kind, body = binary, file:read("*a")
     file:close()
+    if field ~= "" then
+      kind, body = "multipart/form-data; boundary=" .. boundary, form(field, body)
+    end
+    requests[index - 1] = wrk.format("POST", nil, {["Content-Type"] = kind}, body)
   end
 end
 

@@ -117,7 +117,12 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "find the best archive, workers, threads and batch size here",
                 ("bench",),
             ),
-            Verb("bench", "benchmarks.__main__:main", "measure speed against TorchServe's own handler", ("bench",)),
+            Verb(
+                "bench",
+                "benchmarks.__main__:main",
+                "measure speed against TorchServe's own handler, and other servers",
+                ("bench",),
+            ),
         ),
     ),
     (

@@ -55,6 +55,7 @@ _OURS = (
     "tritonserver",
     "triton_python_backend_stub",
     "envoy --config-path",
+    "benchmarks.peers",
 )
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.in_process import InProcess
-from benchmarks.load import closed_loop, open_loop
-from benchmarks.measure import cpu_seconds
+from benchmarks.load import closed_loop, open_loop, post
 from benchmarks.pictures import make_pictures
+from benchmarks.running import cpu_seconds, processes
 from scripts.torchserve.server import Server
 from tests.integration.conftest import STORE
 
@@ -22,12 +22,19 @@ def where(server: Server) -> str:
 
 
 def test_a_closed_loop_counts_answers_and_their_latencies(server: Server, bodies: list[Path]) -> None:
-    before = cpu_seconds(server)
+    before = cpu_seconds(processes(server.pid))
     load = closed_loop(where(server), bodies, clients=4, seconds=8)
     assert load.answers > 4
     assert load.failed == 0
     assert 0 < load.p50_ms <= load.p90_ms <= load.p99_ms < load.seconds * 1000
-    assert cpu_seconds(server) > before
+    assert cpu_seconds(processes(server.pid)) > before
+
+
+def test_pictures_may_come_as_files_of_a_form(server: Server, bodies: list[Path]) -> None:
+    load = closed_loop(where(server), bodies, clients=4, seconds=4, field="data")
+    assert load.answers > 4
+    assert load.failed == 0
+    assert post(where(server), bodies[0], "data").json() == post(where(server), bodies[0]).json()
 
 
 def test_a_closed_loop_counts_refusals_apart(server: Server, tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ def test_no_other_target_installs_any(target: str, make: Make) -> None:
     assert "setup-system" not in re.sub(r"^cat .*$", "", result.stdout, flags=re.MULTILINE)
 
 
+def test_a_server_to_compare_with_is_installed_when_it_is_named(make: Make) -> None:
+    """A name that is none is for the program to refuse."""
+    planned = make("--dry-run", "--always-make", "bench", "PEERS=mosec $(shell exit) nonsense").stdout
+    assert re.findall(r"installing (\w+) in .peers/(\w+)", planned) == [("mosec", "mosec")]
+    assert "installing" not in re.sub("installing what tests.*", "", make("--dry-run", "bench").stdout)
+
+
 def test_clean_keeps_to_the_folders_that_it_was_given(make: Make) -> None:
     planned = make("--dry-run", "clean", "STORE=my store", "STATE=it's").stdout
     assert "'my store'" in planned

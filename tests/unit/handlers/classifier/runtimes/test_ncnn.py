@@ -10,7 +10,7 @@ import pytest
 import torch
 from classifier.errors import UnusableError
 from classifier.input import Input, Normalization
-from classifier.preprocess import laid_out, normalize
+from classifier.normalization import laid_out, normalize
 from classifier.recipe import Recipe, read_recipe
 from classifier.runtimes import Forward, Source, load_runtime
 from classifier.runtimes.tensors import logits_of
