@@ -5,6 +5,7 @@ A runtime module `classifier.runtimes.<name>` has one public function, `load(sou
 
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from classifier.forks import compute, require_threads
 from classifier.own_code import OwnCode
 from classifier.recipe import Recipe, Variant
 
-# Otherwise ONNX Runtime starts a thread that reports to Microsoft, for which a forked process would wait at its end
+# Libraries that report to their makers when they are imported. ONNX Runtime does so in a thread, for which a forked
+# process would wait at its end; OpenVINO in a process that it forks, unless this package of it cannot be imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None is what forbids an import
 
 # uint8 [N,H,W,3] -> float32 [N,classes].
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
+import classifier.runtimes  # noqa: F401 - before NNCF, which would report to its makers otherwise
 import nncf
 import numpy as np
 import onnx
