@@ -2,9 +2,10 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import litserve
+from fastapi import Request
 from torch import Tensor
 
 from benchmarks.peers.model import Answer, Model, Preparation, set_up
@@ -18,8 +19,8 @@ class Classifier(litserve.LitAPI):
         self.prepare, self.model = Preparation(), Model()
         self.pool = ThreadPoolExecutor(set_up()["threads"])
 
-    def decode_request(self, request: Any) -> BinaryIO:
-        """The uploaded file."""
+    def decode_request(self, request: Request) -> BinaryIO:
+        """The uploaded file. What comes is the form; the annotation is what tells LitServe to read one."""
         file: BinaryIO = request["picture"].file
         return file
 

@@ -20,7 +20,7 @@ from scripts.console import UserError, tail
 from scripts.ports import free_port
 
 ENVIRONMENTS: Final = Path(".peers")  # one for each server
-_STOP_DEADLINE_S: Final = 20
+_STOP_DEADLINE_S: Final = 10  # it has nothing to save
 _DROPPED_VARIABLES: Final = ("MAKEFLAGS", "MAKELEVEL", "PYTHONPATH")
 
 
