@@ -99,17 +99,23 @@ def _plain_input(recipe: Recipe) -> Input:
 def exact_pixels(data: bytes, spec: Input) -> NDArray[np.uint8]:
     """The pixels uint8 [H,W,3] that the programs in other languages make of a picture: Pillow's own, in every level.
 
-    The core's are made faster, and differ in some (`classifier.resample`).
+    They resize its width, then its height; of a side that scaled decoding made a fraction of pixels, the crop alone.
+    The core's pixels are made faster, and some differ by a level (`classifier.resample`).
 
     Raises:
         Problem: it is no picture that can be decoded.
     """
     image, extent = decode_for(data, spec)
-    size = resized(*extent, spec)
-    whole = image.resize(size, Image.Resampling[spec.interpolation.upper()], (0, 0, *extent))
-    edges = zip(region(*extent, spec), (*extent, *extent), (*size, *size), strict=True)
-    left, top, right, bottom = (round(edge * pixels / side) for edge, side, pixels in edges)
-    return np.array(whole.crop((left, top, right, bottom)))
+    resampling, edges = Image.Resampling[spec.interpolation.upper()], region(*extent, spec)
+    sides = zip(edges[:2], edges[2:], extent, resized(*extent, spec), reversed(spec.size), strict=True)
+    for begin, end, side, whole, crop in sides:
+        skipped, pixels = 0, crop
+        if side == int(side):
+            skipped, pixels = round(begin * whole / side), whole
+            begin, end = 0.0, side
+        image = image.resize((pixels, image.height), resampling, (begin, 0, end, image.height))
+        image = image.crop((skipped, 0, skipped + crop, image.height)).transpose(Image.Transpose.TRANSPOSE)
+    return np.array(image)
 
 
 def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
