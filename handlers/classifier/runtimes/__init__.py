@@ -73,6 +73,11 @@ def load_runtime(source: Source) -> Forward:
     return forward
 
 
+def weights_beside(graph: Path) -> Path:
+    """The file beside an ONNX graph that has its large weights, if they are not in the graph itself."""
+    return graph.with_name(f"{graph.name}.data")
+
+
 def require_process(source: Source) -> None:
     """Refuse to compute in a process that cannot.
 

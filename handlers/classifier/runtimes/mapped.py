@@ -44,7 +44,7 @@ def map_weights(module: ScriptModule, path: Path) -> None:
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             place = _found(described, name)
             if place is not None and place.record in plain and tensor.shape == place.size:
-                start = reader.get_record_offset(place.record)
+                start = reader.get_record_offset(place.record)  # type: ignore[attr-defined] # torch's types lack it
                 end = start + reader.get_record_size(place.record)
                 tensor.set_(content[start:end], place.offset, place.size, place.stride)
 

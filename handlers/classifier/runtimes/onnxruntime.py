@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from classifier.errors import UnusableError
 from classifier.forks import never_ends_in_forks
-from classifier.runtimes import Forward, Source
+from classifier.runtimes import Forward, Source, weights_beside
 
 _CUDA = "CUDAExecutionProvider"  # in the package onnxruntime-gpu
 
@@ -25,8 +25,9 @@ def load(source: Source) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = source.threads
     options.inter_op_num_threads = 1
-    # Otherwise it rearranges the weights of linear layers, too, and a worker has a copy of its own
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    if weights_beside(path).exists():
+        # Otherwise it rearranges the weights of linear layers, too, and a worker has a copy of its own
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = never_ends_in_forks(onnxruntime.InferenceSession(path, options, providers=_providers(source.device)))
     except Exception as error:  # ONNX Runtime's exceptions have no class in common

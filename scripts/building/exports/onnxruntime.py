@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+from classifier.runtimes import weights_beside
 
 from scripts.building.exports.program import Export, quiet, trace
 from scripts.console import UserError
@@ -19,7 +20,7 @@ def export_onnx(what: Export, path: Path) -> list[Path]:
     """Write an ONNX graph, uint8 [N,H,W,3] to logits, and its weights.
 
     Returns:
-        The file of the weights, which ONNX looks for beside the graph; none if the model has only small weights.
+        The file of the weights, which ONNX looks for beside the graph; none if they stay in it.
 
     Raises:
         UserError: the model has an operation that ONNX does not have.
@@ -32,7 +33,7 @@ def export_onnx(what: Export, path: Path) -> list[Path]:
         model = from_pixels(what.program, what.recipe)
     else:
         model = _traced(what, path)
-    beside = _weights_apart(model, path.with_name(f"{path.name}.data"))
+    beside = _weights_apart(model, weights_beside(path))
     onnx.save(model, path)
     return beside
 
@@ -59,13 +60,17 @@ def _traced(what: Export, path: Path) -> "onnx.ModelProto":
 def _weights_apart(model: "onnx.ModelProto", path: Path) -> list[Path]:
     """Move a graph's weights to a file, which ONNX Runtime maps: all processes that load it share its memory.
 
+    Weights of a byte or less stay where they are: it must rearrange them, or computes at half the speed.
+
     Returns:
-        The file, unless no weight is large enough to be moved.
+        The file, unless there is no weight to move.
     """
+    from onnx import TensorProto
     from onnx.external_data_helper import set_external_data
 
     large = [item for item in model.graph.initializer if len(item.raw_data) >= _LARGE]
-    if not large:
+    quantised = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4)
+    if not large or any(item.data_type in quantised for item in large):
         return []
     with path.open("wb") as file:
         for item in large:

@@ -13,14 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from scripts.building.exports.export import export
 from scripts.building.exports.program import Export
 
-Values = NDArray[np.float32]
-
 
 def written(folder: Path, classes: int) -> Path:
     """A user's ONNX file of two linear layers over the mean of each channel, pictures 8 x 8, with weights in it."""
     folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, NDArray[Any]] = {
         "first": random.standard_normal((3, classes), dtype=np.float32),
         "second": random.standard_normal((classes, classes), dtype=np.float32),
         "shape": np.array([-1, 3], np.int64),
@@ -80,6 +78,18 @@ def test_the_outputs_are_those_of_the_file_with_the_weights_in_it(classes: int, 
     given = {"pictures": scaled.transpose(0, 3, 1, 2).astype(np.float32)}
     (expected,) = onnxruntime.InferenceSession(program).run(None, given)
     np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+def test_quantised_weights_stay_in_the_graph_where_the_runtime_rearranges_them(tmp_path: Path) -> None:
+    program = written(tmp_path / "own", 100)
+    model = onnx.load(program)
+    (weight,) = (item for item in model.graph.initializer if item.name == "first")
+    weight.CopyFrom(numpy_helper.from_array(np.ones((30, 100), np.int8), "unused"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((3, 100), np.float32), "first"))
+    onnx.save(model, program)
+    path, beside = exported(program, tmp_path / "made", 100)
+    assert beside == []
+    assert list(tmp_path.glob("made/*")) == [path]
 
 
 def test_the_bytes_are_the_same_twice(tmp_path: Path) -> None:
