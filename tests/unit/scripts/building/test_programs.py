@@ -87,7 +87,10 @@ def test_a_program_is_served_as_it_is(
     WRITERS[kind](module, example, workshop.folder / "flowers.bin", batch)
     spec = {"crop": [24, 40], "fit": "squash", "normalization": "half", "layout": layout}
     path = workshop.build(
-        runtime, program=f"{kind}:{workshop.place('flowers.bin')}", input=spec | ({"batch": batch} if batch else {})
+        runtime,
+        program=f"{kind}:{workshop.place('flowers.bin')}",
+        input=spec | ({"batch": batch} if batch else {}),
+        archives=[{"runtime": runtime}],  # ncnn is not among the usual ones
     )
     model = load(path)
     answers = model([cat, coffee, cat])
