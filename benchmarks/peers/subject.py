@@ -53,12 +53,10 @@ def refuse_unlike(eager: Archive, recipe: Recipe) -> None:
         raise UnlikePeersError(f"they answer with a softmax, and its recipe says {recipe.scores}")
     if eager.identity.model.runtime != "eager" or eager.identity.model.precision != "float32":
         raise UnlikePeersError("they serve a module of PyTorch in float32, and the store has no such archive of it")
-    if spec.channels not in _MODES or spec.layout != "nchw" or spec.fit == "pad" or spec.crop_offset != "round":
+    if spec.channels not in _MODES or spec.fit == "pad" or spec.crop_offset != "round":
         raise UnlikePeersError(
             "they prepare pictures with torchvision's transforms, which lack what its recipe asks for"
         )
-    if spec.batch is not None:
-        raise UnlikePeersError(f"they send batches of any size, and this model takes {spec.batch} pictures at once")
 
 
 def preparation(spec: Input) -> dict[str, object]:

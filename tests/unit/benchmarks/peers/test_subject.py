@@ -51,10 +51,9 @@ def test_a_recipes_own_scale_comes_to_the_same() -> None:
 @pytest.mark.parametrize(
     ("of_input", "of_recipe", "why"),
     [
-        ({"layout": "nhwc"}, {}, "torchvision's transforms"),
         ({"channels": "bgr"}, {}, "torchvision's transforms"),
         ({"fit": "pad", "resize": None}, {}, "torchvision's transforms"),
-        ({"batch": 4}, {}, "takes 4 pictures at once"),
+        ({"crop_offset": "floor"}, {}, "torchvision's transforms"),
         ({}, {"scores": "sigmoid"}, "its recipe says sigmoid"),
     ],
 )
