@@ -14,9 +14,11 @@ from benchmarks.load import Load, closed_loop, open_loop, post
 from benchmarks.pictures import Kind, mixed
 from benchmarks.result import Lone, Memory, Open, Round, Start, Variant
 from benchmarks.running import cpu_seconds, memory_mb, processes, running_ours, running_stock, url
-from benchmarks.stock import stock_config
+from benchmarks.stock import stock_command, stock_config
 from scripts.archives.store import Archive
+from scripts.serving.archives import as_snapshot
 from scripts.torchserve.client import Client
+from scripts.torchserve.command import Command, java
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
 from scripts.torchserve.server import LOG_CONFIG, Server, serving, workers
 
@@ -50,22 +52,23 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 def serving_ours(archive: Archive) -> Iterator[Server]:
     """Run the project's server with one archive, on free ports."""
     config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
-    with _serving(archive, config, ours=True) as server:
+    config |= {"model_snapshot": as_snapshot([archive])}
+    with _serving(archive, config, LOG_CONFIG, java) as server:
         yield server
 
 
 @contextmanager
 def serving_stock(archive: Archive) -> Iterator[Server]:
     """Run TorchServe's own handler in its default configuration, on free ports."""
-    with _serving(archive, stock_config(archive.path.parent), ours=False) as server:
+    with _serving(archive, stock_config(archive.path.parent), None, stock_command) as server:
         yield server
 
 
 @contextmanager
-def _serving(archive: Archive, config: dict[str, str], *, ours: bool) -> Iterator[Server]:
+def _serving(archive: Archive, config: dict[str, str], log_config: Path | None, command: Command) -> Iterator[Server]:
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        serving(config, [archive], Path(folder), LOG_CONFIG if ours else None) as server,
+        serving(config, [archive], Path(folder), log_config, command=command) as server,
     ):
         yield server
 

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 from benchmarks.load import first_answer
-from benchmarks.stock import stock_config
+from benchmarks.stock import stock_command, stock_config
 from scripts.archives.store import Archive
 from scripts.console import UserError
 from scripts.torchserve.server import Server, find, start, stop
@@ -63,9 +63,8 @@ def running_stock(archive: Archive, picture: Path) -> Iterator[Running]:
         state = Path(folder)
         begin = time.perf_counter()
         try:
-            yield _answering(
-                start(stock_config(archive.path.parent), [archive], state, log_config=None), picture, begin
-            )
+            server = start(stock_config(archive.path.parent), [archive], state, None, command=stock_command)
+            yield _answering(server, picture, begin)
         finally:
             stop(state)
 

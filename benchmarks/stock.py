@@ -1,4 +1,4 @@
-"""Stock TorchServe: its own `image_classifier` with the same weights, in its default configuration."""
+"""Stock TorchServe: its own `image_classifier` with the same weights, in its default configuration, by its launcher."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from scripts.archives.loaded import unpacked
 from scripts.archives.store import Archive
+from scripts.torchserve.command import CONFIG, Start, models
 from scripts.torchserve.config import with_free_ports
 
 # The addresses must be set; every other setting stays at TorchServe's default.
@@ -88,3 +89,10 @@ def _refuse_unlike(recipe: Recipe, classes: int, module: Path) -> None:
 def stock_config(store: Path) -> dict[str, str]:
     """The configuration of a server of that store."""
     return with_free_ports(javaproperties.loads(_ADDRESSES)) | {"model_store": str(store.resolve())}
+
+
+def stock_command(start: Start) -> list[str]:
+    """The command line that TorchServe's documentation starts a server with."""
+    found = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", CONFIG]
+    found += ["--model-store", start.config["model_store"]]
+    return [*found, "--models", *models(start.archives)]

@@ -3,18 +3,23 @@
 The code here is not part of the archive, unlike the check at load, which the author of a forged archive can replace.
 """
 
+from __future__ import annotations
+
 import shutil
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from classifier.digests import verify
 from classifier.errors import BrokenArchiveError
 
 from scripts.admission.layout import check_layout
 from scripts.admission.manifest import check_manifest
-from scripts.admission.signing import PublicKeys, check_signature
 from scripts.archives.store import Archive, find_in_store, read_archive_identity, refusal
 from scripts.console import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scripts.admission.signing import PublicKeys
 
 
 def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["registered", "served"]) -> Archive:
@@ -34,6 +39,8 @@ def admit(name: str, store: Path, keys: PublicKeys | None, purpose: Literal["reg
     """
     path = find_in_store(name, store)
     if keys is not None:
+        from scripts.admission.signing import check_signature  # imports cryptography
+
         if path.is_dir():
             _drop_byte_code(path)
         check_signature(path, keys)

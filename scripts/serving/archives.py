@@ -1,18 +1,23 @@
 """The archives that a server starts with: those that are named, or those of the last server."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from classifier.digests import verify
 from classifier.errors import BrokenArchiveError
 
 from scripts.admission.admit import admit
-from scripts.admission.signing import PublicKeys
 from scripts.archives.settings import registered_settings
 from scripts.archives.store import Archive, model_in, read_archive_serving
 from scripts.console import UserError, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scripts.admission.signing import PublicKeys
 
 OTHERS: Final = "The last server had this archive; `make serve MODELS=…` starts with others instead."
 

@@ -3,19 +3,18 @@
 import os
 import time
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import psutil
 from classifier.answer_form import FORMS
 from classifier.identity import UNTRAINED
 from classifier.recipe import Answers
 
-from scripts.admission.signing import read_public_keys
 from scripts.archives.store import STORE, Archive
 from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
 from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
+from scripts.serving.prepare import prepare
 from scripts.serving.versions import remember_defaults, show_versions
-from scripts.torchserve.client import Client
 from scripts.torchserve.config import (
     CONFIG_FILE,
     SECURE,
@@ -42,6 +41,10 @@ from scripts.torchserve.server import (
     stop,
     wait_ready,
 )
+
+if TYPE_CHECKING:
+    from scripts.admission.signing import PublicKeys
+    from scripts.torchserve.client import Client
 
 _LOOK_S: Final = 5.0  # between two checks of the workers of a server in the foreground
 _LOST: Final = "a worker's process has ended, but TorchServe counts it as READY: a bug in its StreamPredictions2"
@@ -74,11 +77,12 @@ def serve(
         step(
             f"archives must be signed by {public_key}, as for the last server; to end that, remove {state / PUBLIC_KEY}"
         )
-    keys = None if public_key is None else read_public_keys(public_key)
+    keys = None if public_key is None else _keys(public_key)
     snapshots = set((state / SNAPSHOTS).glob("*.cfg"))
     saved = saved_models(snapshots) if models is None else None
     archives = admitted(saved, models, Path(config["model_store"]), keys)
     config = config | {"model_snapshot": as_snapshot(archives) if saved is None else saved}
+    prepare(config)
     _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
@@ -98,6 +102,12 @@ def serve(
         if not ready:  # the next server must not repeat a start that failed
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
+
+
+def _keys(path: Path) -> "PublicKeys":
+    from scripts.admission.signing import read_public_keys  # imports cryptography
+
+    return read_public_keys(path)
 
 
 def _wait(server: Server, state: Path, archives: list[Archive], saved: str | None) -> None:
@@ -191,7 +201,7 @@ def _follow(server: Server, state: Path) -> None:
     raise UserError(f"TorchServe ended by itself; see {state / CONSOLE_LOG}")
 
 
-def _lost(client: Client) -> set[int]:
+def _lost(client: "Client") -> set[int]:
     """The workers' processes that have ended although TorchServe calls them READY, and so does not restart them."""
     try:
         versions = client.versions()

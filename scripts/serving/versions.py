@@ -1,17 +1,21 @@
 """The versions of a running server: which one is the default and since when, from which file, with which weights."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from scripts.archives.store import content_of, read_archive_identity
 from scripts.console import UserError, out
-from scripts.torchserve.client import Client
+from scripts.torchserve.command import CONFIG
 from scripts.torchserve.config import read_config
-from scripts.torchserve.described import ModelVersion
-from scripts.torchserve.launch import CONFIG
+
+if TYPE_CHECKING:
+    from scripts.torchserve.client import Client
+    from scripts.torchserve.described import ModelVersion
 
 _RECORD: Final = "defaults.json"  # TorchServe does not know since when a version is the default
 _DIGITS: Final = 12  # of a digest

@@ -1,11 +1,14 @@
 """What a request to TorchServe's REST APIs can fail with: an answer with an error, or no answer."""
 
-import re
-from typing import Any, Final
+from __future__ import annotations
 
-import requests
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from scripts.console import UserError
+
+if TYPE_CHECKING:
+    import requests
 
 UNTRUSTED: Final = "untrusted"  # the code where the server's certificate is not trusted
 
@@ -23,6 +26,8 @@ def no_answer(
     error: requests.RequestException, url: str, connect_timeout_s: float, timeout_s: float
 ) -> RequestFailedError:
     """Turn what the library raises where no answer came into an exception that says what to do next."""
+    import requests  # not before it is needed: a server starts without it
+
     if isinstance(error, requests.exceptions.SSLError):
         text = (
             f"the certificate of {url} is not trusted ({_reason(error)}); certificate_file in the configuration must "
@@ -49,7 +54,7 @@ def failure_in(response: requests.Response) -> RequestFailedError:
     """Turn an error answer, in JSON or not, into an exception."""
     try:
         return failure_of(response.status_code, response.json())
-    except requests.JSONDecodeError:
+    except ValueError:
         return RequestFailedError(response.status_code, "", f"{response.text or response.reason} (not JSON)")
 
 

@@ -26,15 +26,27 @@ def find_java_home() -> Path:
 
 
 def java_version(home: Path) -> int:
-    """The major version of the Java in `home`; 0 if there is none that runs."""
-    try:
-        result = subprocess.run(
-            [home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    """The major version of the Java in `home`; 0 if there is none.
+
+    A JDK says it in a file, which spares a start of Java: 0.1 s. Only one without that file is asked.
+    """
+    program = home / "bin" / "java"
+    if not os.access(program, os.X_OK):
         return 0
-    version = re.search(r'version "(\d+)', result.stderr)
+    try:
+        said = (home / "release").read_text(errors="replace")
+    except OSError:
+        said = _answer(program)
+    version = re.search(r'(?:^JAVA_VERSION=|version )"(\d+)', said, re.MULTILINE)
     return int(version[1]) if version else 0
+
+
+def _answer(program: Path) -> str:
+    """What it says of its version; nothing if it does not run."""
+    try:
+        return subprocess.run([program, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def bundled_java_home() -> Path | None:

@@ -1,9 +1,8 @@
-"""Starts the process of a TorchServe: its command line, its environment, and a start that waits for a record of it."""
+"""Starts the process of a TorchServe: its environment and folder, and a start that waits until it is on record."""
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,11 @@ from typing import Final
 from classifier import answer_form
 from classifier.recipe import Answers
 
-from scripts.archives.store import Archive, lies_in
 from scripts.console import UserError
 from scripts.torchserve.config_rules import envelope_refusal
 from scripts.torchserve.config_settings import ENVELOPE
 
 _WORKER_SITE: Final = Path(__file__).with_name("worker_site")  # what the workers' Python runs first
-CONFIG: Final = "config.properties"  # in the folder that TorchServe is started in
 
 # Inherited variables that would override config.properties or what `make serve` was given, or confuse make
 _DROPPED_VARIABLES: Final = (
@@ -44,26 +41,6 @@ exec "$@" < /dev/null"""
 # `.ts.sock.<port>` into the temporary folder.
 _LONGEST: Final = 103 - len("/.ts.sock.65535")
 _SHORT: Final = Path("/tmp")  # noqa: S108 - only for a link with a random name to a folder of this user's own
-
-
-def command(config: Mapping[str, str], archives: Sequence[Archive], log_config: Path | None) -> list[str]:
-    """The command line of a server that loads these archives, unless its configuration names what to load.
-
-    Raises:
-        UserError: an archive does not lie in the model store. TorchServe gets only file names, so it would load another
-            file of that name, or none.
-    """
-    store = Path(config["model_store"])
-    for archive in archives:
-        if not lies_in(archive.path, store):
-            raise UserError(f"{archive.path} does not lie in {store}, from which this server loads its archives")
-    found = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ts-config", CONFIG]
-    found += ["--model-store", str(store)]  # TorchServe's launcher does not read \uXXXX in its configuration
-    if log_config is not None:
-        found += ["--log-config", str(log_config)]
-    if "model_snapshot" not in config and archives:
-        found += ["--models", *(f"{archive.identity.model.name}={archive.path.name}" for archive in archives)]
-    return found
 
 
 def refuse_envelope(config: Mapping[str, str], inherited: Mapping[str, str]) -> None:

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from scripts.torchserve.command import CONFIG
 from scripts.torchserve.config import read_config, saved_models
-from scripts.torchserve.launch import CONFIG
 from scripts.torchserve.server import SNAPSHOTS, find
 
 

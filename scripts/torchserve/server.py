@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import psutil
@@ -24,11 +24,14 @@ from scripts.archives.store import Archive
 from scripts.console import UserError, tail, uninterrupted
 from scripts.ports import check_ports
 from scripts.torchserve import launch
-from scripts.torchserve.client import Client
+from scripts.torchserve.command import CONFIG, Command, Start, java, refuse_elsewhere
 from scripts.torchserve.config import Addresses, addresses, asks_for_tokens, certificate, write_config
 from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.java import find_java_home
 from scripts.torchserve.log import failure
+
+if TYPE_CHECKING:
+    from scripts.torchserve.client import Client
 
 STATE_FOLDER: Final = Path(".torchserve")
 SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
@@ -51,7 +54,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A running server, as written to server.json."""
 
-    pid: int  # of the launcher, which leads the server's process group
+    pid: int  # of the process that leads the server's process group: Java, or TorchServe's own launcher
     created: float  # start time of that process, so that another process with a reused pid is not taken for it
     addresses: Addresses
     temporary: str  # folder
@@ -59,8 +62,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str | None = None  # see `key_path`
     certificate: str | None = None  # the file that its TLS certificate is checked with
 
-    def client(self, **options: Any) -> Client:
+    def client(self, **options: Any) -> "Client":
         """A client of this server; the options are those of `Client`."""
+        from scripts.torchserve.client import Client  # imports requests, which takes until Java has started
+
         return Client(self.addresses, key_file=self.key_path, certificate=self.certificate, **options)
 
     @property
@@ -110,6 +115,7 @@ def start(
     state: Path,
     log_config: Path | None = LOG_CONFIG,
     *,
+    command: Command = java,
     public_key: Path | None = None,
     console: bool = False,
     answers: Answers | None = None,
@@ -121,6 +127,7 @@ def start(
         archives: the archives to load; those that `config` names in a `model_snapshot` must be among them.
         state: folder for all that the server writes.
         log_config: a log4j configuration; None for TorchServe's own, which logs more.
+        command: the command line, for a server that is not started as this project starts one.
         public_key: the key that signs archives; `make register` and later servers of that folder check with it too.
         console: whether the caller reads the output and truncates its file; otherwise that file is rotated.
         answers: the form of all models' answers; None for that of each recipe.
@@ -129,7 +136,7 @@ def start(
         UserError: a server already runs from that folder, a port is taken, Java or a runtime is missing, or an archive
             lies elsewhere.
     """
-    command, java_home = _checked(config, archives, state, log_config)
+    java_home = _checked(config, archives, state)
     _clean(state)
     _write_files(config, state)
     if public_key is not None:
@@ -137,7 +144,7 @@ def start(
     with (
         launch.temporary_folder() as temporary,
         launch.held(
-            command,
+            command(Start(config, archives, java_home, temporary, log_config)),
             launch.environment(os.environ, java_home, temporary, console=console, answers=answers),
             state,
             state / CONSOLE_LOG,
@@ -163,16 +170,14 @@ def remembered_key(state: Path) -> Path | None:
     return Path(path.read_text()) if path.exists() else None
 
 
-def _checked(
-    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None
-) -> tuple[list[str], Path]:
-    """The command line of a server and its JAVA_HOME, after a check that it can be started."""
+def _checked(config: dict[str, str], archives: list[Archive], state: Path) -> Path:
+    """The JAVA_HOME of a server, after a check that it can be started."""
     refuse_a_second(state)
     check_ports(addresses(config).ports(), "change config.properties, or use PORTS=free")
-    command, java_home = launch.command(config, archives, log_config), find_java_home()
+    refuse_elsewhere(archives, Path(config["model_store"]))
     for archive in archives:
         require_runtime(archive.identity)
-    return command, java_home
+    return find_java_home()
 
 
 def _key_file(config: dict[str, str], state: Path) -> str | None:
@@ -190,7 +195,7 @@ def _write_files(config: dict[str, str], state: Path) -> None:
     """Prepare the state folder for a start: its configuration, no log yet, a key file without tokens."""
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
     (state / CONSOLE_LOG).unlink(missing_ok=True)
-    write_config(config, state / launch.CONFIG)
+    write_config(config, state / CONFIG)
     shutil.copy(JIT_CONFIG, state)
     (state / _KEY_FILE).unlink(missing_ok=True)  # of the last server
     (state / _KEY_FILE).touch(0o600)  # TorchServe would create it readable by all, and correct that only afterwards
@@ -223,11 +228,11 @@ def wait_ready(server: Server, state: Path, idle: Collection[tuple[str, str]] = 
 
 @contextmanager
 def serving(
-    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG
+    config: dict[str, str], archives: list[Archive], state: Path, log_config: Path | None = LOG_CONFIG, **options: Any
 ) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it at the end; arguments and errors as of `start`."""
     try:
-        server = start(config, archives, state, log_config)
+        server = start(config, archives, state, log_config, **options)
         wait_ready(server, state)
         yield server
     finally:
@@ -240,10 +245,10 @@ def stop(state: Path) -> bool:
     server = find(state)
     if server is not None:
         processes = _processes(server)
-        java = [process for process in processes if process.name() == "java"]
-        for process in java:  # Java ends its workers, then the launcher ends by itself
+        front_ends = [process for process in processes if process.name() == "java"]
+        for process in front_ends:  # Java ends its workers
             process.terminate()
-        if processes and not java:  # Java has not started yet, or starts at this moment, and then is in the group
+        if processes and not front_ends:  # Java has not started yet, or starts at this moment, and then is in the group
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=_STOP_DEADLINE_S)
@@ -255,14 +260,14 @@ def stop(state: Path) -> bool:
 
 
 def _processes(server: Server) -> list[psutil.Process]:
-    """The launcher and all its descendants; none if the launcher is gone, or another process has its pid by now."""
+    """The first process and all its descendants; none if that one is gone, or another process has its pid by now."""
     if (child := _children.get(server.pid)) is not None and child.poll() is not None:
         return []
     try:
-        launcher = psutil.Process(server.pid)
-        if launcher.create_time() != server.created or launcher.status() == psutil.STATUS_ZOMBIE:
+        first = psutil.Process(server.pid)
+        if first.create_time() != server.created or first.status() == psutil.STATUS_ZOMBIE:
             return []
-        return [launcher, *launcher.children(recursive=True)]
+        return [first, *first.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
@@ -278,17 +283,13 @@ def _clean(state: Path) -> None:
 
 def workers(server: Server) -> list[psutil.Process]:
     """The processes of a server's live workers, oldest first."""
-    found = [child for child in _descendants(server) if any("model_service_worker" in word for word in _command(child))]
+    found = [child for child in _processes(server) if any("model_service_worker" in word for word in _command(child))]
     return sorted(found, key=lambda process: process.create_time())
 
 
 def front_end(server: Server) -> psutil.Process:
     """The process of a server's front end, Java."""
-    return next(child for child in _descendants(server) if child.name() == "java")
-
-
-def _descendants(server: Server) -> list[psutil.Process]:
-    return psutil.Process(server.pid).children(recursive=True)
+    return next(process for process in _processes(server) if process.name() == "java")
 
 
 def _command(process: psutil.Process) -> list[str]:

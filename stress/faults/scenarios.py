@@ -61,7 +61,7 @@ def front_end_killed(stand: Stand) -> Run:
         kill(java)
         psutil.wait_procs(orphans, timeout=DEADLINE_S)
         orphaned = time.monotonic() - run.begin
-        until(lambda: find(stand.state) is None, "end of the launcher")
+        until(lambda: find(stand.state) is None, "end of the server")
         stand.start()
         recover(stand, run, {process.pid for process in orphans})
     run.note = f"workers end {orphaned:.1f} s after it; started again by hand"

@@ -55,7 +55,7 @@ class TorchServe:
         stop(self.state)
 
     def kill(self) -> float:
-        """Send SIGKILL to launcher, front end and workers, all at once; returns the time by the monotonic clock."""
+        """Send SIGKILL to the front end and its workers, all at once; returns the time by the monotonic clock."""
         group = running(self.state).pid
         members = [process for process in psutil.process_iter() if _group(process) == group]
         os.killpg(group, signal.SIGKILL)

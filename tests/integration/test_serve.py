@@ -16,7 +16,7 @@ import pytest
 from scripts.torchserve.client import Client
 from scripts.torchserve.config import read_config, write_config
 from scripts.torchserve.java import bundled_java_home
-from scripts.torchserve.server import Server, find, stop
+from scripts.torchserve.server import Server, find, front_end, stop
 from tests.certificates import self_signed
 from tests.integration.conftest import CHECKOUT, STORE, make, serve_in_front, serving
 from tests.integration.test_management_8081 import tampered
@@ -164,8 +164,7 @@ def test_the_java_of_pypi_starts_the_server(state: Path, monkeypatch: pytest.Mon
     assert home is not None
     monkeypatch.setenv("JAVA_HOME", str(home))
     with serving(state, LITE0) as server:
-        (java,) = [p for p in psutil.Process(server.pid).children() if p.name() == "java"]
-        assert Path(java.exe()).is_relative_to(home)
+        assert Path(front_end(server).exe()).is_relative_to(home)
         assert Client(server.addresses).predict(cat, LITE0)["class"] == "n02124075 Egyptian cat"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from scripts.console import UserError
 from scripts.serving import serve
-from scripts.torchserve import launch, server
+from scripts.torchserve import server
 from scripts.torchserve.server import remembered_key, start
 
 
@@ -18,16 +18,15 @@ def test_the_key_of_the_last_server_is_that_of_the_next(
 ) -> None:
     """It is on record before there is a process that could be killed."""
 
-    def no_process(*_: object, **__: object) -> None:
+    def no_process(_: object) -> list[str]:
         raise UserError("no process here")
 
-    monkeypatch.setattr(server, "_checked", lambda *_: ([], tmp_path))
-    monkeypatch.setattr(launch, "environment", no_process)
+    monkeypatch.setattr(server, "_checked", lambda *_: tmp_path)
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     assert remembered_key(tmp_path) is None
     with pytest.raises(UserError, match="no process here"):
-        start({}, [], tmp_path, public_key=Path("keys/public.pem"))
+        start({}, [], tmp_path, command=no_process, public_key=Path("keys/public.pem"))
     assert list(temporary.iterdir()) == []
     assert remembered_key(tmp_path) == Path("keys/public.pem").resolve()
     with pytest.raises(UserError, match=r"PUBLIC_KEY=.*keys/public\.pem: No such file"):

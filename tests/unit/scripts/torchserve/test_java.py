@@ -28,6 +28,15 @@ def test_the_version_is_what_java_says(major: int, seen: int, tmp_path: Path) ->
     assert java_version(java_home(tmp_path, major)) == seen
 
 
+@pytest.mark.parametrize(("said", "seen"), [("17.0.15", 17), ("25.0.2", 25), ("1.8.0_392", 1)])
+def test_the_file_of_a_jdk_says_its_version_without_a_start_of_java(said: str, seen: int, tmp_path: Path) -> None:
+    home = java_home(tmp_path, 11)
+    (home / "release").write_text(f'JAVA_RUNTIME_VERSION="11"\nJAVA_VERSION="{said}"\n')
+    assert java_version(home) == seen
+    (home / "bin" / "java").unlink()
+    assert java_version(home) == 0
+
+
 def test_a_folder_without_a_java_that_runs_has_version_none(tmp_path: Path) -> None:
     assert java_version(tmp_path / "missing") == 0
     (java_home(tmp_path, 17) / "bin" / "java").write_text("#!/bin/sh\nexit 1\n")

@@ -1,19 +1,15 @@
-"""The process of a TorchServe: its command line, its environment, and what is left when it does not start."""
+"""The process of a TorchServe: its environment, and what is left when it does not start."""
 
 import os
-import shutil
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from scripts.archives.store import Archive, find_archive
-from scripts.building.build import build
-from scripts.building.options import Options
 from scripts.console import UserError
 from scripts.torchserve import launch
-from scripts.torchserve.launch import command, environment, held, remove_temporary, temporary_folder
+from scripts.torchserve.launch import environment, held, remove_temporary, temporary_folder
 
 DEADLINE_S = 30
 
@@ -78,30 +74,6 @@ def test_a_held_process_becomes_the_command_with_its_pid_and_without_input(tmp_p
         assert log.read_bytes() == b""
     assert process.wait(DEADLINE_S) == 0
     assert log.read_text() == f"{process.pid} ['a b', '$c'] '' {tmp_path}\n"
-
-
-@pytest.fixture
-def archive(options: Options) -> Archive:
-    build(options)
-    return find_archive("tiny", options.store)
-
-
-def test_the_command_names_models_and_files_unless_a_snapshot_does(archive: Archive) -> None:
-    config = {"model_store": str(archive.path.parent)}
-    assert command(config, [], None)[-2:] == ["--model-store", config["model_store"]]
-    assert command(config, [archive], None)[-2:] == ["--models", "tiny=tiny-eager-1.0.mar"]
-    assert "--models" not in command(config | {"model_snapshot": "{}"}, [archive], None)
-    assert command(config, [], Path("log4j2.xml"))[-2:] == ["--log-config", "log4j2.xml"]
-
-
-def test_an_archive_outside_the_model_store_is_refused_instead_of_another_of_its_name(
-    archive: Archive, tmp_path: Path
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    copied = Archive(Path(shutil.copy(archive.path, elsewhere)), archive.identity)
-    with pytest.raises(UserError, match=f"{copied.path} does not lie in {archive.path.parent}"):
-        command({"model_store": str(archive.path.parent)}, [copied], None)
 
 
 def test_the_environment_is_the_inherited_one_without_what_would_change_the_server(tmp_path: Path) -> None:
