@@ -59,16 +59,8 @@ def test_java_maps_the_classes_of_torchserve(environment: Path, monkeypatch: pyt
     monkeypatch.setenv("JAVA_HOME", str(home))
     prepare(CONFIG)
     given = options(archive_of_classes(home))
-    command: list[str | Path] = [
-        home / "bin/java",
-        *given,
-        "-XX:+UseSerialGC",
-        "-Xshare:on",
-        "-Xlog:class+load",
-        "-cp",
-        jar(),
-        PROGRAM,
-    ]
+    command = [str(home / "bin/java"), *given, "-XX:+UseSerialGC", "-Xshare:on", "-Xlog:class+load"]
+    command += ["-cp", str(jar()), PROGRAM]
     said = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False).stdout
     assert f"{PROGRAM} source: shared objects file" in said
     assert list(environment.rglob("*.jsa")) == [archive_of_classes(home)]
