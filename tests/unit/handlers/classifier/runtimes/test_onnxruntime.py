@@ -9,6 +9,7 @@ from classifier.pipeline import Classifier
 from classifier.recipe import read_recipe
 from classifier.runtimes import Source, load_runtime
 from classifier.runtimes.onnxruntime import _providers
+from msgspec.structs import replace
 
 from tests.conftest import TINY_RECIPE
 
@@ -63,11 +64,11 @@ def test_a_file_with_its_weights_in_it_as_archives_once_had_is_loaded(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("beside", [True, False])
-def test_weights_in_the_graph_are_rearranged_as_suits_the_processor(
-    beside: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("beside", "workers", "as_they_are"), [(True, 2, True), (True, 1, False), (False, 2, False)])
+def test_weights_are_rearranged_as_suits_the_processor_unless_several_workers_share_them(
+    beside: bool, workers: int, as_they_are: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Quantised ones are: without that they take twice the time."""
+    """Those in the graph are: without that, quantised ones take twice the time."""
     onnx.save(onnx.load(folder / "tiny.onnx"), tmp_path / "tiny.onnx")
     told: list[tuple[str, str]] = []
 
@@ -76,5 +77,7 @@ def test_weights_in_the_graph_are_rearranged_as_suits_the_processor(
             told.append((name, value))
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
-    load_runtime(source_in(folder if beside else tmp_path))
-    assert told == ([("session.disable_prepacking", "1")] if beside else [])
+    source = source_in(folder if beside else tmp_path)
+    serving = replace(source.recipe.serving, workers=workers)
+    load_runtime(replace(source, recipe=replace(source.recipe, serving=serving)))
+    assert told == ([("session.disable_prepacking", "1")] if as_they_are else [])
