@@ -14,9 +14,9 @@ _CUDA = "CUDAExecutionProvider"  # in the package onnxruntime-gpu
 def load(source: Source) -> Forward:
     """Load an ONNX file whose graph takes uint8 [N,H,W,3]: normalisation is part of it.
 
-    Weights that lie in a file beside it are mapped, and several workers share their memory. Those of convolutions are the
-    exception: ONNX Runtime rearranges them for the processor. So it does with all weights of a single worker, which has
-    nobody to share them with, because VGG16 takes up to a quarter more time with weights as they are.
+    Weights that lie in a file beside it are mapped, so that several workers share their memory. Those of convolutions
+    are the exception: ONNX Runtime rearranges them for the processor. So it does with all weights of a single worker,
+    which has nobody to share them with: with weights as they are, VGG16 takes up to a quarter more time.
 
     Raises:
         UnusableError: the file is not ONNX, or its weights are not all there.
