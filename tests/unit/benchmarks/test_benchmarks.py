@@ -5,11 +5,13 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from benchmarks import __main__ as bench
 from benchmarks.__main__ import Options, _archives, measure_agreement
+from benchmarks.measure import Effort
 from benchmarks.pictures import Kind, allowed, make_pictures, mixed
 from benchmarks.plots import plot
 from benchmarks.report import markdown, summary
-from benchmarks.result import Memory, Result, Start, Variant, this_commit
+from benchmarks.result import CLIENTS, Memory, Result, Start, Variant, this_commit
 from scripts.archives.store import find_archive
 from scripts.console import UserError
 from tests.unit.benchmarks.figures import a_result, a_variant, contender, load, one_round
@@ -108,6 +110,30 @@ def test_what_a_quick_run_leaves_out_is_a_dash_in_the_readmes_table(result: Resu
     result.stock_memory = {}
     (row,) = [line for line in summary(result, "day.md").splitlines() if line.startswith("| vgg16 ")]
     assert row.endswith("| openvino int8 5.0 s (stock 20.0 s) | not measured |")
+
+
+@pytest.mark.slow
+def test_the_eager_archive_and_the_fastest_ones_are_compared_with_other_servers(
+    tiny_archive: Callable[..., Path], result: Result, variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tiny_archive().parent
+    rates = {"eager": 10, "torchscript": 20}
+    measured = []
+    for runtime, rate in rates.items():
+        tiny_archive(runtime)
+        rounds = [one_round(1, rate, 50, 50)]
+        own = replace(variant, model="tiny", runtime=runtime, precision="float32", rounds=rounds)
+        measured.append((own, find_archive(f"tiny-{runtime}", store)))
+    options = Options(
+        models=["tiny"], only=[], quick=True, peers=["mosec", "ray"], store=store, output=store, golden=None
+    )
+    clients = []
+    monkeypatch.setattr(bench, "measure_turns", lambda sides, bodies, number, *_, **__: clients.append(number))
+    bench._compare(options, measured[0][1], measured, [], Effort(rounds=1, stock_s=1, seconds=1, lone_s=1), result)
+    assert [item.name for item in result.contenders["tiny"]] == ["eager", "torchscript", "mosec", "ray"]
+    assert clients == [CLIENTS]
+    bench._compare(options, measured[1][1], measured, [], Effort(rounds=1, stock_s=1, seconds=1, lone_s=1), result)
+    assert "no such archive of it" in result.without_peers["tiny"]
 
 
 @pytest.mark.slow
