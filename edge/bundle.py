@@ -14,14 +14,11 @@ import numpy as np
 import torch
 from classifier.input import Input
 from classifier.normalization import normalize
-from classifier.pipeline import Classifier, decode_for
-from classifier.preprocess import region, resized
+from classifier.pipeline import Classifier, load_pixels
 from classifier.problems import Problem
 from classifier.rank import top_k
 from classifier.recipe import Recipe
 from classifier.service import checked_top_k
-from numpy.typing import NDArray
-from PIL import Image
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
@@ -96,34 +93,11 @@ def _plain_input(recipe: Recipe) -> Input:
     return spec
 
 
-def exact_pixels(data: bytes, spec: Input) -> NDArray[np.uint8]:
-    """The pixels uint8 [H,W,3] that the programs in other languages make of a picture: Pillow's own, in every level.
-
-    They resize its width, then its height; of a side that scaled decoding made a fraction of pixels, the crop alone.
-    The core's pixels are made faster, and some differ by a level (`classifier.resample`).
-
-    Raises:
-        Problem: it is no picture that can be decoded.
-    """
-    image, extent = decode_for(data, spec)
-    resampling, edges = Image.Resampling[spec.interpolation.upper()], region(*extent, spec)
-    sides = zip(edges[:2], edges[2:], extent, resized(*extent, spec), reversed(spec.size), strict=True)
-    for begin, end, side, whole, crop in sides:
-        skipped, pixels = 0, crop
-        if side == int(side):
-            skipped, pixels = round(begin * whole / side), whole
-            begin, end = 0.0, side
-        image = image.resize((pixels, image.height), resampling, (begin, 0, end, image.height))
-        image = image.crop((skipped, 0, skipped + crop, image.height)).transpose(Image.Transpose.TRANSPOSE)
-    return np.array(image)
-
-
 def write_golden(classifier: Classifier, path: Path, folder: Path) -> None:
     """Write a photograph, its float32 tensor [3,H,W] (`.npy`), and its logits and likeliest classes (`.json`)."""
-    try:
-        pixels = exact_pixels(path.read_bytes(), classifier.recipe.input)
-    except Problem as problem:
-        raise UserError(f"{path}: {problem.detail}") from problem
+    pixels = load_pixels(path.read_bytes(), classifier.recipe.input)
+    if isinstance(pixels, Problem):
+        raise UserError(f"{path}: {pixels.detail}")
     shutil.copy(path, folder)
     floats = normalize(torch.from_numpy(pixels[None]), classifier.recipe.input)
     np.save(folder / f"{path.stem}.npy", floats[0].contiguous().numpy())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classifier.cpu import usable_cores
-from classifier.decode import Extent, decode_scaled, prepare
+from classifier.decode import decode_scaled, prepare
 from classifier.forks import Threads
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
 from classifier.input import Input
@@ -154,24 +154,14 @@ def _compute_good(
 def load_pixels(image: Picture, spec: Input) -> Pixels | Problem:
     """Turn a picture into the uint8 [H,W,3] that the model sees, or return its problem."""
     try:
-        decoded, extent = decode_for(image, spec)
+        if isinstance(image, Image.Image):
+            return resize_and_crop(prepare(image, spec.max_pixels), spec)
+        decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * max(spec.scaled)))
         return resize_and_crop(decoded, spec, extent)
     except Problem as problem:
         return problem.forget_origin()
     except Exception as error:  # out of memory, for example: only this picture fails
         return internal_problem(error)
-
-
-def decode_for(image: Picture, spec: Input) -> tuple[Image.Image, Extent]:
-    """Decode a picture, upright and in RGB, no larger than the model's input needs; its exact extent beside it.
-
-    Raises:
-        Problem: it is no picture that can be decoded.
-    """
-    if isinstance(image, Image.Image):
-        prepared = prepare(image, spec.max_pixels)
-        return prepared, prepared.size
-    return decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * max(spec.scaled)))
 
 
 def finite(values: NDArray[np.float32]) -> bool:

@@ -7,16 +7,12 @@ from typing import Final
 import msgspec
 import numpy as np
 from classifier.recipe import Recipe, RuntimeName, Tolerance
-from classifier.resample import HAS_WHEEL
 from numpy.typing import NDArray
 
 from scripts.console import UserError, warn
 
 _ROUNDING: Final = 1e-3  # of probabilities in half precision
-_TOOLS: Final = (
-    *("torch", "torchvision", "pillow", "numpy", "torch-model-archiver"),
-    *(("cykooz-resizer",) if HAS_WHEEL else ()),
-)
+_TOOLS: Final = ("torch", "torchvision", "pillow", "numpy", "torch-model-archiver")
 # What else makes the files of these runtimes, or runs them. An archive of another runtime is the same without them.
 _FURTHER_TOOLS: Final[dict[RuntimeName, tuple[str, ...]]] = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),

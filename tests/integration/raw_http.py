@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psutil
 import requests
 
-from scripts.torchserve.server import Server
+from scripts.torchserve.server import Server, front_end
 from tests.integration.contract import LITE0, TIMEOUT_S, post, torchserve
 
 PREDICT = f"/predictions/{LITE0}"
@@ -86,8 +86,8 @@ def workers(server: Server) -> dict[int, str]:
 def connections(server: Server) -> int:
     """How many connections the front end holds at its inference port."""
     port = server.addresses.ports()["inference"]
-    (java,) = [child for child in psutil.Process(server.pid).children() if child.name() == "java"]
-    return sum(c.laddr.port == port and c.status != psutil.CONN_LISTEN for c in java.net_connections("tcp"))
+    held = front_end(server).net_connections("tcp")
+    return sum(c.laddr.port == port and c.status != psutil.CONN_LISTEN for c in held)
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from classifier.pipeline import load_pixels
 from PIL import Image
 
-from edge.bundle import exact_pixels
 from scripts.archives.loaded import loaded
 from tests.conftest import encode
 from tests.integration.conftest import CHECKOUT, PHOTOGRAPHS, STORE, make
@@ -69,7 +69,8 @@ def test_its_logits_are_pythons(program: Path, tmp_path: Path) -> None:
     with loaded(STORE / f"{LITE0}-torchscript-2.0.mar") as classifier:
         for path, answer in zip(paths, answers(result), strict=True):
             expected = classifier.classify([path.read_bytes()], [5])[0]
-            pixels = exact_pixels(path.read_bytes(), classifier.recipe.input)
+            pixels = load_pixels(path.read_bytes(), classifier.recipe.input)
+            assert isinstance(pixels, np.ndarray)
             logits = classifier.logits(pixels[None])[0]
             assert answer["logits"] == pytest.approx(logits.tolist(), abs=1e-4), path.name
             found = [item["class_id"] for item in answer["predictions"]]

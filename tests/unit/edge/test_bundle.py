@@ -1,6 +1,5 @@
 """What programs in other languages need of a model, and which models they cannot run."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from classifier.input import Input, Interpolation
-from classifier.pipeline import Classifier, load_pixels
+from classifier.input import Input
+from classifier.pipeline import Classifier
 from classifier.recipe import Recipe
 from msgspec.structs import replace
-from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
-from edge.bundle import constants, exact_pixels, write_bundle
-from scripts.building.golden import photograph
+from edge.bundle import constants, write_bundle
 from scripts.console import UserError
-from tests.conftest import encode
 
 
 def with_recipe(classifier: Classifier, spec: dict[str, Any], **fields: Any) -> Classifier:
@@ -62,26 +57,6 @@ def test_a_bundle_has_the_model_its_facts_and_golden_vectors(tiny: Classifier, g
     assert found == {
         "model.pt", "bundle.json", "golden/chelsea.png", "golden/chelsea.npy", "golden/chelsea.json",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("name", ["chelsea.png", "text.png", "rocket.jpg"])
-def test_golden_pixels_are_those_of_pillow_in_every_level(name: str, interpolation: Interpolation) -> None:
-    data = photograph(name).read_bytes()
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
-    transform = Compose([Resize(232, InterpolationMode(interpolation)), CenterCrop(200)])
-    spec = Input(resize=232, crop=200, interpolation=interpolation)
-    np.testing.assert_array_equal(exact_pixels(data, spec), transform(image))
-
-
-def test_golden_pixels_of_a_large_jpeg_are_made_from_a_smaller_decode(tiny: Classifier) -> None:
-    with Image.open(photograph("chelsea.png")) as opened:
-        data = encode(opened.convert("RGB").resize((1003, 701)), "JPEG", quality=95)
-    found = exact_pixels(data, tiny.recipe.input)
-    ours = load_pixels(data, tiny.recipe.input)
-    assert isinstance(ours, np.ndarray)
-    assert np.abs(found - ours.astype(int)).max() <= 1
 
 
 def test_a_programs_own_layout_is_refused(tiny: Classifier) -> None:

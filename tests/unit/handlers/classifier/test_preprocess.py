@@ -18,12 +18,11 @@ from torchvision.transforms import CenterCrop, Compose, Grayscale, Interpolation
 from scripts.building.golden import golden_set, photograph
 from tests.conftest import encode
 
-# How far a value may be from torchvision's, in grey levels, and on what share of a picture's values: one that is just
-# about a half of a level is sometimes rounded to the other side. Where that happens to neighbours, the weights of
-# bicubic interpolation make it 2 grey levels.
+# How far a value may be from torchvision's, in grey levels, and on what share of a picture's values, where a picture is
+# long, large or made to be hard. Pillow gets the crop as a box of 32-bit floats, so a value that is just about a half
+# is sometimes rounded to the other side. Bicubic weights beyond 1 make it 2 grey levels on noise.
 GREY_LEVELS: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2}
 SHARE = 0.02
-SHARE_OF_PHOTOGRAPHS, MEAN_SHARE_OF_PHOTOGRAPHS = 0.01, 0.003
 
 INTERPOLATIONS: dict[Interpolation, InterpolationMode] = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -71,23 +70,17 @@ def assert_is_the_reference_transform(image: Image.Image, interpolation: Interpo
 
 @pytest.mark.parametrize("resize", [256, 232, 235, 248])
 @interpolated
-def test_photographs_become_what_torchvision_makes_of_them_but_for_a_level_upright_and_on_their_side(
+def test_photographs_become_exactly_what_torchvision_makes_of_them_upright_and_on_their_side(
     interpolation: Interpolation, resize: int
 ) -> None:
     transform = Compose([Resize(resize, INTERPOLATIONS[interpolation]), CenterCrop(224)])
     spec = Input(resize=resize, crop=224, interpolation=interpolation)
-    shares = []
     for path in golden_set():
         with Image.open(path) as opened:
             image = opened.convert("RGB")
         for turn in TURNS:
             turned_image = turn(image)
-            difference = np.abs(resize_and_crop(turned_image, spec) - np.asarray(transform(turned_image)).astype(int))
-            assert difference.max() <= GREY_LEVELS[interpolation], path.name
-            assert (difference > 1).mean() < 1e-4, path.name
-            assert (difference > 0).mean() <= SHARE_OF_PHOTOGRAPHS, path.name
-            shares.append((difference > 0).mean())
-    assert np.mean(shares) <= MEAN_SHARE_OF_PHOTOGRAPHS
+            np.testing.assert_array_equal(resize_and_crop(turned_image, spec), transform(turned_image), path.name)
 
 
 @turned
@@ -183,6 +176,4 @@ def test_grey_is_made_before_resizing_as_torchvision_does_it(turn: Callable[[Ima
     made = resize_and_crop(image, Input(channels="grey", normalization=Normalization()))
     expected = np.asarray(Compose([Grayscale(), Resize(256), CenterCrop(224)])(image))
     for channel in range(3):
-        difference = np.abs(made[..., channel] - expected.astype(int))
-        assert difference.max() <= GREY_LEVELS["bilinear"]
-        assert (difference > 0).mean() <= SHARE
+        np.testing.assert_array_equal(made[..., channel], expected)

@@ -56,7 +56,7 @@ def test_squashing_is_torchvisions_resize_to_both_sides(
 ) -> None:
     image = turn(noise(*size))
     spec = Input(crop=[96, 160], fit="squash", interpolation=interpolation)
-    assert_near(resize_and_crop(image, spec), transforms.Resize((96, 160), MODES[interpolation])(image), interpolation)
+    assert np.array_equal(resize_and_crop(image, spec), transforms.Resize((96, 160), MODES[interpolation])(image))
 
 
 @turned
@@ -64,7 +64,7 @@ def test_squashing_with_a_crop_percentage_takes_the_middle(turn: Turn) -> None:
     image = turn(cat())
     spec = Input(crop=[90, 144], fit="squash", crop_percentage=0.9)
     reference = transforms.Compose([transforms.Resize((100, 160)), transforms.CenterCrop((90, 144))])
-    assert_near(resize_and_crop(image, spec), reference(image), "bilinear")
+    assert np.array_equal(resize_and_crop(image, spec), reference(image))
 
 
 @interpolated
@@ -109,11 +109,7 @@ def test_padding_is_the_whole_picture_in_the_middle_of_black(
     reference.paste(
         transforms.Resize(inner[::-1], MODES[interpolation])(image), ((160 - inner[0]) // 2, (96 - inner[1]) // 2)
     )
-    assert_near(pixels, reference, interpolation)
-    inside = np.zeros((96, 160), bool)
-    left, top = (160 - inner[0]) // 2, (96 - inner[1]) // 2
-    inside[top : top + inner[1], left : left + inner[0]] = True
-    assert not pixels[~inside].any()
+    assert np.array_equal(pixels, np.asarray(reference))
 
 
 @pytest.mark.parametrize(("size", "seen"), [((300, 100), (0, -100, 300, 200)), ((100, 300), (-100, 0, 200, 300))])
