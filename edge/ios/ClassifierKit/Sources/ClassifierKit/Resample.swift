@@ -1,6 +1,7 @@
 import Foundation
 
 private let precision = 22 // bits after the point of a weight; Pillow's, so that every level is rounded alike
+private let mostResized = 3 // times the crop's size
 
 public enum Interpolation: String, Decodable, Sendable {
     case bilinear, bicubic
@@ -35,6 +36,17 @@ private struct Weights {
     }
 }
 
+/// A part of one side that is resized, of which the crop is a part.
+private struct Stretch {
+    let begin, end: Double // in pixels of the picture
+    let resized: Int // pixels that this part becomes
+    let skipped: Int // of those, how many lie before the crop
+}
+
+private func greatestDivisor(_ a: Int, _ b: Int) -> Int {
+    b == 0 ? a : greatestDivisor(b, a % b)
+}
+
 extension ModelBundle.Input {
     /// Resizes the short side of a picture with antialiasing and cuts out the middle: the same levels as Pillow's.
     ///
@@ -43,46 +55,63 @@ extension ModelBundle.Input {
     public func resizeAndCrop(_ picture: Picture) -> [UInt8] {
         let (width, height) = (picture.extentWidth, picture.extentHeight)
         let longer = Int(Double(resize) * max(width, height) / min(width, height))
-        let resizedHeight = width <= height ? longer : resize
-        let (left, right) = cropEdges(of: width, resizedTo: width <= height ? resize : longer)
-        let (top, bottom) = cropEdges(of: height, resizedTo: resizedHeight)
+        let columns = stretch(of: width, resizedTo: width <= height ? resize : longer)
+        let rows = stretch(of: height, resizedTo: width <= height ? longer : resize)
 
-        let margin = Int((interpolation.reach * max(1, height / Double(resizedHeight))).rounded(.up)) + 1 // rows beyond the crop
-        let first = max(0, Int(top.rounded(.down)) - margin)
-        let rows = min(picture.height, Int(bottom.rounded(.up)) + margin) - first
+        let scale = (rows.end - rows.begin) / Double(rows.resized)
+        let margin = Int((interpolation.reach * max(1, scale)).rounded(.up)) + 1 // rows beyond the crop
+        var first = max(0, Int(rows.begin.rounded(.down)) - margin)
+        var last = min(picture.height, Int(rows.end.rounded(.up)) + margin)
+        if Double(last - first) > Double(picture.height) / 2 {
+            first = 0
+            last = picture.height
+        }
 
-        var narrow = [UInt8](repeating: 0, count: 3 * crop * rows)
-        let across = weights(size: picture.width, from: left, to: right)
-        for y in 0..<rows {
+        var narrow = [UInt8](repeating: 0, count: 3 * crop * (last - first))
+        let across = weights(size: picture.width, from: columns.begin, to: columns.end, resizedTo: columns.resized)
+        for y in 0..<last - first {
             for x in 0..<crop {
-                let start = 3 * ((first + y) * picture.width + across[x].first)
+                let mixed = across[columns.skipped + x]
+                let start = 3 * ((first + y) * picture.width + mixed.first)
                 for channel in 0..<3 {
-                    narrow[3 * (y * crop + x) + channel] = across[x].mix(picture.rgb, from: start + channel, step: 3)
+                    narrow[3 * (y * crop + x) + channel] = mixed.mix(picture.rgb, from: start + channel, step: 3)
                 }
             }
         }
         var square = [UInt8](repeating: 0, count: 3 * crop * crop)
-        let down = weights(size: rows, from: top - Double(first), to: bottom - Double(first))
+        let (begin, end) = (rows.begin - Double(first), rows.end - Double(first))
+        let down = weights(size: last - first, from: begin, to: end, resizedTo: rows.resized)
         for y in 0..<crop {
+            let mixed = down[rows.skipped + y]
             for i in 0..<3 * crop {
-                square[3 * crop * y + i] = down[y].mix(narrow, from: 3 * crop * down[y].first + i, step: 3 * crop)
+                square[3 * crop * y + i] = mixed.mix(narrow, from: 3 * crop * mixed.first + i, step: 3 * crop)
             }
         }
         return square
     }
 
-    /// Where the crop from the middle of a resized side begins and ends, in pixels of the original side.
-    private func cropEdges(of side: Double, resizedTo resized: Int) -> (Double, Double) {
-        let offset = (Double(resized - crop) / 2).rounded(.toNearestOrEven) // as Python's round()
-        return (offset * side / Double(resized), (offset + Double(crop)) * side / Double(resized))
+    /// As the Python side chooses it (`preprocess.py`): edges that 32-bit floats hold exactly, if they are near.
+    private func stretch(of side: Double, resizedTo resized: Int) -> Stretch {
+        let offset = Int((Double(resized - crop) / 2).rounded(.toNearestOrEven)) // as Python's round()
+        var (before, after) = (offset, offset + crop)
+        if side == side.rounded(.down) {
+            var step = resized / greatestDivisor(resized, Int(side))
+            step /= step & -step // without its powers of two
+            let first = before / step * step
+            let last = min((after + step - 1) / step * step, resized)
+            if last - first <= mostResized * crop { (before, after) = (first, last) }
+        }
+        return Stretch(
+            begin: Double(before) * side / Double(resized), end: Double(after) * side / Double(resized),
+            resized: after - before, skipped: offset - before)
     }
 
-    private func weights(size: Int, from: Double, to: Double) -> [Weights] {
+    private func weights(size: Int, from: Double, to: Double, resizedTo resized: Int) -> [Weights] {
         let (start, end) = (Double(Float(from)), Double(Float(to))) // Pillow's box has floats
-        let scale = Double(Float(end) - Float(start)) / Double(crop)
+        let scale = Double(Float(end) - Float(start)) / Double(resized)
         let stretch = max(scale, 1)
         let reach = interpolation.reach * stretch
-        return (0..<crop).map { x in
+        return (0..<resized).map { x in
             let center = start + (Double(x) + 0.5) * scale
             let first = max(0, Int(center - reach + 0.5))
             let last = min(size, Int(center + reach + 0.5))
