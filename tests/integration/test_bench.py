@@ -34,7 +34,10 @@ def test_pictures_may_come_as_files_of_a_form(server: Server, bodies: list[Path]
     load = closed_loop(where(server), bodies, clients=4, seconds=4, field="data")
     assert load.answers > 4
     assert load.failed == 0
-    assert post(where(server), bodies[0], "data").json() == post(where(server), bodies[0]).json()
+    form, raw = (post(where(server), bodies[0], field).json()["predictions"] for field in ("data", ""))
+    assert [item["class_id"] for item in form] == [item["class_id"] for item in raw]
+    # a picture in a batch with what the loop left in the queue differs in the last digits
+    assert [item["probability"] for item in form] == pytest.approx([item["probability"] for item in raw], abs=1e-5)
 
 
 def test_a_closed_loop_counts_refusals_apart(server: Server, tmp_path: Path) -> None:
