@@ -171,7 +171,7 @@ def test_metadata_and_configuration_tell_a_client_what_to_send(triton: Client) -
     assert metadata["versions"] == ["400"]
     assert metadata["inputs"] == [{"name": "IMAGE", "datatype": "UINT8", "shape": ["-1", "-1"]}]
     assert metadata["outputs"] == [{"name": "PREDICTIONS", "datatype": "BYTES", "shape": ["-1", "1"]}]
-    assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (8, 1000)
+    assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (8, 0)
 
 
 class Tiny(NamedTuple):
