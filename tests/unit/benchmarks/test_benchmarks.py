@@ -14,17 +14,7 @@ from benchmarks.report import markdown, summary
 from benchmarks.result import CLIENTS, Memory, Result, Start, Variant, this_commit
 from scripts.archives.store import find_archive
 from scripts.console import UserError
-from tests.unit.benchmarks.figures import a_result, a_variant, contender, load, one_round
-
-
-@pytest.fixture
-def variant() -> Variant:
-    return a_variant()
-
-
-@pytest.fixture
-def result(variant: Variant) -> Result:
-    return a_result(variant)
+from tests.unit.benchmarks.figures import contender, load, one_round
 
 
 def test_a_rate_counts_answers_only() -> None:

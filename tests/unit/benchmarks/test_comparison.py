@@ -39,13 +39,6 @@ def answering(answer: object) -> type[BaseHTTPRequestHandler]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "picture"
-    path.write_bytes(b"a picture")
-    return path
-
-
-@pytest.fixture
 def side(web_server: StartServer, events: list[str]) -> Callable[..., Side]:
     """A side whose server answers always the same."""
 

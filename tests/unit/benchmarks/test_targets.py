@@ -4,17 +4,7 @@ from msgspec.structs import replace
 from benchmarks.report import markdown
 from benchmarks.result import LIGHT_CLIENTS, Memory, Result, Variant
 from benchmarks.targets import Row, over_peers, targets
-from tests.unit.benchmarks.figures import a_result, a_variant, contender
-
-
-@pytest.fixture
-def variant() -> Variant:
-    return a_variant()
-
-
-@pytest.fixture
-def result(variant: Variant) -> Result:
-    return a_result(variant)
+from tests.unit.benchmarks.figures import contender
 
 
 def test_every_target_is_held_to_its_bound(result: Result) -> None:

@@ -33,13 +33,6 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "picture"
-    path.write_bytes(b"a picture")
-    return path
-
-
-@pytest.fixture
 def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The program of a server named x, in an environment of its own."""
     program = tmp_path / "program.py"
