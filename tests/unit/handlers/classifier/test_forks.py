@@ -17,22 +17,13 @@ from classifier.problems import Internal
 from msgspec import structs
 
 from scripts.archives.loaded import loaded
+from tests.unit.handlers.classifier.test_api import every_runtime
 
 FORKING = Path(__file__).with_name("forking.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "runtime",
-    [
-        "eager",
-        "torchscript",
-        "onnxruntime",
-        "openvino",
-        "ncnn",
-        pytest.param("aotinductor", marks=pytest.mark.thorough),
-    ],
-)
+@every_runtime
 def test_forks_answer_as_their_process_does_and_leave_it_its_files(
     runtime: str, tiny_archive: Callable[..., Path], tmp_path: Path, cat: bytes
 ) -> None:
