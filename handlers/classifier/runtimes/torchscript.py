@@ -8,8 +8,8 @@ from classifier.allocator import give_back
 from classifier.errors import UnusableError
 from classifier.normalization import laid_out, normalize
 from classifier.runtimes import Forward, Source
-from classifier.runtimes.mapped import map_weights
 from classifier.runtimes.tensors import forward_of, logits_of
+from classifier.runtimes.torchscript_weights import map_weights
 
 
 def load(source: Source) -> Forward:

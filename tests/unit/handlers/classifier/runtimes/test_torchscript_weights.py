@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from classifier.runtimes.mapped import _Reader, map_weights
+from classifier.runtimes.torchscript_weights import _Reader, map_weights
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
