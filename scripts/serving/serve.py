@@ -13,7 +13,7 @@ from classifier.recipe import Answers
 from scripts.archives.store import STORE, Archive
 from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
 from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
-from scripts.serving.prepare import prepare
+from scripts.serving.prepare_java import prepare
 from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.config import (
     CONFIG_FILE,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.serving import prepare as module
-from scripts.serving.prepare import prepare
+from scripts.serving import prepare_java as module
+from scripts.serving.prepare_java import prepare
 from scripts.torchserve.class_data import options
 from scripts.torchserve.command import archive_of_classes, jar
 from scripts.torchserve.config import CONFIG_FILE, read_config
