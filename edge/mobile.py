@@ -17,9 +17,10 @@ import torch
 from classifier.identity import UNTRAINED
 from classifier.normalization import normalize
 from classifier.pipeline import Classifier
-from classifier.recipe import Recipe
+from classifier.recipe import Mobile, Recipe
 from classifier.runtimes import Forward
 from classifier.runtimes.eager import load_module
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in
 from scripts.building.exports.program import quiet
 from scripts.building.golden import calibration_pixels, golden_pixels, golden_set, objects, view_pixels
-from scripts.building.make import ensure
+from scripts.building.make import ensure, recipe_file, recipe_in
 from scripts.building.record import content_digest, digest, pictures
 from scripts.console import UserError, done, out, progress
 from scripts.measuring.labelled import trial_pictures
@@ -186,7 +187,12 @@ def refuse_unlike(name: str, measured: Measured, precision: str) -> None:
 
 
 def write_programs(
-    model: str, store: Path, folder: Path, golden: Path | None = None, calibration: Path | None = None
+    model: str,
+    store: Path,
+    folder: Path,
+    golden: Path | None = None,
+    calibration: Path | None = None,
+    mobile: Mobile | None = None,
 ) -> list[Program]:
     """Write every program that can be made here, with constants, labels and golden vectors beside them.
 
@@ -196,15 +202,17 @@ def write_programs(
         folder: folder to write into.
         golden: folder of pictures to check the programs on; default: views of photographs of scikit-image.
         calibration: folder of pictures for int8's scales; default: views of the golden set.
+        mobile: what the int8 program needs; default: what the archive's own recipe says.
 
     Raises:
         UserError: the archive is missing, or a program's answers differ from the model's; that program is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = []
-    with loaded(find_archive(f"{model}-eager", store).path) as classifier:
-        constants(classifier)  # refuses at once what the programs in other languages lack
-        recipe = classifier.recipe
+    with loaded(find_archive(f"{model}-eager", store).path) as archive:
+        constants(archive)  # refuses at once what the programs in other languages lack
+        recipe = archive.recipe if mobile is None else replace(archive.recipe, mobile=mobile)
+        classifier = replace(archive, recipe=recipe)
         makers = Makers(classifier, lambda: calibration_pixels(calibration, recipe, golden_set(golden))).all()
         pictures = objects(golden)
         pixels = view_pixels(recipe.input, pictures) if golden is None else golden_pixels(pictures, recipe)
@@ -269,18 +277,20 @@ def main(
     name = model or model_in(store)
     folder = output or Path("bundles") / f"{name}-mobile"
     ensure(name, ("eager", "float32"), store=store)
-    made_from = _inputs(find_archive(f"{name}-eager", store).path, golden, calibration)
+    mobile = recipe_in(recipe_file(name)).mobile  # of the recipe as it is now: no archive is built again for it
+    made_from = _inputs(find_archive(f"{name}-eager", store).path, mobile, golden, calibration)
     record = folder / _RECORD
     if record.exists() and record.read_text() == made_from:
         return
     record.unlink(missing_ok=True)
-    written = write_programs(name, store, folder, golden, calibration)
+    written = write_programs(name, store, folder, golden, calibration, mobile)
     record.write_text(made_from)
     out.print(table(written), soft_wrap=False)
     done(f"{folder}")
 
 
-def _inputs(archive: Path, golden: Path | None, calibration: Path | None) -> str:
-    """A digest of all that the programs are made from: the archive, the pictures, and the code."""
+def _inputs(archive: Path, mobile: Mobile, golden: Path | None, calibration: Path | None) -> str:
+    """A digest of what the programs are made from: the archive, the recipe's `mobile`, the pictures, and the code."""
     code = (Path(__file__), Path(bundle.__file__))
-    return digest(content_digest(archive).encode(), (*pictures(golden, calibration), *code))
+    said = msgspec.json.encode([content_digest(archive), mobile])
+    return digest(said, (*pictures(golden, calibration), *code))

@@ -107,6 +107,16 @@ def test_what_the_recipe_names_stays_in_float32(tiny_archive: Callable[..., Path
     assert differences[2] < 1e-5
 
 
+def test_what_the_recipe_says_now_counts_not_what_it_said_when_the_archive_was_built(
+    tiny_archive: Callable[..., Path], golden: Path, tmp_path: Path
+) -> None:
+    store, mobile = tiny_archive("eager").parent, Mobile(float32_layers=["features", "classifier"])
+    (float32, int8, *_) = write_programs("tiny", store, tmp_path, golden, golden, mobile)
+    assert float32.measured is not None
+    assert int8.measured is not None
+    assert int8.measured.max_abs_logit == pytest.approx(float32.measured.max_abs_logit, abs=1e-5)
+
+
 def test_a_block_that_there_is_not_is_named(tiny_archive: Callable[..., Path]) -> None:
     recipe = replace(RECIPE, mobile=Mobile(float32_layers=["features.9"]))
     with loaded(tiny_archive("eager")) as classifier:
