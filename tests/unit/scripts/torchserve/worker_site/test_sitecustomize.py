@@ -48,6 +48,12 @@ def test_a_worker_that_uses_nothing_of_torch_does_not_load_it(libraries: Path) -
     assert run(libraries, code) == [f"torch {libraries / 'torch/__init__.py'} torch"]
 
 
+@pytest.mark.parametrize(("program", "imported"), [("ts/model_service_worker.py", False), ("program.py", True)])
+def test_a_worker_has_openvino_without_its_converter(libraries: Path, program: str, imported: bool) -> None:
+    code = "import openvino, sys\nprint(sys.modules.get('openvino.tools.ovc') is not None, hasattr(openvino, 'Core'))"
+    assert run(libraries, code, program) == [f"{imported} True"]
+
+
 @pytest.mark.parametrize(
     "use",
     [
