@@ -13,7 +13,7 @@ from tests.integration.contract import LITE0
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.thorough]  # the first test builds everything
 BEST = ["Egyptian cat", "espresso", "missile", "moped"]
 # The reference has the cat as 37.73 % Egyptian cat and 37.67 % tiger cat. Both get the very same int8 logit in
-# ExecuTorch on processors with AMX, and then the class that the model lists first comes first.
+# ExecuTorch on some processors, and then the class that the model lists first comes first.
 TIED = "tiger cat"
 HOMES = {
     "Python, eager": ["float32"],
