@@ -20,6 +20,7 @@ from scripts.serving.archives import as_snapshot
 from scripts.torchserve.client import Client
 from scripts.torchserve.command import Command, java
 from scripts.torchserve.config import CONFIG_FILE, read_config, with_free_ports
+from scripts.torchserve.launch import Variables
 from scripts.torchserve.server import LOG_CONFIG, Server, serving, workers
 
 WARM_UP_S: Final = 2
@@ -50,10 +51,10 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def serving_ours(archive: Archive) -> Iterator[Server]:
-    """Run the project's server with one archive, on free ports."""
+    """Run the project's server with one archive, on free ports, with the log of requests that `make serve` writes."""
     config = with_free_ports(read_config(CONFIG_FILE)) | {"model_store": str(archive.path.parent.resolve())}
     config |= {"model_snapshot": as_snapshot([archive])}
-    with _serving(archive, config, LOG_CONFIG, java) as server:
+    with _serving(archive, config, LOG_CONFIG, java, Variables(log="text")) as server:
         yield server
 
 
@@ -65,10 +66,16 @@ def serving_stock(archive: Archive) -> Iterator[Server]:
 
 
 @contextmanager
-def _serving(archive: Archive, config: dict[str, str], log_config: Path | None, command: Command) -> Iterator[Server]:
+def _serving(
+    archive: Archive,
+    config: dict[str, str],
+    log_config: Path | None,
+    command: Command,
+    variables: Variables | None = None,
+) -> Iterator[Server]:
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        serving(config, [archive], Path(folder), log_config, command=command) as server,
+        serving(config, [archive], Path(folder), log_config, command=command, variables=variables) as server,
     ):
         yield server
 

@@ -6,6 +6,7 @@ TorchServe asks a handler module for exactly one class, and calls its `initializ
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -16,9 +17,11 @@ from classifier.allocator import keep_memory
 from classifier.answer_form import answer_form
 from classifier.digests import verify
 from classifier.hold import wait_while_held
+from classifier.parameters import PARAMETER_HEADERS, SEVERAL_VALUES
 from classifier.pipeline import Classifier
 from classifier.recipe import Answers
-from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
+from classifier.request_log import RequestLog, request_log
+from classifier.service import PICTURE_FIELDS, Request, Wish, answer
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class ImageClassifierHandler:
 
     classifier: Classifier
     answers: Answers | None = None  # the form of the answers; None for the recipe's
+    log: RequestLog | None = None  # None: requests are not logged
 
     def initialize(self, context: Any) -> None:
         """Verify the archive, load the model and warm it up.
@@ -52,6 +56,7 @@ class ImageClassifierHandler:
             _keep_repeated_parts()
             self.classifier = _load(directory, device)
             self.answers = answer_form(self.classifier.recipe, os.environ)
+            self.log = request_log(os.environ, self.classifier.identity.model)
         except Exception as error:
             raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error
         logger.info("ready on %s: %s", device, self.classifier.identity.model)
@@ -68,7 +73,10 @@ class ImageClassifierHandler:
         ]
         if all(request.wants == "description" for request in requests):  # a worker with other requests does not rest
             wait_while_held(Path(tempfile.gettempdir()))
+        begin = time.perf_counter()
         responses = answer(self.classifier, requests, self.answers)
+        if self.log is not None:
+            self.log.write(requests, responses, time.perf_counter() - begin)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
@@ -180,6 +188,8 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
         accept=sent.get("accept", ""),
         parameters=parameters,
         request_id=request_id,
+        client_request_id=sent.get("x-request-id", ""),
+        traceparent=sent.get("traceparent", ""),
     )
 
 

@@ -21,6 +21,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     content_type: str
     body: bytes
+    code: str = ""  # of the problem that it reports
 
 
 def json_response(content: object) -> Response:
@@ -34,7 +35,8 @@ def json_response(content: object) -> Response:
 
 def problem_response(problem: Problem) -> Response:
     """The response that reports a problem."""
-    return Response(status=problem.status, content_type=MEDIA_TYPE, body=msgspec.json.encode(problem.answer()))
+    body = msgspec.json.encode(problem.answer())
+    return Response(status=problem.status, content_type=MEDIA_TYPE, body=body, code=problem.code)
 
 
 def prediction_response(predictions: list[Prediction], model: Model) -> Response:

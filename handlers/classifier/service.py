@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from classifier import stock, v2
 from classifier.answer_form import FORMS
@@ -25,6 +26,7 @@ from classifier.answers import (
 from classifier.decode import FORMATS
 from classifier.identity import Model
 from classifier.json_body import Pictures, empty_body, read_body
+from classifier.parameters import parse_top_k
 from classifier.pipeline import Classifier
 from classifier.problems import (
     MEDIA_TYPE,
@@ -40,11 +42,7 @@ from classifier.responses import Response, json_response, prediction_response, p
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_TOP_K = 5
 PICTURE_FIELDS = ("data", "file")  # the fields of a form that may carry the picture
-# Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations.
-PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method", "x-answers": "answers"}
-SEVERAL_VALUES = "several values"  # of a parameter that came more than once; none of them means it, so it is refused
 _PNG = "image/png"
 
 Wish = Literal["prediction", "explanation", "description"]
@@ -59,6 +57,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     accept: str = ""  # the media types that the client accepts, as in the header `Accept`
     parameters: Mapping[str, str] = {}
     request_id: str = ""
+    client_request_id: str = ""  # the client's own, in its header `X-Request-Id`
+    traceparent: str = ""  # the client's, as W3C Trace Context says
     pictures: int = 1  # how many a form has; only one can be answered
     tensors: bool = False  # whether the server can pass on nothing but a response of KServe's protocol v2
 
@@ -119,8 +119,8 @@ def _parse(request: Request, classifier: Classifier, form: Answers) -> _Asked:
         return _Asked(asked.pictures, top_k, respond)
     except Problem as problem:
         return _Asked([problem.forget_origin()], 0, _one)
-    except Exception:  # any other error must fail this request alone
-        logger.exception("request %s could not be read", request.request_id)
+    except Exception as error:  # any other error must fail this request alone
+        _log(request, "could not be read", error)
         said = "the request could not be read; the server's log has the reason, under the id of this request"
         return _Asked([Internal(said)], 0, _one)
 
@@ -160,39 +160,20 @@ def _body(request: Request) -> Any:
     return body
 
 
-def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
-    """How many classes a request asks for, in its parameter `top_k`.
-
-    Raises:
-        BadParameter: `top_k` is out of range or not a whole number.
-    """
-    text = parameters.get("top_k")
-    # more than nine digits are more than any number of classes, and int() of a long string is slow
-    whole = text is not None and text.isascii() and text.isdigit() and len(text) <= 9
-    return checked_top_k(None if text is None else int(text) if whole else 0, classes)
-
-
-def checked_top_k(asked: int | None, classes: int) -> int:
-    """How many classes an answer has: as many as were asked for; by default five, or all if there are fewer.
-
-    Raises:
-        BadParameter: `asked` is out of range.
-    """
-    top_k = min(DEFAULT_TOP_K, classes) if asked is None else asked
-    if not 1 <= top_k <= classes:
-        raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
-    return top_k
-
-
 def _respond(request: Request, asked: _Asked, results: _Results, model: Model) -> Response:
     for result in results:
         if isinstance(result, Internal) and result.__cause__ is not None:
-            logger.error("request %s: the classifier failed", request.request_id, exc_info=result.__cause__)
+            _log(request, "the classifier failed", result.__cause__)
             result.forget_origin()  # it has been logged
     response = asked.respond(results, model)
     if not request.tensors or response.content_type != MEDIA_TYPE:
         return response
-    return json_response(v2.problem_to(request.body, response.body.decode(), model))
+    return replace(json_response(v2.problem_to(request.body, response.body.decode(), model)), code=response.code)
+
+
+def _log(request: Request, what: str, cause: BaseException) -> None:
+    """Log a failure; `request_log` finds the request's id in the record."""
+    logger.error("request %s: %s", request.request_id, what, exc_info=cause, extra={"request_id": request.request_id})
 
 
 def _one(results: _Results, model: Model) -> Response:
@@ -234,8 +215,8 @@ def answer_explanation(classifier: Classifier, request: Request, answers: Answer
         return (_explained_as_stock if as_stock else _explained)(classifier, request, asked)
     except Problem as problem:
         return problem_response(problem.forget_origin())
-    except Exception:  # any other error must fail this request alone
-        logger.exception("request %s: the explanation failed", request.request_id)
+    except Exception as error:  # any other error must fail this request alone
+        _log(request, "the explanation failed", error)
         return problem_response(
             Internal("the explanation failed; the server's log has the reason, under the id of this request")
         )

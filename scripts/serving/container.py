@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from scripts.admission.signing import public_key
 from scripts.archives.store import newest_in
 from scripts.console import UserError, run
 from scripts.serving.health import PORT, listening
-from scripts.serving.serve import Form, serve
+from scripts.serving.serve import Form, Log, serve
 from scripts.torchserve.config import read_config
 
 CONFIG: Final = Path("/etc/classifier/config.properties")
@@ -22,7 +22,8 @@ STATE: Final = Path("/var/lib/classifier")  # the only folder that it writes to,
 _TOKENS: Final = {"on": "false", "off": "true"}
 _MANAGEMENT: Final = ("loopback", "open")
 _LAST_PORT: Final = 65535
-_FORMS: Final[tuple[Form, ...]] = ("recipe", "full", "stock")
+_FORMS: Final[tuple[Form, ...]] = get_args(Form)
+_LOGS: Final[tuple[Log, ...]] = get_args(Log)
 
 
 def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -61,6 +62,19 @@ def form(environment: Mapping[str, str]) -> Form:
     raise UserError(f"ANSWERS={said}: expected {', '.join(_FORMS)}")
 
 
+def log(environment: Mapping[str, str]) -> Log:
+    """The form of the request log, by `LOG`. Off without it: the folder of the logs is often memory.
+
+    Raises:
+        UserError: there is no such form.
+    """
+    said = environment.get("LOG", "off")
+    for known in _LOGS:
+        if known == said:
+            return known
+    raise UserError(f"LOG={said}: expected {', '.join(_LOGS)}")
+
+
 def health_port(environment: Mapping[str, str]) -> int | None:
     """The port for load balancers, by `HEALTH`; None without it: a port is opened only where somebody asks for it.
 
@@ -93,9 +107,17 @@ def main() -> None:
         raise UserError(f"user {os.getuid()} cannot write to {STATE}; mount a tmpfs or an emptyDir there")
     config = settings(read_config(CONFIG), os.environ)
     chosen, answers = models(Path(config["model_store"]), os.environ), form(os.environ)
-    port = health_port(os.environ)
+    port, requests = health_port(os.environ), log(os.environ)
     with nullcontext() if port is None else listening(STATE, "0.0.0.0", port):  # noqa: S104 - for other machines
-        serve(config, STATE, chosen, foreground=True, public_key=public_key(os.environ), answers=answers)
+        serve(
+            config,
+            STATE,
+            chosen,
+            foreground=True,
+            public_key=public_key(os.environ),
+            answers=answers,
+            log=requests,
+        )
 
 
 if __name__ == "__main__":

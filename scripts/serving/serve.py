@@ -11,7 +11,7 @@ from classifier.identity import UNTRAINED
 from classifier.recipe import Answers
 
 from scripts.archives.store import STORE, Archive
-from scripts.console import UserError, done, out, step, tail, warn, warn_untrained
+from scripts.console import UserError, done, out, step, warn, warn_untrained
 from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
 from scripts.serving.prepare_java import prepare
 from scripts.serving.versions import remember_defaults, show_versions
@@ -24,7 +24,7 @@ from scripts.torchserve.config import (
     with_free_ports,
 )
 from scripts.torchserve.failures import RequestFailedError
-from scripts.torchserve.launch import refuse_envelope
+from scripts.torchserve.launch import Variables, refuse_envelope
 from scripts.torchserve.log import Workers, read_workers
 from scripts.torchserve.server import (
     ANSWERS,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 5.0  # between two checks of the workers of a server in the foreground
 _LOST: Final = "a worker's process has ended, but TorchServe counts it as READY: a bug in its StreamPredictions2"
 Form = Literal["recipe", "full", "stock"]  # recipe: each model answers as its recipe says
+Log = Literal["text", "json", "off"]
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in the foreground
 
 
@@ -59,6 +60,7 @@ def serve(
     foreground: bool,
     public_key: Path | None = None,
     answers: Form | None = None,
+    log: Log = "text",
 ) -> None:
     """Start a server, wait until it is ready, and print how to reach it.
 
@@ -69,6 +71,7 @@ def serve(
         foreground: stay until the server ends or the program is interrupted.
         public_key: the key that signs archives, a file or a folder of several; if None, that of the last server.
         answers: the form of all answers; if None, as the last server answered.
+        log: the form of the request log.
     """
     refuse_a_second(state)
     refuse_envelope(config, os.environ)
@@ -86,7 +89,8 @@ def serve(
     _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
-        server = start(config, archives, state, public_key=public_key, console=foreground, answers=form)
+        variables = Variables(console=foreground, answers=form, log=None if log == "off" else log)
+        server = start(config, archives, state, public_key=public_key, variables=variables)
         with out.status("waiting until every worker is READY"):
             _wait(server, state, archives, saved)
         ready = True
@@ -234,21 +238,6 @@ def status(*, state: Path = STATE_FOLDER) -> None:
         warn(f"{trouble}\nRun `make stop`, and repair the cause; meanwhile the server answers without that worker.")
 
 
-def logs(*, lines: int = 40, state: Path = STATE_FOLDER) -> None:
-    """Show the end of the server's log.
-
-    Args:
-        lines: how many lines.
-        state: state folder of the server.
-    """
-    if lines < 1:
-        raise UserError(f"LINES={lines}: expected a number of lines from 1")
-    path = state / CONSOLE_LOG
-    if not path.exists():
-        raise UserError("there is no log: no server was started yet")
-    out.out(tail(path, lines))
-
-
 def main(
     *,
     models: tuple[str, ...] = (),
@@ -257,6 +246,7 @@ def main(
     secure: bool = False,
     public_key: Path | None = None,
     answers: Form | None = None,
+    log: Log = "text",
     config: Path = CONFIG_FILE,
     store: Path = STORE,
     state: Path = STATE_FOLDER,
@@ -272,6 +262,7 @@ def main(
             without it.
         answers: the form of all answers: `full`, this project's; `stock`, that of TorchServe's own image_classifier;
             `recipe`, as each model's recipe says; the last server's without it.
+        log: the form of the request log, a line for each request: `text`, `json`, or `off` for none.
         config: TorchServe's configuration.
         store: folder of the archives.
         state: folder for all that the server writes.
@@ -281,7 +272,7 @@ def main(
         settings = with_free_ports(settings)
     if secure:
         settings |= SECURE
-    serve(settings, state, " ".join(models) or None, foreground, public_key, answers)
+    serve(settings, state, " ".join(models) or None, foreground, public_key, answers, log)
 
 
 def stop_server(*, state: Path = STATE_FOLDER) -> None:

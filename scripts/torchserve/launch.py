@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from classifier import answer_form
+import msgspec
+from classifier import answer_form, request_log
 from classifier.recipe import Answers
 
 from scripts.console import UserError
@@ -24,6 +25,8 @@ _DROPPED_VARIABLES: Final = (
     "LOG_LOCATION",
     "METRICS_LOCATION",
     answer_form.VARIABLE,
+    request_log.FOLDER_VARIABLE,
+    request_log.FORM_VARIABLE,
     "MAKEFLAGS",
     "MAKELEVEL",
 )
@@ -41,6 +44,14 @@ exec "$@" < /dev/null"""
 # `.ts.sock.<port>` into the temporary folder.
 _LONGEST: Final = 103 - len("/.ts.sock.65535")
 _SHORT: Final = Path("/tmp")  # noqa: S108 - only for a link with a random name to a folder of this user's own
+
+
+class Variables(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server's processes are told through their environment, which workers that are started again inherit."""
+
+    console: bool = False  # whether the caller reads the output and truncates its file; else that file is rotated
+    answers: Answers | None = None  # the form of all models' answers; None for that of each recipe
+    log: request_log.Form | None = None  # the form of the request log; None for no such log
 
 
 def refuse_envelope(config: Mapping[str, str], inherited: Mapping[str, str]) -> None:
@@ -63,9 +74,8 @@ def environment(
     inherited: Mapping[str, str],
     java_home: Path,
     temporary: Path,
-    *,
-    console: bool,
-    answers: Answers | None = None,
+    logs: Path,
+    variables: Variables,
 ) -> dict[str, str]:
     """The environment of a server.
 
@@ -73,19 +83,21 @@ def environment(
         inherited: the environment of the program that starts the server.
         java_home: JAVA_HOME of the Java that runs the front end.
         temporary: folder for unpacked archives, sockets and the file with the server's pid.
-        console: see `server.start`.
-        answers: see `server.start`; workers inherit it.
+        logs: folder of the logs.
+        variables: what the caller wants.
     """
     changed = {
         "JAVA_HOME": str(java_home),
         "TMPDIR": str(temporary),
         "TEMP": str(temporary),
-        "CONSOLE_LOG": "console" if console else "file",  # log4j2.xml reads it
+        "CONSOLE_LOG": "console" if variables.console else "file",  # log4j2.xml reads it
         "PYTHONPATH": str(_WORKER_SITE),
         "LC_ALL": "C.UTF-8",  # Java takes the encoding of file names from it
     }
-    if answers is not None:
-        changed[answer_form.VARIABLE] = answers
+    if variables.answers is not None:
+        changed[answer_form.VARIABLE] = variables.answers
+    if variables.log is not None:
+        changed |= {request_log.FOLDER_VARIABLE: str(logs.resolve()), request_log.FORM_VARIABLE: variables.log}
     return {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES} | changed
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import psutil
-from classifier.recipe import Answers
 
 from scripts.archives.runtimes import require_runtime
 from scripts.archives.store import Archive
@@ -37,7 +36,8 @@ STATE_FOLDER: Final = Path(".torchserve")
 SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
 LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
-CONSOLE_LOG: Final = Path("logs/console.log")
+LOGS: Final = Path("logs")  # below the state folder
+CONSOLE_LOG: Final = LOGS / "console.log"
 _RECORD: Final = "server.json"
 ANSWERS: Final = "answers"  # its content is the form that this folder's servers answer in, if it is not the recipes'
 PUBLIC_KEY: Final = "public_key"  # its content is the path of the key, or of the folder of keys, that sign archives
@@ -117,8 +117,7 @@ def start(
     *,
     command: Command = java,
     public_key: Path | None = None,
-    console: bool = False,
-    answers: Answers | None = None,
+    variables: launch.Variables | None = None,
 ) -> Server:
     """Start TorchServe in the background, in a process group of its own; `wait_ready` waits until it is ready.
 
@@ -129,8 +128,7 @@ def start(
         log_config: a log4j configuration; None for TorchServe's own, which logs more.
         command: the command line, for a server that is not started as this project starts one.
         public_key: the key that signs archives; `make register` and later servers of that folder check with it too.
-        console: whether the caller reads the output and truncates its file; otherwise that file is rotated.
-        answers: the form of all models' answers; None for that of each recipe.
+        variables: what its processes are told besides; default: nothing.
 
     Raises:
         UserError: a server already runs from that folder, a port is taken, Java or a runtime is missing, or an archive
@@ -145,7 +143,7 @@ def start(
         launch.temporary_folder() as temporary,
         launch.held(
             command(Start(config, archives, java_home, temporary, log_config)),
-            launch.environment(os.environ, java_home, temporary, console=console, answers=answers),
+            launch.environment(os.environ, java_home, temporary, state / LOGS, variables or launch.Variables()),
             state,
             state / CONSOLE_LOG,
         ) as process,

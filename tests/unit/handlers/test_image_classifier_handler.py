@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from classifier.errors import UnusableError
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE
+from classifier.request_log import RequestLog
 from classifier.responses import JSON
 from image_classifier_handler import ImageClassifierHandler
 from numpy.typing import NDArray
@@ -118,6 +120,22 @@ def test_an_archive_is_verified_loaded_and_warmed_up(
     served.initialize(context_for(shutil.copytree(tiny_folder, tmp_path / "tiny")))
     assert served.classifier.identity.model.name == "tiny"
     assert warmed == [served.classifier]
+
+
+def test_requests_are_logged_with_the_clients_own_ids_where_the_server_says_so(
+    tiny_folder: Path, ask: Ask, handler: ImageClassifierHandler, cat: bytes, tmp_path: Path
+) -> None:
+    headers = {"X-Request-ID": "mine", "Traceparent": "00-1-2-01"}
+    with closing(RequestLog(tmp_path, "json", handler.classifier.identity.model)) as log:
+        handler.log = log
+        ask(message({"body": cat}, headers, request_id="one"), message({"body": b"no picture"}, request_id="two"))
+        handler.log = None
+    first, second = (json.loads(line) for line in (tmp_path / "requests.0.log").read_text().splitlines())
+    assert [first[name] for name in ("request_id", "client_request_id", "traceparent", "status", "bytes")] == [
+        "one", "mine", "00-1-2-01", 200, len(cat)
+    ]  # fmt: skip
+    assert [second[name] for name in ("request_id", "status", "code")] == ["two", 415, "not_an_image"]
+    assert first["compute_ms"] > 0
 
 
 @pytest.mark.parametrize("name", ["tiny.pth", "recipe.yaml", "classifier/decode.py"])

@@ -21,7 +21,7 @@ from scripts.admission.verify import verify_store
 from scripts.archives.store import sbom_of, signature_of
 from scripts.console import UserError
 from scripts.serving import container
-from scripts.serving.container import STATE, form, health_port, models, settings
+from scripts.serving.container import STATE, form, health_port, log, models, settings
 from scripts.shipping.image import build_arguments, engine, tag, write_context
 from scripts.torchserve.config import addresses, read_config
 from tests.certificates import self_signed
@@ -62,6 +62,12 @@ def test_the_form_of_the_answers_is_the_recipes_unless_the_environment_says_othe
     assert [form({}), form({"ANSWERS": "stock"}), form({"ANSWERS": "full"})] == ["recipe", "stock", "full"]
     with pytest.raises(UserError, match="ANSWERS=short: expected recipe, full, stock"):
         form({"ANSWERS": "short"})
+
+
+def test_requests_are_logged_only_where_the_environment_says_so() -> None:
+    assert [log({}), log({"LOG": "json"}), log({"LOG": "text"})] == ["off", "json", "text"]
+    with pytest.raises(UserError, match="LOG=xml: expected text, json, off"):
+        log({"LOG": "xml"})
 
 
 @pytest.mark.parametrize("variables", [{"TOKENS": "yes"}, {"MANAGEMENT": "everywhere"}, {"TOKENS": ""}])

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.console import UserError
 from scripts.torchserve import launch
-from scripts.torchserve.launch import environment, held, remove_temporary, temporary_folder
+from scripts.torchserve.launch import Variables, environment, held, remove_temporary, temporary_folder
 
 DEADLINE_S = 30
 
@@ -86,12 +86,20 @@ def test_the_environment_is_the_inherited_one_without_what_would_change_the_serv
         "TEMP": str(tmp_path),
         "PYTHONPATH": str(Path(launch.__file__).with_name("worker_site")),
     }
-    found = environment(inherited, Path("/java"), tmp_path, console=True)
+    found = environment(inherited, Path("/java"), tmp_path, tmp_path, Variables(console=True))
     assert found == expected | {"CONSOLE_LOG": "console"}
 
 
 def test_workers_inherit_the_form_that_the_server_was_given_and_no_other(tmp_path: Path) -> None:
     inherited = {"CLASSIFIER_ANSWERS": "stock"}
-    given = environment(inherited, Path("/java"), tmp_path, console=False, answers="full")
+    given = environment(inherited, Path("/java"), tmp_path, tmp_path, Variables(answers="full"))
     assert given["CLASSIFIER_ANSWERS"] == "full"
-    assert "CLASSIFIER_ANSWERS" not in environment(inherited, Path("/java"), tmp_path, console=False)
+    assert "CLASSIFIER_ANSWERS" not in environment(inherited, Path("/java"), tmp_path, tmp_path, Variables())
+
+
+def test_workers_inherit_the_request_log_that_the_server_was_given_and_no_other(tmp_path: Path) -> None:
+    inherited = {"CLASSIFIER_REQUEST_LOG": "/elsewhere", "CLASSIFIER_REQUEST_LOG_FORM": "x"}
+    given = environment(inherited, Path("/java"), tmp_path, tmp_path / "logs", Variables(log="json"))
+    assert given["CLASSIFIER_REQUEST_LOG"] == str(tmp_path / "logs")
+    assert given["CLASSIFIER_REQUEST_LOG_FORM"] == "json"
+    assert "CLASSIFIER_REQUEST_LOG" not in environment(inherited, Path("/java"), tmp_path, tmp_path, Variables())
