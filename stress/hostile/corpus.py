@@ -185,7 +185,8 @@ def strangers() -> Iterator[Body]:
 def _typed(photo: Image.Image) -> Iterator[Body]:
     """Good pictures under wrong names."""
     data = encode(photo, "JPEG")
-    for kind in ("image/png", "text/html", "video/mp4", "application/octet-stream", "nonsense"):
+    wrong = ("image/png", "text/html", "video/mp4", "application/octet-stream", "nonsense")
+    for kind in (*wrong, "image/jpg", "image/jpeg; charset=utf-8"):  # the last two are common, and not registered
         yield Body(f"typed/{kind}", data, 200, content_type=kind)
     yield Body("typed/application/json", data, 400, "bad_json", content_type="application/json")
     for name in ("picture.txt", "picture.svg", "../../picture.exe"):
