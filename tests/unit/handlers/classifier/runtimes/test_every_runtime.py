@@ -134,8 +134,9 @@ def test_the_pixels_stay_as_they_were(forward: Forward) -> None:
     assert np.array_equal(pixels, pictures(3))
 
 
+@pytest.mark.parametrize("calls", [100, pytest.param(500, marks=pytest.mark.thorough)])
 @every_variant
-def test_eight_threads_each_get_the_logits_of_their_own_pictures(folder: Path, variant: Variant) -> None:
+def test_eight_threads_each_get_the_logits_of_their_own_pictures(folder: Path, variant: Variant, calls: int) -> None:
     batches = [pictures(1 + seed % 5, seed) for seed in range(8)]
     forward = load_runtime(source_in(folder, variant, threads=2))
     expected = [forward(pixels) for pixels in batches]
@@ -144,7 +145,7 @@ def test_eight_threads_each_get_the_logits_of_their_own_pictures(folder: Path, v
 
     def farthest(own: int) -> float:
         together.wait()
-        return max(float(np.abs(forward(batches[own]) - expected[own]).max()) for _ in range(100))
+        return max(float(np.abs(forward(batches[own]) - expected[own]).max()) for _ in range(calls))
 
     with ThreadPoolExecutor(8) as threads:
         assert max(threads.map(farthest, range(8))) <= FARTHEST[variant.precision] / 4
