@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from io import TextIOWrapper
-from itertools import count
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from textwrap import indent
@@ -36,7 +35,10 @@ FORM_VARIABLE: Final = "CLASSIFIER_REQUEST_LOG_FORM"
 
 MAX_BYTES: Final = 20_000_000  # of a file; some 100,000 requests
 KEPT: Final = 2  # full files of each process, besides the one that is written
-_CORE: Final = logging.getLogger("classifier")
+_CORE: Final = logging.getLogger("classifier")  # for failures, which go to the program's other logs as well
+_REQUESTS: Final = logging.getLogger("classifier.requests")  # for requests, which go nowhere else
+_REQUESTS.propagate = False
+_REQUESTS.setLevel(logging.INFO)
 _LONGEST: Final = 128  # characters of what a client sent: a header may have thousands
 
 Level = Literal["INFO", "WARNING", "ERROR"]
@@ -83,13 +85,13 @@ class RequestLog:
         self._handler = RotatingFileHandler(folder / f"requests.{number}.log", maxBytes=MAX_BYTES, backupCount=KEPT)
         self._handler.setFormatter(_Formatter(form, model))
         self._handler.addFilter(lambda record: hasattr(record, "request_id"))
-        _CORE.addHandler(self._handler)  # for failures, which go to the program's other logs as well
-        self._logger = logging.Logger("requests")
-        self._logger.addHandler(self._handler)
+        for logger in (_CORE, _REQUESTS):
+            logger.addHandler(self._handler)
 
     def close(self) -> None:
         """End the log. A worker's lives as long as its process."""
-        _CORE.removeHandler(self._handler)
+        for logger in (_CORE, _REQUESTS):
+            logger.removeHandler(self._handler)
         self._handler.close()
         self._lock.close()
 
@@ -113,7 +115,7 @@ class RequestLog:
                 batch=len(requests),
                 compute_ms=milliseconds,
             )
-            self._logger.log(_NUMBERS[level], line, extra={"request_id": request.request_id})
+            _REQUESTS.log(_NUMBERS[level], line, extra={"request_id": request.request_id})
 
 
 class _Formatter(logging.Formatter):
@@ -186,12 +188,18 @@ def _time(moment: datetime) -> str:
 
 def _reserve(folder: Path) -> tuple[int, TextIOWrapper]:
     """The first number that no living process has, and the file whose lock holds it as long as this process lives."""
-    for number in count():
-        lock = (folder / f".requests.{number}.lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-        else:
-            return number, lock
-    raise AssertionError
+    number = 0
+    while (lock := _locked(folder / f".requests.{number}.lock")) is None:
+        number += 1
+    return number, lock
+
+
+def _locked(path: Path) -> TextIOWrapper | None:
+    """The file, locked; None if another process has locked it."""
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock

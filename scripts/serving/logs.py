@@ -36,14 +36,9 @@ def main(*, lines: int = 40, id: str | None = None, follow: bool = False, state:
             raise UserError("ID= looks back and FOLLOW=1 ahead: give one of them")
         out.out(_of_request(state / LOGS, id))
     elif follow:
-        _follow([path, *request_logs(state / LOGS)], lines)
+        _follow([path, *sorted((state / LOGS).glob("requests.*.log"))], lines)
     else:
         out.out(tail(path, lines))
-
-
-def request_logs(folder: Path) -> list[Path]:
-    """The files of the request log that are written now."""
-    return sorted(folder.glob("requests.*.log"))
 
 
 def _of_request(folder: Path, wanted: str) -> str:
