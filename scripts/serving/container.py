@@ -4,10 +4,10 @@ Settings come from environment variables, as is usual for containers; docker/REA
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, TypeVar, get_args
 
 from scripts.admission.signing import public_key
 from scripts.archives.store import newest_in
@@ -21,6 +21,7 @@ STATE: Final = Path("/var/lib/classifier")  # the only folder that it writes to,
 
 _TOKENS: Final = {"on": "false", "off": "true"}
 _MANAGEMENT: Final = ("loopback", "open")
+_Choice = TypeVar("_Choice", bound=str)
 _LAST_PORT: Final = 65535
 _FORMS: Final[tuple[Form, ...]] = get_args(Form)
 _LOGS: Final[tuple[Log, ...]] = get_args(Log)
@@ -32,11 +33,8 @@ def settings(config: Mapping[str, str], environment: Mapping[str, str]) -> dict[
     Raises:
         UserError: a variable has an unknown value, or management would be open without tokens.
     """
-    tokens, management = environment.get("TOKENS", "on"), environment.get("MANAGEMENT", "loopback")
-    if tokens not in _TOKENS:
-        raise UserError(f"TOKENS={tokens}: expected {' or '.join(_TOKENS)}")
-    if management not in _MANAGEMENT:
-        raise UserError(f"MANAGEMENT={management}: expected {' or '.join(_MANAGEMENT)}")
+    tokens = _chosen(environment, "TOKENS", tuple(_TOKENS), "on")
+    management = _chosen(environment, "MANAGEMENT", _MANAGEMENT, "loopback")
     changed = dict(config) | {"disable_token_authorization": _TOKENS[tokens]}
     if management == "open":
         if tokens == "off":
@@ -55,11 +53,7 @@ def form(environment: Mapping[str, str]) -> Form:
     Raises:
         UserError: there is no such form.
     """
-    said = environment.get("ANSWERS", "recipe")
-    for known in _FORMS:
-        if known == said:
-            return known
-    raise UserError(f"ANSWERS={said}: expected {', '.join(_FORMS)}")
+    return _chosen(environment, "ANSWERS", _FORMS, "recipe")
 
 
 def log(environment: Mapping[str, str]) -> Log:
@@ -68,11 +62,20 @@ def log(environment: Mapping[str, str]) -> Log:
     Raises:
         UserError: there is no such form.
     """
-    said = environment.get("LOG", "off")
-    for known in _LOGS:
-        if known == said:
-            return known
-    raise UserError(f"LOG={said}: expected {', '.join(_LOGS)}")
+    return _chosen(environment, "LOG", _LOGS, "off")
+
+
+def _chosen(environment: Mapping[str, str], name: str, choices: Sequence[_Choice], default: str) -> _Choice:
+    """What a variable chooses.
+
+    Raises:
+        UserError: it is none of the choices.
+    """
+    said = environment.get(name, default)
+    for choice in choices:
+        if choice == said:
+            return choice
+    raise UserError(f"{name}={said}: expected {', '.join(choices)}")
 
 
 def health_port(environment: Mapping[str, str]) -> int | None:

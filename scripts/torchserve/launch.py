@@ -84,7 +84,7 @@ def environment(
         java_home: JAVA_HOME of the Java that runs the front end.
         temporary: folder for unpacked archives, sockets and the file with the server's pid.
         logs: folder of the logs.
-        variables: what the caller wants.
+        variables: what the processes are told besides.
     """
     changed = {
         "JAVA_HOME": str(java_home),

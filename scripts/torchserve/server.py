@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from scripts.torchserve.client import Client
 
 STATE_FOLDER: Final = Path(".torchserve")
-SNAPSHOTS: Final = Path("logs/config")  # below the state folder, where TorchServe writes them
 LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
 LOGS: Final = Path("logs")  # below the state folder
 CONSOLE_LOG: Final = LOGS / "console.log"
+SNAPSHOTS: Final = LOGS / "config"  # where TorchServe writes them
 _RECORD: Final = "server.json"
 ANSWERS: Final = "answers"  # its content is the form that this folder's servers answer in, if it is not the recipes'
 PUBLIC_KEY: Final = "public_key"  # its content is the path of the key, or of the folder of keys, that sign archives
