@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from classifier.recipe import Mobile, read_recipe
 from msgspec.structs import replace
 from torch import nn
 
-from edge.mobile import Makers, Measured, load_program, measure, refuse_unlike, table, tensor, write_programs
+from edge import mobile
+from edge.mobile import Makers, Measured, Program, load_program, measure, refuse_unlike, table, tensor, write_programs
 from scripts.archives.loaded import loaded
 from scripts.building.exports.program import quiet
 from scripts.console import UserError
@@ -115,6 +117,24 @@ def test_what_the_recipe_says_now_counts_not_what_it_said_when_the_archive_was_b
     assert float32.measured is not None
     assert int8.measured is not None
     assert int8.measured.max_abs_logit == pytest.approx(float32.measured.max_abs_logit, abs=1e-5)
+
+
+def test_programs_are_made_again_when_the_recipe_says_otherwise_and_not_before(
+    tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, made = tmp_path / "tiny.yaml", list[Mobile]()
+
+    def write(*arguments: Any) -> list[Program]:
+        made.append(arguments[-1])
+        return []
+
+    monkeypatch.setattr(mobile, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(mobile, "recipe_file", lambda _: recipe)
+    monkeypatch.setattr(mobile, "write_programs", write)
+    for layers in ("[]", "[features]", "[features]"):
+        recipe.write_text(f"{TINY_RECIPE.read_text()}\nmobile: {{float32_layers: {layers}}}\n")
+        mobile.main(model="tiny", output=tmp_path, store=tiny_archive("eager").parent)
+    assert made == [Mobile(), Mobile(float32_layers=["features"])]
 
 
 def test_a_block_that_there_is_not_is_named(tiny_archive: Callable[..., Path]) -> None:
