@@ -59,17 +59,13 @@ _OURS = (
 )
 
 
-def make(
-    *arguments: str, environment: dict[str, str] | None = None, deadline_s: float = BUILD_DEADLINE_S
-) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run make in the checkout, as a user does. Two tests that want the same archive build it once."""
     with FileLock(TEMPORARY / ".archives.lock") if arguments[0] == "archive" else nullcontext():
-        return _make(arguments, environment or {}, deadline_s)
+        return _make(arguments, environment or {})
 
 
-def _make(
-    arguments: tuple[str, ...], environment: dict[str, str], deadline_s: float
-) -> subprocess.CompletedProcess[str]:
+def _make(arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     variables = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
     return subprocess.run(
         ["make", *arguments],  # noqa: S607 - the user's own make
@@ -77,7 +73,7 @@ def _make(
         env=variables | environment,
         capture_output=True,
         text=True,
-        timeout=deadline_s,
+        timeout=BUILD_DEADLINE_S,
         check=False,
     )
 
