@@ -186,7 +186,8 @@ def _typed(photo: Image.Image) -> Iterator[Body]:
     """Good pictures under wrong names."""
     data = encode(photo, "JPEG")
     wrong = ("image/png", "text/html", "video/mp4", "application/octet-stream", "nonsense")
-    for kind in (*wrong, "image/jpg", "image/jpeg; charset=utf-8"):  # the last two are common, and not registered
+    careless = ("image/jpg", "image/jpeg; charset=utf-8")  # as clients send them
+    for kind in (*wrong, *careless):
         yield Body(f"typed/{kind}", data, 200, content_type=kind)
     yield Body("typed/application/json", data, 400, "bad_json", content_type="application/json")
     for name in ("picture.txt", "picture.svg", "../../picture.exe"):
