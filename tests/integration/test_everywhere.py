@@ -12,9 +12,6 @@ from tests.integration.contract import LITE0
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.thorough]  # the first test builds everything
 BEST = ["Egyptian cat", "espresso", "missile", "moped"]
-# The reference has the cat as 37.73 % Egyptian cat and 37.67 % tiger cat. Both get the very same int8 logit in
-# ExecuTorch on some processors, and then the class that the model lists first comes first.
-TIED = "tiger cat"
 HOMES = {
     "Python, eager": ["float32"],
     "Python, torchscript": ["float32"],
@@ -48,9 +45,7 @@ def test_every_home_answers_and_the_answers_are_right(table: list[list[str]]) ->
     found: dict[str, list[str]] = {}
     for home, precision, *rest in table[1:]:
         found.setdefault(home, []).append(precision)
-        cat, *others = [re.sub(r" [0-9.]+%$", "", cell) for cell in rest[:4]]
-        assert others == BEST[1:], home
-        assert cat == BEST[0] or (precision == "int8" and cat == TIED), (home, precision)
+        assert [re.sub(r" [0-9.]+%$", "", cell) for cell in rest[:4]] == BEST, home
         assert float(rest[4]) <= (1e-4 if precision == "float32" else 0.15), home
     assert found == HOMES
 

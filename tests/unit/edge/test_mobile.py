@@ -93,6 +93,13 @@ def test_what_is_refused_and_what_to_do() -> None:
         refuse_unlike("a.pte", replace(good, max_abs_logit=float("nan")), "float32")
 
 
+def test_logits_of_int8_are_not_rounded_to_its_steps(written: Path) -> None:
+    forward = load_program(written / "tiny-xnnpack-int8.pte", RECIPE)
+    assert forward is not None
+    logits = forward(np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8))
+    assert len(np.unique(logits)) > 256
+
+
 @pytest.mark.thorough
 def test_what_the_recipe_names_stays_in_float32(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
