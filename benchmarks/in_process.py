@@ -15,8 +15,8 @@ from typing import IO, Any, Final, Literal, cast
 import msgspec
 import numpy as np
 from classifier.allocator import keep_memory
-from classifier.parameters import checked_top_k
 from classifier.pipeline import Classifier
+from classifier.service import checked_top_k
 
 from benchmarks.load import Load
 from scripts.archives.loaded import loaded

@@ -7,12 +7,12 @@ from typing import Any, Final
 import flask
 import msgspec
 from classifier.decode import FORMATS
-from classifier.parameters import PARAMETER_HEADERS, SEVERAL_VALUES
+from classifier.description import describe
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE, ProblemAnswer
 from classifier.recipe import Answers
 from classifier.responses import Response
-from classifier.service import PICTURE_FIELDS, Request, answer, answer_explanation, describe
+from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, answer, answer_explanation
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 

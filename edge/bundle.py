@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from classifier.input import Input
 from classifier.normalization import normalize
-from classifier.parameters import checked_top_k
 from classifier.pipeline import Classifier, load_pixels
 from classifier.problems import Problem
 from classifier.rank import top_k
 from classifier.recipe import Recipe
+from classifier.service import checked_top_k
 
 from scripts.archives.loaded import loaded
 from scripts.archives.store import STORE, find_archive, model_in

@@ -14,9 +14,9 @@ from pathlib import Path
 from string import Template
 from typing import IO, Final
 
-from classifier.parameters import PARAMETER_HEADERS
 from classifier.problems import EmptyBody
 from classifier.recipe import Recipe, read_recipe
+from classifier.service import PARAMETER_HEADERS
 
 from gateway.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
 from scripts.archives.store import STORE, model_in

@@ -17,11 +17,10 @@ from classifier.allocator import keep_memory
 from classifier.answer_form import answer_form
 from classifier.digests import verify
 from classifier.hold import wait_while_held
-from classifier.parameters import PARAMETER_HEADERS, SEVERAL_VALUES
 from classifier.pipeline import Classifier
 from classifier.recipe import Answers
 from classifier.request_log import RequestLog, request_log
-from classifier.service import PICTURE_FIELDS, Request, Wish, answer
+from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from classifier.errors import UnusableError
 from classifier.forks import Threads
 from classifier.identity import Identity, Model
 from classifier.labels import load_labels
-from classifier.parameters import checked_top_k
 from classifier.pipeline import Classifier, finite
 from classifier.problems import Problem
 from classifier.rank import Prediction
 from classifier.recipe import read_recipe
 from classifier.runtimes import Source, load_runtime, require_process
+from classifier.service import checked_top_k
 from classifier.unpack import unpacked
 
 # A path, the bytes of a file, a Pillow picture, or pixels: uint8 [H,W,3] in RGB, or [H,W] in grey.

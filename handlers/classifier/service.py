@@ -16,17 +16,15 @@ from msgspec.structs import replace
 from classifier import stock, v2
 from classifier.answer_form import FORMS
 from classifier.answers import (
-    DescriptionAnswer,
     ExplanationAnswer,
     ExplanationsAnswer,
     Region,
     instances_answer_of,
     predictions_answer_of,
 )
-from classifier.decode import FORMATS
+from classifier.description import describe
 from classifier.identity import Model
 from classifier.json_body import Pictures, empty_body, read_body
-from classifier.parameters import parse_top_k
 from classifier.pipeline import Classifier
 from classifier.problems import (
     MEDIA_TYPE,
@@ -42,7 +40,12 @@ from classifier.responses import Response, json_response, prediction_response, p
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_TOP_K = 5
 PICTURE_FIELDS = ("data", "file")  # the fields of a form that may carry the picture
+# Parameters that may come as headers: TorchServe's front end drops the query of /predictions and /explanations. The
+# models of edge/triton import this and parse_top_k from the core in the archive that they serve, which may be older.
+PARAMETER_HEADERS = {"x-top-k": "top_k", "x-target": "target", "x-method": "method", "x-answers": "answers"}
+SEVERAL_VALUES = "several values"  # of a parameter that came more than once; none of them means it, so it is refused
 _PNG = "image/png"
 
 Wish = Literal["prediction", "explanation", "description"]
@@ -160,6 +163,30 @@ def _body(request: Request) -> Any:
     return body
 
 
+def parse_top_k(parameters: Mapping[str, str], classes: int) -> int:
+    """How many classes a request asks for, in its parameter `top_k`.
+
+    Raises:
+        BadParameter: `top_k` is out of range or not a whole number.
+    """
+    text = parameters.get("top_k")
+    # more than nine digits are more than any number of classes, and int() of a long string is slow
+    whole = text is not None and text.isascii() and text.isdigit() and len(text) <= 9
+    return checked_top_k(None if text is None else int(text) if whole else 0, classes)
+
+
+def checked_top_k(asked: int | None, classes: int) -> int:
+    """How many classes an answer has: as many as were asked for; by default five, or all if there are fewer.
+
+    Raises:
+        BadParameter: `asked` is out of range.
+    """
+    top_k = min(DEFAULT_TOP_K, classes) if asked is None else asked
+    if not 1 <= top_k <= classes:
+        raise BadParameter(f"top_k must be a whole number from 1 to {classes}")
+    return top_k
+
+
 def _respond(request: Request, asked: _Asked, results: _Results, model: Model) -> Response:
     for result in results:
         if isinstance(result, Internal) and result.__cause__ is not None:
@@ -200,7 +227,7 @@ _RESPOND: dict[Literal["b64", "data"] | None, Callable[[_Results, Model], Respon
 }
 
 
-# ---- explanations and descriptions
+# ---- explanations
 
 
 def answer_explanation(classifier: Classifier, request: Request, answers: Answers | None = None) -> Response:
@@ -260,19 +287,3 @@ def _single_picture(pictures: Sequence[bytes | Problem]) -> bytes:
     if isinstance(picture, Problem):
         raise picture
     return picture
-
-
-def describe(classifier: Classifier, answers: Answers | None = None) -> Response:
-    """What a client may want to know about the model before it sends pictures."""
-    identity, recipe = classifier.identity, classifier.recipe
-    return json_response(
-        DescriptionAnswer(
-            model=identity.model,
-            weights_sha256=identity.weights_sha256,
-            classes=len(classifier.labels),
-            input=recipe.input,
-            max_instances=recipe.serving.max_instances,
-            formats=FORMATS,
-            answers=answers or recipe.answers,
-        )
-    )

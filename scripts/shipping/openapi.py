@@ -14,11 +14,10 @@ from classifier.decode import FORMATS
 from classifier.explain import METHODS
 from classifier.json_body import Instances
 from classifier.labels import load_labels
-from classifier.parameters import DEFAULT_TOP_K
 from classifier.problems import MEDIA_TYPE, NotSupported, Problem
 from classifier.recipe import VERSION_PATTERN, Recipe, read_recipe
 from classifier.responses import JSON
-from classifier.service import PICTURE_FIELDS
+from classifier.service import DEFAULT_TOP_K, PICTURE_FIELDS
 from classifier.v2 import OUTPUTS, InferRequest, InferResponse
 from PIL import Image
 

@@ -10,12 +10,12 @@ import triton_python_backend_utils as pb_utils
 from classifier.digests import verify
 from classifier.identity import LABELS_FILE, RECIPE_FILE, read_identity
 from classifier.labels import read_labels
-from classifier.parameters import PARAMETER_HEADERS, parse_top_k
 from classifier.pipeline import finite, internal_problem
 from classifier.problems import Problem
 from classifier.rank import probabilities, top_k
 from classifier.recipe import read_recipe
 from classifier.responses import prediction_response
+from classifier.service import PARAMETER_HEADERS, parse_top_k
 from triton_problems import error_response
 
 

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 from classifier import pipeline, service
+from classifier.description import describe
 from classifier.pipeline import Classifier
 from classifier.problems import MEDIA_TYPE, Problem
 from classifier.responses import JSON, Response
 from classifier.runtimes import Forward
-from classifier.service import Request, answer, answer_explanation, describe
+from classifier.service import Request, answer, answer_explanation
 from numpy.typing import NDArray
 
 SECRET = "/secret/path/of/the/weights"  # noqa: S105 - what an exception may say, and an answer may not

@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 from classifier import stock
+from classifier.description import describe
 from classifier.pipeline import Classifier
 from classifier.rank import Prediction
 from classifier.responses import JSON, Response
-from classifier.service import Request, answer, answer_explanation, describe
+from classifier.service import Request, answer, answer_explanation
 
 from tests.unit.handlers.classifier.test_service import as_json, assert_refused, read
 from tests.unit.handlers.classifier.test_v2 import infer
