@@ -39,7 +39,7 @@ _CORE: Final = logging.getLogger("classifier")  # for failures, which go to the 
 _REQUESTS: Final = logging.getLogger("classifier.requests")  # for requests, which go nowhere else
 _REQUESTS.propagate = False
 _REQUESTS.setLevel(logging.INFO)
-_LONGEST: Final = 128  # characters of what a client sent: a header may have thousands
+LONGEST: Final = 128  # characters of what a client sent: a header may have thousands
 
 Level = Literal["INFO", "WARNING", "ERROR"]
 _NUMBERS: Final[Mapping[Level, int]] = {"INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
@@ -106,8 +106,8 @@ class RequestLog:
                 request_id=request.request_id,
                 model=self._model.name,
                 version=self._model.version,
-                client_request_id=request.client_request_id[:_LONGEST],
-                traceparent=request.traceparent[:_LONGEST],
+                client_request_id=request.client_request_id[:LONGEST],
+                traceparent=request.traceparent[:LONGEST],
                 wants=request.wants,
                 status=response.status,
                 code=response.code,
@@ -146,7 +146,8 @@ def as_text(line: Line) -> str:
     """A line as people read it. What a client sent is quoted, so that it cannot look like anything else."""
     if line.message:
         head = f"{line.time} {line.level} {line.model} {line.version} request={line.request_id} {line.message}"
-        return head + indent(f"\n{line.traceback}", "  ") if line.traceback else head
+        # empty lines as well, between the tracebacks of an error and of its cause: by this a reader knows where it ends
+        return f"{head}\n{indent(line.traceback, '  ', lambda _: True)}" if line.traceback else head
     words = [line.time, line.level, str(line.status), line.code, line.wants, line.model, line.version]
     sent = {"client": line.client_request_id, "traceparent": line.traceparent}
     words += [f"request={line.request_id}", *(f"{name}={json.dumps(value)}" for name, value in sent.items() if value)]

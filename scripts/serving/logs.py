@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from classifier.request_log import Line
+from classifier.request_log import LONGEST, Line
 
 from scripts.console import UserError, out, tail
 from scripts.torchserve.server import CONSOLE_LOG, LOGS, STATE_FOLDER
@@ -34,7 +34,7 @@ def main(*, lines: int = 40, id: str | None = None, follow: bool = False, state:
     if id is not None:
         if follow:
             raise UserError("ID= looks back and FOLLOW=1 ahead: give one of them")
-        out.out(_of_request(state / LOGS, id))
+        out.out(_of_request(state / LOGS, id[:LONGEST]))
     elif follow:
         _follow([path, *sorted((state / LOGS).glob("requests.*.log"))], lines)
     else:

@@ -23,14 +23,15 @@ FAILED = Response(status=500, content_type="application/problem+json", body=b"{}
 
 @pytest.fixture(params=["text", "json"])
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The folder of a server whose worker answered three requests, one of them with a failure."""
+    """The folder of a server whose worker answered four requests, one of them with a failure."""
     form: Form = request.param
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/console.log").write_text("first\nlast\n")
     with closing(RequestLog(tmp_path / "logs", form, MODEL)) as log:
         log.write([Request(body=b"", request_id="id-1", client_request_id='my "own"')], [GOOD], 0)
+        log.write([Request(body=b"", request_id="id-0", client_request_id="long" * 100)], [GOOD], 0)
         try:
-            raise ValueError("a reason")
+            raise ValueError("a reason") from KeyError("its cause")
         except ValueError:
             logging.getLogger("classifier.service").exception(
                 "request %s: the classifier failed", "id-2", extra={"request_id": "id-2"}
@@ -47,6 +48,7 @@ def test_the_end_of_the_console_log(state: Path, capsys: pytest.CaptureFixture[s
 def test_a_request_is_found_by_its_id_with_its_traceback(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(id="id-2", state=state)
     found = capsys.readouterr().out
+    assert "KeyError: 'its cause'" in found
     assert "ValueError: a reason" in found
     assert "internal" in found
     assert "id-1" not in found
@@ -54,9 +56,10 @@ def test_a_request_is_found_by_its_id_with_its_traceback(state: Path, capsys: py
 
 
 def test_a_request_is_found_by_the_clients_own_id(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(id='my "own"', state=state)
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "id-1" in line
+    for own, request_id in (('my "own"', "id-1"), ("long" * 100, "id-0")):
+        main(id=own, state=state)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert request_id in line
 
 
 def test_a_file_that_was_put_away_is_searched_too(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
