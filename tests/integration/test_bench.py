@@ -31,7 +31,7 @@ def test_a_closed_loop_counts_answers_and_their_latencies(server: Server, bodies
 
 
 def test_pictures_may_come_as_files_of_a_form(server: Server, bodies: list[Path]) -> None:
-    load = closed_loop(where(server), bodies, clients=4, seconds=4, field="data")
+    load = closed_loop(where(server), bodies, clients=4, seconds=12, field="data")
     assert load.answers > 4
     assert load.failed == 0
     form, raw = (post(where(server), bodies[0], field).json()["predictions"] for field in ("data", ""))
