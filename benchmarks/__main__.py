@@ -73,6 +73,7 @@ def bench(options: Options) -> Result:
         for model in options.models:
             _bench_model(options, model, pictures, folder / "stock" / model, result)
             _judge(options, model, pictures, result)
+            _write_figures(result, options.output)
     return result
 
 
@@ -223,15 +224,22 @@ def _kind(archive: Archive) -> str:
     return short_name(model.runtime, model.precision).replace(" ", "-")
 
 
-def _write(result: Result, options: Options) -> None:
-    options.output.mkdir(parents=True, exist_ok=True)
+def _write_figures(result: Result, folder: Path) -> Path:
+    """Write what has been measured so far, so that a run that stops at its second model keeps the first."""
+    folder.mkdir(parents=True, exist_ok=True)
     processor = "".join(letter if letter.isalnum() else "-" for letter in result.machine.processor.lower())
     stem = f"{result.day}-{processor}-{result.machine.cores}-cores" + ("-quick" if result.quick else "")
-    (options.output / f"{stem}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
-    plots = plot(result, options.output, stem)
+    path = folder / f"{stem}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+    return path
+
+
+def _write(result: Result, options: Options) -> None:
+    figures = _write_figures(result, options.output)
+    plots = plot(result, options.output, figures.stem)
     text = markdown(result)
     pictures = "".join(f"\n![{path.stem}]({path.name})\n" for path in plots)
-    page = options.output / f"{stem}.md"
+    page = figures.with_suffix(".md")
     page.write_text(f"{text}{pictures}")
     if not result.quick:
         replace_block(Path("README.md"), "bench", summary(result, str(page)))
