@@ -17,8 +17,10 @@ from classifier.allocator import keep_memory
 from classifier.answer_form import answer_form
 from classifier.digests import verify
 from classifier.hold import wait_while_held
+from classifier.metrics import Metrics, metrics
 from classifier.pipeline import Classifier
 from classifier.recipe import Answers
+from classifier.record import Record
 from classifier.request_log import RequestLog, request_log
 from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
 
@@ -40,6 +42,7 @@ class ImageClassifierHandler:
     classifier: Classifier
     answers: Answers | None = None  # the form of the answers; None for the recipe's
     log: RequestLog | None = None  # None: requests are not logged
+    metrics: Metrics | None = None  # None: nothing is counted
 
     def initialize(self, context: Any) -> None:
         """Verify the archive, load the model and warm it up.
@@ -55,10 +58,12 @@ class ImageClassifierHandler:
             _keep_repeated_parts()
             self.classifier = _load(directory, device)
             self.answers = answer_form(self.classifier.recipe, os.environ)
-            self.log = request_log(os.environ, self.classifier.identity.model)
+            model = self.classifier.identity.model
+            self.log = request_log(os.environ, model)
+            self.metrics = metrics(os.environ, model, self.classifier.labels)
         except Exception as error:
             raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error
-        logger.info("ready on %s: %s", device, self.classifier.identity.model)
+        logger.info("ready on %s: %s", device, model)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer one batch. Each row gets a status, a content type and a body of its own.
@@ -72,10 +77,13 @@ class ImageClassifierHandler:
         ]
         if all(request.wants == "description" for request in requests):  # a worker with other requests does not rest
             wait_while_held(Path(tempfile.gettempdir()))
-        begin = time.perf_counter()
-        responses = answer(self.classifier, requests, self.answers)
+        record, begin = Record(), time.perf_counter()
+        responses = answer(self.classifier, requests, self.answers, record)
+        seconds = time.perf_counter() - begin
         if self.log is not None:
-            self.log.write(requests, responses, time.perf_counter() - begin)
+            self.log.write(requests, responses, seconds)
+        if self.metrics is not None:
+            self.metrics.write(requests, responses, record, seconds)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)

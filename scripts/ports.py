@@ -3,10 +3,14 @@
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Final
+from urllib.parse import urlsplit
 
 import psutil
 
 from scripts.console import UserError
+
+_TIMEOUT_S: Final = 1
 
 
 def check_ports(ports: Mapping[str, int], otherwise: str) -> None:
@@ -37,6 +41,15 @@ def _owner(port: int) -> str:
         if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
             return f" by {psutil.Process(connection.pid).name()}, process {connection.pid}" if connection.pid else ""
     return ""
+
+
+def is_listening(url: str) -> bool:
+    """Whether something takes connections at the host and port of a URL."""
+    address = urlsplit(url)
+    host = "127.0.0.1" if address.hostname == "0.0.0.0" else address.hostname or ""  # noqa: S104 - its own port
+    with socket.socket() as probe:
+        probe.settimeout(_TIMEOUT_S)
+        return probe.connect_ex((host, address.port or 0)) == 0
 
 
 def free_port(stack: ExitStack) -> int:

@@ -1,7 +1,7 @@
 """Decodes the bytes of a file, of any accepted format and mode, to an upright RGB picture."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -37,6 +37,7 @@ _MAGIC_BYTES = 16  # as many as Pillow hands to a format's `accept`
 restrain_pillow()
 
 Extent = tuple[float, float]  # exact width and height, in pixels of the decoded picture, which may be scaled down
+See = Callable[[str, int], None]  # told the format and the number of pixels of a picture
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -53,11 +54,19 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.Image, Extent]:
+def decode_scaled(
+    data: bytes, max_pixels: int, short_side: int, see: See = lambda *_: None
+) -> tuple[Image.Image, Extent]:
     """Decode one picture no larger than needed: as `decode`, for a caller that will scale it down anyway.
 
     A JPEG whose short side has at least twice the `short_side` pixels that are needed is decoded at a half, a quarter
     or an eighth of its size, in a fraction of the time.
+
+    Args:
+        data: the bytes of the picture.
+        max_pixels: how many pixels it may have.
+        short_side: how many pixels of its short side are needed.
+        see: told what the header says, before anything is decoded.
 
     Returns:
         The picture, and its exact extent: a quarter of 4510 pixels is 1127.5, so the last pixel counts only half.
@@ -70,6 +79,7 @@ def decode_scaled(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.
     image = _open(data)
     _check_size(image, max_pixels)
     pixels = image.width * image.height
+    see("JPEG" if image.format in _JPEG else str(image.format), pixels)
     if image.format in _JPEG:
         check_scans(data, pixels, max_pixels)
     extent: Extent = image.size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classifier.cpu import usable_cores
-from classifier.decode import decode_scaled, prepare
+from classifier.decode import See, decode_scaled, prepare
 from classifier.forks import Threads
 from classifier.identity import LABELS_FILE, RECIPE_FILE, Identity, read_identity
 from classifier.input import Input
@@ -21,6 +21,7 @@ from classifier.preprocess import resize_and_crop
 from classifier.problems import Internal, Problem
 from classifier.rank import Prediction, probabilities, top_k
 from classifier.recipe import Recipe, Serving, read_recipe
+from classifier.record import Record
 from classifier.runtimes import Forward, Source, load_runtime
 
 # A scaled JPEG decode keeps the short side at least this many times as long as the resize needs. Measured on
@@ -78,27 +79,35 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
             decoders=Threads(threads, "decode"),
         )
 
-    def classify(self, images: Sequence[Picture | Problem], top: Sequence[int]) -> list[list[Prediction] | Problem]:
+    def classify(
+        self, images: Sequence[Picture | Problem], top: Sequence[int], record: Record | None = None
+    ) -> list[list[Prediction] | Problem]:
         """Classify pictures in as few forward passes as the recipe's batch size allows.
 
         Args:
             images: pictures, as bytes or Pillow's; a problem stands in place of a picture that could not be read.
             top: how many classes to return for each, 1 … number of classes.
+            record: takes down how long each stage took, and what the pictures were like.
 
         Returns:
             For each picture its predictions, likeliest first, or its problem. With the recipe's threshold there may be
             fewer than asked for, or none.
         """
-        pixels = _compute_good(images, self._decode)
-        rows = _compute_good(pixels, self._rows)
+        record = record or Record()
         threshold = self.recipe.threshold
-        return [
-            row if isinstance(row, Problem) else top_k(row, self.labels, k, threshold)
-            for row, k in zip(rows, top, strict=True)
-        ]
+        with record.stage("decode"):
+            pixels = _compute_good(images, partial(self._decode, see=record.see))
+        with record.stage("forward"):
+            rows = _compute_good(pixels, self._rows)
+        with record.stage("rank"):
+            record.scores += [row for row in rows if not isinstance(row, Problem)]
+            return [
+                row if isinstance(row, Problem) else top_k(row, self.labels, k, threshold)
+                for row, k in zip(rows, top, strict=True)
+            ]
 
-    def _decode(self, images: Sequence[Picture]) -> list[Pixels | Problem]:
-        load = partial(load_pixels, spec=self.recipe.input)
+    def _decode(self, images: Sequence[Picture], see: See) -> list[Pixels | Problem]:
+        load = partial(load_pixels, spec=self.recipe.input, see=see)
         return [load(image) for image in images] if len(images) < 2 else list(self.decoders.map(load, images))
 
     def _rows(self, pixels: Sequence[Pixels]) -> list[NDArray[np.float32] | Problem]:
@@ -151,12 +160,12 @@ def _compute_good(
     return [item if isinstance(item, Problem) else next(results) for item in items]
 
 
-def load_pixels(image: Picture, spec: Input) -> Pixels | Problem:
-    """Turn a picture into the uint8 [H,W,3] that the model sees, or return its problem."""
+def load_pixels(image: Picture, spec: Input, see: See = lambda *_: None) -> Pixels | Problem:
+    """Turn a picture into the uint8 [H,W,3] that the model sees, or return its problem; `see` as of `decode_scaled`."""
     try:
         if isinstance(image, Image.Image):
             return resize_and_crop(prepare(image, spec.max_pixels), spec)
-        decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * max(spec.scaled)))
+        decoded, extent = decode_scaled(image, spec.max_pixels, round(_DECODE_MARGIN * max(spec.scaled)), see)
         return resize_and_crop(decoded, spec, extent)
     except Problem as problem:
         return problem.forget_origin()

@@ -6,13 +6,11 @@ line waits for another process. A failure of the server has its traceback in the
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from textwrap import indent
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 import msgspec
 
 from classifier.errors import UnusableError
+from classifier.slots import reserve
 
 if TYPE_CHECKING:  # what starts a server reads only the names below
     from classifier.identity import Model
@@ -80,7 +79,7 @@ class RequestLog:
             OSError: the folder cannot be written to.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        number, self._lock = _reserve(folder)
+        number, self._lock = reserve(folder, "requests")
         self._model = model
         self._handler = RotatingFileHandler(folder / f"requests.{number}.log", maxBytes=MAX_BYTES, backupCount=KEPT)
         self._handler.setFormatter(_Formatter(form, model))
@@ -185,22 +184,3 @@ def _level(status: int) -> Level:
 
 def _time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
-
-
-def _reserve(folder: Path) -> tuple[int, TextIOWrapper]:
-    """The first number that no living process has, and the file whose lock holds it as long as this process lives."""
-    number = 0
-    while (lock := _locked(folder / f".requests.{number}.lock")) is None:
-        number += 1
-    return number, lock
-
-
-def _locked(path: Path) -> TextIOWrapper | None:
-    """The file, locked; None if another process has locked it."""
-    lock = path.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock

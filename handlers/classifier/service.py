@@ -36,6 +36,7 @@ from classifier.problems import (
 )
 from classifier.rank import Prediction
 from classifier.recipe import Answers
+from classifier.record import Record
 from classifier.responses import Response, json_response, prediction_response, problem_response
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,9 @@ class _Asked(msgspec.Struct, frozen=True):
     respond: Callable[[_Results, Model], Response]
 
 
-def answer(classifier: Classifier, requests: Sequence[Request], answers: Answers | None = None) -> list[Response]:
+def answer(
+    classifier: Classifier, requests: Sequence[Request], answers: Answers | None = None, record: Record | None = None
+) -> list[Response]:
     """Answer the requests of one batch, with all their pictures classified together.
 
     A problem of one request affects no other.
@@ -86,6 +89,7 @@ def answer(classifier: Classifier, requests: Sequence[Request], answers: Answers
         classifier: the model.
         requests: what the clients asked.
         answers: the form of the answers, the recipe's by default; a request's parameter `answers` wins over it.
+        record: takes down what is known of the batch besides.
     """
     form = answers or classifier.recipe.answers
     asked = [_read(request, classifier, form) for request in requests]
@@ -93,6 +97,7 @@ def answer(classifier: Classifier, requests: Sequence[Request], answers: Answers
         classifier.classify(
             [picture for item in asked for picture in item.pictures],
             [item.top_k for item in asked for _ in item.pictures],
+            record,
         )
     )
     return [

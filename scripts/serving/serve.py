@@ -12,11 +12,13 @@ from classifier.recipe import Answers
 
 from scripts.archives.store import STORE, Archive
 from scripts.console import UserError, done, out, step, warn, warn_untrained
+from scripts.exporter import beside
 from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
 from scripts.serving.prepare_java import prepare
 from scripts.serving.versions import remember_defaults, show_versions
 from scripts.torchserve.config import (
     CONFIG_FILE,
+    EXPORTER,
     SECURE,
     read_config,
     saved_models,
@@ -29,6 +31,7 @@ from scripts.torchserve.log import Workers, read_workers
 from scripts.torchserve.server import (
     ANSWERS,
     CONSOLE_LOG,
+    METRICS,
     PUBLIC_KEY,
     SNAPSHOTS,
     STATE_FOLDER,
@@ -89,7 +92,8 @@ def serve(
     _announce(archives, restored=saved is not None)
     started, ready = time.monotonic(), False
     try:
-        variables = Variables(console=foreground, answers=form, log=None if log == "off" else log)
+        metrics = state / METRICS if config.get(EXPORTER) else None
+        variables = Variables(console=foreground, answers=form, log=None if log == "off" else log, metrics=metrics)
         server = start(config, archives, state, public_key=public_key, variables=variables)
         with out.status("waiting until every worker is READY"):
             _wait(server, state, archives, saved)
@@ -98,11 +102,14 @@ def serve(
         _remove(snapshots)
         remember_defaults(server.client(), state)
         done(f"ready after {time.monotonic() - started:.1f} s")
+        if not foreground:
+            beside.start(server, state)
         _show(server)
         if foreground:
-            _follow(server, state)
+            _stay(server, state)
     except BaseException:  # above all an interrupt
         stop(state)
+        beside.stop(state)
         if not ready:  # the next server must not repeat a start that failed
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
@@ -171,11 +178,19 @@ def _show(server: Server) -> None:
     addresses = server.addresses
     out.print(f"  inference   {addresses.inference}   gRPC {addresses.grpc_inference}")
     out.print(f"  management  {addresses.management}   gRPC {addresses.grpc_management}")
-    out.print(f"  metrics     {addresses.metrics}/metrics")
+    out.print(f"  metrics     {addresses.exporter or addresses.metrics}/metrics")
     if names := sorted(server.client().defaults()):  # those of now, which need not be those of the start
         name = server.models[0][0] if server.models and server.models[0][0] in names else names[0]
         token = "" if server.key_file is None else ' -H "Authorization: Bearer $(make -s token)"'
         out.print(f"  try         curl {addresses.inference}/predictions/{name} -T <picture>{token}")
+
+
+def _stay(server: Server, state: Path) -> None:
+    """Run the exporter, and follow the server, until it ends or the program is interrupted."""
+    from scripts.exporter.exporter import exporting  # imports what no server in the background needs here
+
+    with exporting(server, state):
+        _follow(server, state)
 
 
 def _follow(server: Server, state: Path) -> None:
@@ -281,4 +296,6 @@ def stop_server(*, state: Path = STATE_FOLDER) -> None:
     Args:
         state: state folder of the server.
     """
-    done("stopped" if stop(state) else "no server was running")
+    stopped = stop(state)
+    beside.stop(state)  # it has nothing more to say, and counts the last answers on its way out
+    done("stopped" if stopped else "no server was running")

@@ -21,7 +21,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _APP: Final = (
     "handlers/classifier",
     *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py", "packages.py")),
-    *(f"scripts/{name}" for name in ("archives", "admission", "torchserve", "serving")),
+    *(f"scripts/{name}" for name in ("archives", "admission", "torchserve", "exporter", "serving")),
 )
 _EXTRAS: Final = ("serve", "onnxruntime", "openvino", "ncnn", "explain")  # of the project's dependencies
 _ENGINES: Final = {

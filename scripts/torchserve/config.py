@@ -18,20 +18,26 @@ SECURE: Final = {"disable_token_authorization": "false"}  # makes a server ask f
 TLS_FILES: Final = ("certificate_file", "private_key_file", "keystore")
 _URLS: Final = ("inference_address", "management_address", "metrics_address")
 _GRPC: Final = ("grpc_inference", "grpc_management")
+EXPORTER: Final = "exporter_address"  # this project's own setting, which TorchServe ignores
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a server listens: three URLs and two `host:port`."""
+    """Where a server listens: URLs, and two `host:port` for gRPC."""
 
     inference: str
     management: str
     metrics: str
     grpc_inference: str
     grpc_management: str
+    exporter: str | None = None  # of the program beside the server that shows metrics and health; None: there is none
 
     def ports(self) -> dict[str, int]:
         """The port of each address."""
-        return {name: int(address.rpartition(":")[2]) for name, address in msgspec.structs.asdict(self).items()}
+        return {
+            name: int(address.rpartition(":")[2])
+            for name, address in msgspec.structs.asdict(self).items()
+            if address is not None
+        }
 
 
 def read_config(path: Path = CONFIG_FILE) -> dict[str, str]:
@@ -61,14 +67,14 @@ def addresses(config: dict[str, str]) -> Addresses:
     """The addresses that a configuration names.
 
     Raises:
-        UserError: an address is missing. All five must be set, so that readers need not know TorchServe's defaults.
+        UserError: an address is missing. TorchServe's five must be set, so that readers need not know its defaults.
     """
     try:
         urls = {key.removesuffix("_address"): config[key] for key in _URLS}
         grpc = {key: f"{config[f'{key}_address']}:{config[f'{key}_port']}" for key in _GRPC}
     except KeyError as error:
         raise UserError(f"the configuration has no {error.args[0]}") from error
-    found = Addresses(**urls, **grpc)
+    found = Addresses(**urls, **grpc, exporter=config.get(EXPORTER) or None)
     try:
         found.ports()
     except ValueError as error:
@@ -94,10 +100,11 @@ def asks_for_tokens(config: Mapping[str, str]) -> bool:
 
 def with_free_ports(config: dict[str, str]) -> dict[str, str]:
     """The configuration with every port replaced by one that is free now."""
+    urls = [*_URLS, *([EXPORTER] if config.get(EXPORTER) else [])]
     with ExitStack() as stack:  # all held at once, so that no two are the same
-        ports = [str(free_port(stack)) for _ in (*_URLS, *_GRPC)]
-    changed = {key: f"{config[key].rpartition(':')[0]}:{port}" for key, port in zip(_URLS, ports, strict=False)}
-    changed |= {f"{key}_port": port for key, port in zip(_GRPC, ports[len(_URLS) :], strict=True)}
+        ports = [str(free_port(stack)) for _ in (*urls, *_GRPC)]
+    changed = {key: f"{config[key].rpartition(':')[0]}:{port}" for key, port in zip(urls, ports, strict=False)}
+    changed |= {f"{key}_port": port for key, port in zip(_GRPC, ports[len(urls) :], strict=True)}
     return config | changed
 
 

@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from scripts.torchserve.config import TLS_FILES
+from scripts.torchserve.config import EXPORTER, TLS_FILES
 from scripts.torchserve.config_settings import APIS, DEFAULTS, KNOWN, NUMBER, Finding, Settings
 
 _ADDRESS: Final = re.compile(r"https?://[^:/^]+(:(?P<port>[0-9]{1,5}))?|unix:/.*", re.IGNORECASE)  # what it starts with
+_EXPORTER: Final = re.compile(r"http://[^:/]+:[0-9]{1,5}")
 _TOO_HIGH: Final = 65535  # a port, for TorchServe
 
 
@@ -35,6 +36,9 @@ def addresses(settings: Settings) -> Iterator[Finding]:
             hint = "; it knows no IPv6 addresses, but a name that stands for one" if "[" in address else ""
             text = f"TorchServe does not start with {address}; write http://<host>:<port>{hint}"
             yield Finding("trouble", name, text)
+    exporter = settings.text(EXPORTER)
+    if exporter and _EXPORTER.fullmatch(exporter) is None:
+        yield Finding("trouble", EXPORTER, f"the exporter cannot listen on {exporter}; write http://<host>:<port>")
 
 
 def tls(settings: Settings) -> Iterator[Finding]:
@@ -55,7 +59,7 @@ def tls(settings: Settings) -> Iterator[Finding]:
 def unknown(settings: Settings) -> Iterator[Finding]:
     """Settings that TorchServe does not know."""
     for name in settings.said:
-        if name not in KNOWN:
+        if name not in KNOWN and name != EXPORTER:
             close = get_close_matches(name, KNOWN, 1)
             text = "TorchServe does not know it and ignores it" + (f"; did you mean {close[0]}?" if close else "")
             yield Finding("trouble", name, text)

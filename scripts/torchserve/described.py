@@ -6,6 +6,14 @@ from typing import Any
 import msgspec
 
 
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker of a version, whose process may be gone or not there yet."""
+
+    name: str  # its number in TorchServe, which a worker that is started again keeps
+    status: str
+    pid: int | None
+
+
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One registered version of a model and its workers."""
 
@@ -14,9 +22,11 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     archive: str
     workers: list[str]  # the status of each
     min_workers: int
+    processes: list[Worker] = []  # the workers one by one
     pids: list[int] = []  # of the workers' processes
     ready_pids: list[int] = []  # of those that are READY
     waiting: int = 0  # requests in its queue, which no worker has taken yet
+    room: int = 0  # for how many more its queue has room
     batch_size: int = 0
     max_batch_delay_ms: int = 0
     response_timeout_s: int = 0
@@ -36,9 +46,11 @@ def read_version(entry: Mapping[str, Any]) -> ModelVersion:
         archive=entry["modelUrl"],
         workers=[worker["status"] for worker in workers],
         min_workers=entry["minWorkers"],
+        processes=[Worker(name=w["id"], status=w["status"], pid=w.get("pid")) for w in workers],
         pids=[worker["pid"] for worker in workers if "pid" in worker],
         ready_pids=[worker["pid"] for worker in workers if "pid" in worker and worker["status"] == "READY"],
         waiting=entry["jobQueueStatus"]["pendingRequests"],
+        room=entry["jobQueueStatus"]["remainingCapacity"],
         batch_size=entry["batchSize"],
         max_batch_delay_ms=entry["maxBatchDelay"],
         response_timeout_s=entry["responseTimeout"],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from classifier import answer_form, request_log
+from classifier import answer_form, metrics, request_log
 from classifier.recipe import Answers
 
 from scripts.console import UserError
@@ -24,9 +24,12 @@ _DROPPED_VARIABLES: Final = (
     "TS_CONFIG_FILE",
     "LOG_LOCATION",
     "METRICS_LOCATION",
+    "ANSWERS_LOG",
+    "ANSWERS_LEVEL",
     answer_form.VARIABLE,
     request_log.FOLDER_VARIABLE,
     request_log.FORM_VARIABLE,
+    metrics.FOLDER_VARIABLE,
     "MAKEFLAGS",
     "MAKELEVEL",
 )
@@ -52,6 +55,7 @@ class Variables(msgspec.Struct, frozen=True, kw_only=True):
     console: bool = False  # whether the caller reads the output and truncates its file; else that file is rotated
     answers: Answers | None = None  # the form of all models' answers; None for that of each recipe
     log: request_log.Form | None = None  # the form of the request log; None for no such log
+    metrics: Path | None = None  # the folder of the workers' metrics; None: neither they nor the front end count
 
 
 def refuse_envelope(config: Mapping[str, str], inherited: Mapping[str, str]) -> None:
@@ -90,7 +94,8 @@ def environment(
         "JAVA_HOME": str(java_home),
         "TMPDIR": str(temporary),
         "TEMP": str(temporary),
-        "CONSOLE_LOG": "console" if variables.console else "file",  # log4j2.xml reads it
+        "CONSOLE_LOG": "console" if variables.console else "file",  # log4j2.xml reads it, and the next two
+        **({} if variables.metrics is None else {"ANSWERS_LOG": "answers", "ANSWERS_LEVEL": "debug"}),
         "PYTHONPATH": str(_WORKER_SITE),
         "LC_ALL": "C.UTF-8",  # Java takes the encoding of file names from it
     }
@@ -98,6 +103,8 @@ def environment(
         changed[answer_form.VARIABLE] = variables.answers
     if variables.log is not None:
         changed |= {request_log.FOLDER_VARIABLE: str(logs.resolve()), request_log.FORM_VARIABLE: variables.log}
+    if variables.metrics is not None:
+        changed[metrics.FOLDER_VARIABLE] = str(variables.metrics.resolve())
     return {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES} | changed
 
 

@@ -37,6 +37,8 @@ LOG_CONFIG: Final = Path(__file__).with_name("log4j2.xml")
 JIT_CONFIG: Final = Path(__file__).with_name("jit.json")  # config.properties names it
 LOGS: Final = Path("logs")  # below the state folder
 CONSOLE_LOG: Final = LOGS / "console.log"
+ANSWERS_LOG: Final = LOGS / "answers.log"  # for the exporter; log4j2.xml says what is in it
+METRICS: Final = Path("metrics")  # below the state folder: what the workers count
 SNAPSHOTS: Final = LOGS / "config"  # where TorchServe writes them
 _RECORD: Final = "server.json"
 ANSWERS: Final = "answers"  # its content is the form that this folder's servers answer in, if it is not the recipes'
@@ -192,7 +194,9 @@ def record(server: Server, state: Path) -> None:
 def _write_files(config: dict[str, str], state: Path) -> None:
     """Prepare the state folder for a start: its configuration, no log yet, a key file without tokens."""
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
-    (state / CONSOLE_LOG).unlink(missing_ok=True)
+    for last in (state / CONSOLE_LOG, *(state / LOGS).glob("answers*.log")):
+        last.unlink(missing_ok=True)
+    shutil.rmtree(state / METRICS, ignore_errors=True)
     write_config(config, state / CONFIG)
     shutil.copy(JIT_CONFIG, state)
     (state / _KEY_FILE).unlink(missing_ok=True)  # of the last server

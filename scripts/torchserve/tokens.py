@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -62,6 +63,12 @@ class Tokens:
             return f"the server asks for a token: put the token of its {api} API into {variable}"
         renew = f"`make token API={api} RENEW=1` renews it"
         return f"the server refuses the token of {self._key_file}, valid until {until}; {renew}"
+
+    def expirations(self) -> dict[Api, datetime]:
+        """When the server's own tokens expire, by API; raises as `headers`."""
+        keys = self._keys()
+        said: dict[Api, str] = {api: keys[api]["expiration time"] for api in _VARIABLES if api in keys}
+        return {api: datetime.fromisoformat(time) for api, time in said.items()}
 
     def _keys(self) -> dict[str, dict[str, Any]]:
         if self._key_file is None:

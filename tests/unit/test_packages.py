@@ -17,7 +17,14 @@ from scripts.shipping.image import write_context
 from tests.unit.test_makefile import ROOT
 
 MODULES = {"scripts/__init__.py", "scripts/console.py", "scripts/packages.py", "scripts/ports.py"}
-SERVING = {"classifier", "scripts/admission", "scripts/archives", "scripts/serving", "scripts/torchserve"}
+SERVING = {
+    "classifier",
+    "scripts/admission",
+    "scripts/archives",
+    "scripts/exporter",
+    "scripts/serving",
+    "scripts/torchserve",
+}
 COMMAND_LINE = {"scripts/command_line"}
 OF_A_CHECKOUT = {f"scripts/command_line/{name}.py" for name in ("demo", "reference")}  # they build, or write pages
 

@@ -1,0 +1,231 @@
+"""The exporter beside a real server: what it counts is what clients counted, and its pages tell the truth."""
+
+import bisect
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from io import BytesIO
+from itertools import chain, cycle, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+from classifier.metrics import SECONDS
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from scripts.archives.store import find_archive
+from scripts.exporter.exporter import exporting
+from scripts.torchserve.config import EXPORTER, read_config, with_free_ports
+from scripts.torchserve.failures import RequestFailedError
+from scripts.torchserve.grpc_client import GrpcClient
+from scripts.torchserve.launch import Variables
+from scripts.torchserve.server import METRICS, Server, serving, workers
+from tests.integration.conftest import CHECKOUT
+from tests.integration.contract import TIMEOUT_S
+
+TINY = "tiny"
+CLIENTS = 8
+LAG_S = 5.0  # in which the last answers must be counted
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+
+class Exported(NamedTuple):
+    """A server with two versions of the tiny model, its exporter, and its state folder."""
+
+    server: Server
+    state: Path
+
+    def page(self, path: str) -> requests.Response:
+        return requests.get(f"{self.server.addresses.exporter}{path}", timeout=TIMEOUT_S)
+
+    def samples(self) -> dict[Sample, float]:
+        """Every sample of the page of metrics, by its name and labels."""
+        families = text_string_to_metric_families(self.page("/metrics").text)
+        samples = [sample for family in families for sample in family.samples]
+        return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+
+    def sum(self, name: str, *by: str, **labels: str) -> Counter[tuple[str, ...]]:
+        """The sums of a metric's samples that have these labels, by the values of other labels."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for (sample, pairs), value in self.samples().items():
+            have = dict(pairs)
+            if sample == name and labels.items() <= have.items():
+                found[tuple(have[label] for label in by)] += value  # type: ignore[assignment] # floats
+        return +found
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_archive: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+    paths = [tiny_archive("eager"), tiny_archive("torchscript")]
+    store, state = paths[0].parent, tmp_path_factory.mktemp("exported")
+    config = with_free_ports(read_config(CHECKOUT / "config.properties") | {EXPORTER: "http://127.0.0.1:1"})
+    config |= {"model_store": str(store)}
+    archives = [find_archive(path.name, store) for path in paths]
+    variables = Variables(metrics=state / METRICS)
+    with serving(config, archives, state, variables=variables) as server, exporting(server, state):
+        yield Exported(server, state)
+
+
+def jpeg(side: int = 32) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", (side, side), (200, 30, 30)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+class Asked(NamedTuple):
+    """One request: its path below /predictions and its body, and which version answers, if any."""
+
+    path: str
+    body: bytes
+    version: str
+
+
+def questions(number: int) -> list[Asked]:
+    """Good and bad pictures for both versions and the default one, and what no worker ever sees."""
+    good = jpeg()
+    kinds = [good, good, good, b"", b"some text", good[: len(good) // 2], good]
+    asked = [Asked(path, body, version) for body in kinds for path, version in VERSIONS]
+    asked += [Asked("none", good, ""), Asked(f"{TINY}/9.9", good, "")]
+    return list(islice(cycle(asked), number))
+
+
+VERSIONS = (("tiny", "1.0"), ("tiny/1.0", "1.0"), ("tiny/2.0", "2.0"))
+
+
+class Answered(NamedTuple):
+    """What a client noted."""
+
+    version: str
+    status: int
+    code: str
+    seconds: float
+
+
+def ask(exported: Exported, asked: Asked, session: requests.Session) -> Answered:
+    begin = time.perf_counter()
+    url = f"{exported.server.addresses.inference}/predictions/{asked.path}"
+    headers = {"Content-Type": "image/jpeg"}
+    answer = session.post(url, data=asked.body, headers=headers, timeout=TIMEOUT_S)
+    seconds = time.perf_counter() - begin
+    code = answer.json().get("code", "") if answer.headers.get("Content-Type") == "application/problem+json" else ""
+    return Answered(asked.version, answer.status_code, code, seconds)
+
+
+def ask_all(exported: Exported, asked: list[Asked]) -> list[Answered]:
+    """Ask with several clients at once."""
+
+    def client(share: list[Asked]) -> list[Answered]:
+        with requests.Session() as session:
+            return [ask(exported, item, session) for item in share]
+
+    shares = [asked[start::CLIENTS] for start in range(CLIENTS)]
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return list(chain.from_iterable(pool.map(client, shares)))
+
+
+def eventually(found: Callable[[], Any], expected: Any) -> None:
+    """The last answers are counted a moment after clients have them."""
+    deadline = time.monotonic() + LAG_S
+    while (now := found()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert now == expected
+
+
+@pytest.mark.parametrize("number", [1000, pytest.param(20_000, marks=pytest.mark.thorough)])
+def test_counters_are_what_clients_counted(exported: Exported, number: int) -> None:
+    by_worker = partial(exported.sum, "classifier_answers_total", "version", "status", "code", wants="prediction")
+    by_front_end = partial(exported.sum, "classifier_requests_total", "version", "status", by="torchserve")
+    all_of_them = partial(exported.sum, "classifier_requests_total", "status", entrance="http", wants="prediction")
+    before = [found() for found in (by_worker, by_front_end, all_of_them)]
+    answers = ask_all(exported, questions(number))
+    of_workers = Counter((item.version, str(item.status), item.code) for item in answers if item.version)
+    others = Counter(("", str(item.status)) for item in answers if not item.version)
+    assert {status for _, status, _ in of_workers} == {"200", "400", "415", "422"}
+    assert {status for _, status in others} == {"404"}
+    eventually(lambda: by_worker() - before[0], of_workers)
+    eventually(lambda: by_front_end() - before[1], others)
+    eventually(lambda: all_of_them() - before[2], Counter((str(item.status),) for item in answers))
+
+
+def test_histograms_say_what_clients_measured_to_a_bucket(exported: Exported) -> None:
+    """A client's own time includes what no server sees, its own waiting for the processor above all."""
+    name = "classifier_request_seconds_bucket"
+    of_version = partial(exported.sum, name, "le", wants="prediction", version="2.0")
+    before = of_version()
+    answers = ask_all(exported, [Asked("tiny/2.0", jpeg(), "2.0")] * 800)
+    eventually(lambda: (of_version() - before)[("+Inf",)], 800)
+    buckets = of_version() - before
+    seconds = [answer.seconds for answer in answers]
+    for share, measured in ((0.5, statistics.median(seconds)), (0.99, statistics.quantiles(seconds, n=100)[-1])):
+        bound = next(bound for bound in SECONDS if buckets[(str(bound),)] >= share * 800)
+        assert abs(bisect.bisect_left(SECONDS, measured) - SECONDS.index(bound)) <= 1
+
+
+def test_a_request_waits_in_the_queue_while_the_worker_is_busy(exported: Exported) -> None:
+    waited = partial(exported.sum, "classifier_queue_seconds_count", "version")
+    before = waited()
+    ask_all(exported, [Asked("tiny/1.0", jpeg(), "1.0")] * 100)
+    eventually(lambda: (waited() - before)[("1.0",)], 100)
+    assert exported.sum("classifier_queue_seconds_sum", "version")[("1.0",)] > 0
+
+
+def test_grpc_is_counted_as_well(exported: Exported) -> None:
+    requested = partial(exported.sum, "classifier_requests_total", "model", "version", "status", entrance="grpc")
+    answered = partial(exported.sum, "classifier_answers_total", "version", "status", wants="prediction")
+    before, before_answered = requested(), answered()
+    with GrpcClient(exported.server.addresses) as client:
+        client.predict(jpeg(), TINY, "2.0")
+        with pytest.raises(RequestFailedError):
+            client.predict(jpeg(), "none")
+    eventually(lambda: (answered() - before_answered)[("2.0", "200")], 1)
+    eventually(lambda: (requested() - before)[(TINY, "2.0", "0")], 1)
+    assert sum((requested() - before).values()) == 2
+
+
+def test_it_shows_what_torchserve_says_and_what_it_does_not(exported: Exported) -> None:
+    ask_all(exported, [Asked("tiny/1.0", jpeg(), "1.0")])
+    samples = exported.samples()
+    names = {name for name, _ in samples}
+    assert "ts_inference_requests_total" in names  # of the metrics port
+    processes = workers(exported.server)
+    memory = exported.sum("classifier_worker_memory_bytes", "version")
+    assert set(memory) == {("1.0",), ("2.0",)}
+    for process in processes:
+        assert 1e6 < process.memory_info().rss < 10 * max(memory.values())
+    assert exported.sum("classifier_workers_ready", "version") == {("1.0",): 1, ("2.0",): 1}
+    assert exported.sum("classifier_default", "version") == {("1.0",): 1}
+    assert exported.sum("classifier_worker_starts_total", "version") == {("1.0",): 1, ("2.0",): 1}
+    assert exported.sum("classifier_archive_info", "version").total() == 2
+    formats = exported.sum("classifier_pictures_total", "format")
+    assert set(formats) == {("JPEG",)}
+
+
+def test_a_worker_that_is_started_again_counts_on(exported: Exported) -> None:
+    starts = partial(exported.sum, "classifier_worker_starts_total", "version")
+    before, answered = starts(), exported.sum("classifier_answers_total")
+    first, *_ = workers(exported.server)
+    first.kill()
+    exported.server.client().wait_ready([(TINY, "1.0"), (TINY, "2.0")], TIMEOUT_S, lambda: None)
+    deadline = time.monotonic() + TIMEOUT_S
+    while (starts() - before).total() != 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (starts() - before).total() == 1
+    exported.server.client().wait_ready([(TINY, "1.0"), (TINY, "2.0")], TIMEOUT_S, lambda: None)
+    assert exported.sum("classifier_answers_total") == answered  # nothing is forgotten
+    assert len(list((exported.state / METRICS).glob("*.db"))) == 4
+
+
+def test_load_balancers_get_the_truth_and_nobody_anything_else(exported: Exported) -> None:
+    assert [(exported.page(path).status_code, exported.page(path).text) for path in ("/livez", "/readyz")] == [
+        (200, "alive\n"),
+        (200, "ready\n"),
+    ]
+    for path in ("/", "/models", "/metrics/x", "/../config.properties", "/readyz/"):
+        assert exported.page(path).status_code == 404
+    assert requests.post(f"{exported.server.addresses.exporter}/metrics", timeout=TIMEOUT_S).status_code == 501
