@@ -23,6 +23,7 @@ from classifier.recipe import Answers
 from classifier.record import Record
 from classifier.request_log import RequestLog, request_log
 from classifier.service import PARAMETER_HEADERS, PICTURE_FIELDS, SEVERAL_VALUES, Request, Wish, answer
+from classifier.traces import Traces, traces
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ImageClassifierHandler:
     answers: Answers | None = None  # the form of the answers; None for the recipe's
     log: RequestLog | None = None  # None: requests are not logged
     metrics: Metrics | None = None  # None: nothing is counted
+    traces: Traces | None = None  # None: no spans are made
 
     def initialize(self, context: Any) -> None:
         """Verify the archive, load the model and warm it up.
@@ -61,6 +63,7 @@ class ImageClassifierHandler:
             model = self.classifier.identity.model
             self.log = request_log(os.environ, model)
             self.metrics = metrics(os.environ, model, self.classifier.labels)
+            self.traces = traces(os.environ, model)
         except Exception as error:
             raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error
         logger.info("ready on %s: %s", device, model)
@@ -79,11 +82,13 @@ class ImageClassifierHandler:
             wait_while_held(Path(tempfile.gettempdir()))
         record, begin = Record(), time.perf_counter()
         responses = answer(self.classifier, requests, self.answers, record)
-        seconds = time.perf_counter() - begin
+        end = time.perf_counter()
         if self.log is not None:
-            self.log.write(requests, responses, seconds)
+            self.log.write(requests, responses, end - begin)
         if self.metrics is not None:
-            self.metrics.write(requests, responses, record, seconds)
+            self.metrics.write(requests, responses, record, end - begin)
+        if self.traces is not None:
+            self.traces.write(requests, responses, record, begin, end)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
@@ -197,6 +202,8 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
         request_id=request_id,
         client_request_id=sent.get("x-request-id", ""),
         traceparent=sent.get("traceparent", ""),
+        tracestate=sent.get("tracestate", ""),
+        request_start=sent.get("x-request-start", ""),
     )
 
 

@@ -63,6 +63,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     client_request_id: str = ""  # the client's own, in its header `X-Request-Id`
     traceparent: str = ""  # the client's, as W3C Trace Context says
+    tracestate: str = ""
+    request_start: str = ""  # when it arrived at a proxy before the server, in the header `X-Request-Start`
     pictures: int = 1  # how many a form has; only one can be answered
     tensors: bool = False  # whether the server can pass on nothing but a response of KServe's protocol v2
 

@@ -55,7 +55,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         (
             Verb("serve", "scripts.serving.serve:main", "start TorchServe and wait until every worker is READY"),
             Verb("stop", "scripts.serving.serve:stop_server", "stop the server that `serve` started"),
-            Verb("status", "scripts.serving.serve:status", "show addresses, models and workers"),
+            Verb("status", "scripts.serving.status:main", "show addresses, models and workers"),
             Verb("logs", "scripts.serving.logs:main", "show the end of the server's log, or one request's lines"),
             Verb("health", "scripts.serving.health:main", "answer load balancers whether the server can answer"),
             Verb("token", "scripts.serving.token:main", "print the token of an API, for a server that asks for tokens"),

@@ -120,6 +120,7 @@ def main() -> None:
             public_key=public_key(os.environ),
             answers=answers,
             log=requests,
+            traces=os.environ.get("TRACES"),
         )
 
 

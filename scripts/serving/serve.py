@@ -4,18 +4,20 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
 
-import psutil
 from classifier.answer_form import FORMS
 from classifier.identity import UNTRAINED
 from classifier.recipe import Answers
 
 from scripts.archives.store import STORE, Archive
-from scripts.console import UserError, done, out, step, warn, warn_untrained
+from scripts.console import UserError, done, out, step, warn_untrained
 from scripts.exporter import beside
+from scripts.packages import require
 from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
 from scripts.serving.prepare_java import prepare
-from scripts.serving.versions import remember_defaults, show_versions
+from scripts.serving.status import LOST, lost, show
+from scripts.serving.versions import remember_defaults
 from scripts.torchserve.config import (
     CONFIG_FILE,
     EXPORTER,
@@ -25,9 +27,8 @@ from scripts.torchserve.config import (
     with_absolute_files,
     with_free_ports,
 )
-from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.launch import Variables, refuse_envelope
-from scripts.torchserve.log import Workers, read_workers
+from scripts.torchserve.log import Workers
 from scripts.torchserve.server import (
     ANSWERS,
     CONSOLE_LOG,
@@ -39,7 +40,6 @@ from scripts.torchserve.server import (
     find,
     refuse_a_second,
     remembered_key,
-    running,
     start,
     stop,
     wait_ready,
@@ -47,10 +47,8 @@ from scripts.torchserve.server import (
 
 if TYPE_CHECKING:
     from scripts.admission.signing import PublicKeys
-    from scripts.torchserve.client import Client
 
 _LOOK_S: Final = 5.0  # between two checks of the workers of a server in the foreground
-_LOST: Final = "a worker's process has ended, but TorchServe counts it as READY: a bug in its StreamPredictions2"
 Form = Literal["recipe", "full", "stock"]  # recipe: each model answers as its recipe says
 Log = Literal["text", "json", "off"]
 _KEPT_LOG: Final = 10_000_000  # bytes of the log of a server in the foreground
@@ -64,6 +62,7 @@ def serve(
     public_key: Path | None = None,
     answers: Form | None = None,
     log: Log = "text",
+    traces: str | None = None,
 ) -> None:
     """Start a server, wait until it is ready, and print how to reach it.
 
@@ -75,6 +74,7 @@ def serve(
         public_key: the key that signs archives, a file or a folder of several; if None, that of the last server.
         answers: the form of all answers; if None, as the last server answered.
         log: the form of the request log.
+        traces: the base URL of a collector of traces; None for no traces.
     """
     refuse_a_second(state)
     refuse_envelope(config, os.environ)
@@ -93,7 +93,13 @@ def serve(
     started, ready = time.monotonic(), False
     try:
         metrics = state / METRICS if config.get(EXPORTER) else None
-        variables = Variables(console=foreground, answers=form, log=None if log == "off" else log, metrics=metrics)
+        variables = Variables(
+            console=foreground,
+            answers=form,
+            log=None if log == "off" else log,
+            traces=_collector(traces),
+            metrics=metrics,
+        )
         server = start(config, archives, state, public_key=public_key, variables=variables)
         with out.status("waiting until every worker is READY"):
             _wait(server, state, archives, saved)
@@ -104,7 +110,7 @@ def serve(
         done(f"ready after {time.monotonic() - started:.1f} s")
         if not foreground:
             beside.start(server, state)
-        _show(server)
+        show(server)
         if foreground:
             _stay(server, state)
     except BaseException:  # above all an interrupt
@@ -113,6 +119,21 @@ def serve(
         if not ready:  # the next server must not repeat a start that failed
             _remove(set((state / SNAPSHOTS).glob("*.cfg")) - snapshots)
         raise
+
+
+def _collector(traces: str | None) -> str | None:
+    """The collector, with what workers send traces with.
+
+    Raises:
+        UserError: it is no address, or the packages are missing.
+    """
+    if not traces:
+        return None
+    address = urlsplit(traces)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise UserError(f"TRACES={traces}: expected the address of a collector, such as http://localhost:4318")
+    require("traces", why=f"TRACES={traces}")
+    return traces
 
 
 def _keys(path: Path) -> "PublicKeys":
@@ -174,17 +195,6 @@ def _remove(paths: set[Path]) -> None:
         path.unlink()
 
 
-def _show(server: Server) -> None:
-    addresses = server.addresses
-    out.print(f"  inference   {addresses.inference}   gRPC {addresses.grpc_inference}")
-    out.print(f"  management  {addresses.management}   gRPC {addresses.grpc_management}")
-    out.print(f"  metrics     {addresses.exporter or addresses.metrics}/metrics")
-    if names := sorted(server.client().defaults()):  # those of now, which need not be those of the start
-        name = server.models[0][0] if server.models and server.models[0][0] in names else names[0]
-        token = "" if server.key_file is None else ' -H "Authorization: Bearer $(make -s token)"'
-        out.print(f"  try         curl {addresses.inference}/predictions/{name} -T <picture>{token}")
-
-
 def _stay(server: Server, state: Path) -> None:
     """Run the exporter, and follow the server, until it ends or the program is interrupted."""
     from scripts.exporter.exporter import exporting  # imports what no server in the background needs here
@@ -209,48 +219,15 @@ def _follow(server: Server, state: Path) -> None:
             if trouble := workers.trouble:  # restarts do not help, but whatever started this program may do more
                 raise UserError(f"{trouble}\nTorchServe is stopped")
             if time.monotonic() - looked > _LOOK_S:
-                lost_now = _lost(client)
+                lost_now = lost(client)
                 if lost_now & lost_before:  # seen twice: TorchServe had the time to notice
-                    raise UserError(f"{_LOST}\nTorchServe is stopped")
+                    raise UserError(f"{LOST}\nTorchServe is stopped")
                 looked, lost_before = time.monotonic(), lost_now
             if log.tell() > _KEPT_LOG:
                 log.seek(0)
                 log.truncate()
             time.sleep(0.2)
     raise UserError(f"TorchServe ended by itself; see {state / CONSOLE_LOG}")
-
-
-def _lost(client: "Client") -> set[int]:
-    """The workers' processes that have ended although TorchServe calls them READY, and so does not restart them."""
-    try:
-        versions = client.versions()
-    except RequestFailedError:  # the server is busy, or it ends, which is noticed elsewhere
-        return set()
-    return {pid for version in versions if version.ready for pid in version.pids if not psutil.pid_exists(pid)}
-
-
-def status(*, state: Path = STATE_FOLDER) -> None:
-    """Show addresses, versions and workers, and how often workers were restarted.
-
-    Args:
-        state: state folder of the server.
-    """
-    server = running(state)
-    _show(server)
-    history = read_workers(state / CONSOLE_LOG)
-    client = server.client()
-    show_versions(client, state)
-    for version in client.versions():
-        for worker in history.of(version.name, version.version):
-            if worker.restarts or worker.trouble:
-                out.print(
-                    f"  {version.name} {version.version}: {worker.name} restarted {worker.restarts} times; "
-                    f"the last reason: {worker.reason}"
-                )
-    if _lost(server.client()):
-        warn(f"{_LOST}\n`make stop` and `make serve`; or `make scale WORKERS=0 FORCE=1`, then with the old number.")
-    if trouble := history.trouble:
-        warn(f"{trouble}\nRun `make stop`, and repair the cause; meanwhile the server answers without that worker.")
 
 
 def main(
@@ -262,6 +239,7 @@ def main(
     public_key: Path | None = None,
     answers: Form | None = None,
     log: Log = "text",
+    traces: str | None = None,
     config: Path = CONFIG_FILE,
     store: Path = STORE,
     state: Path = STATE_FOLDER,
@@ -278,6 +256,8 @@ def main(
         answers: the form of all answers: `full`, this project's; `stock`, that of TorchServe's own image_classifier;
             `recipe`, as each model's recipe says; the last server's without it.
         log: the form of the request log, a line for each request: `text`, `json`, or `off` for none.
+        traces: address of a collector that takes OpenTelemetry's OTLP over HTTP, such as http://localhost:4318; without
+            it there are no traces.
         config: TorchServe's configuration.
         store: folder of the archives.
         state: folder for all that the server writes.
@@ -287,7 +267,7 @@ def main(
         settings = with_free_ports(settings)
     if secure:
         settings |= SECURE
-    serve(settings, state, " ".join(models) or None, foreground, public_key, answers, log)
+    serve(settings, state, " ".join(models) or None, foreground, public_key, answers, log, traces)
 
 
 def stop_server(*, state: Path = STATE_FOLDER) -> None:

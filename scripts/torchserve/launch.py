@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from classifier import answer_form, metrics, request_log
+from classifier import answer_form, metrics, request_log, traces
 from classifier.recipe import Answers
 
 from scripts.console import UserError
@@ -30,6 +30,7 @@ _DROPPED_VARIABLES: Final = (
     request_log.FOLDER_VARIABLE,
     request_log.FORM_VARIABLE,
     metrics.FOLDER_VARIABLE,
+    traces.COLLECTOR_VARIABLE,
     "MAKEFLAGS",
     "MAKELEVEL",
 )
@@ -55,6 +56,7 @@ class Variables(msgspec.Struct, frozen=True, kw_only=True):
     console: bool = False  # whether the caller reads the output and truncates its file; else that file is rotated
     answers: Answers | None = None  # the form of all models' answers; None for that of each recipe
     log: request_log.Form | None = None  # the form of the request log; None for no such log
+    traces: str | None = None  # the base URL of a collector of traces; None for no traces
     metrics: Path | None = None  # the folder of the workers' metrics; None: neither they nor the front end count
 
 
@@ -103,6 +105,8 @@ def environment(
         changed[answer_form.VARIABLE] = variables.answers
     if variables.log is not None:
         changed |= {request_log.FOLDER_VARIABLE: str(logs.resolve()), request_log.FORM_VARIABLE: variables.log}
+    if variables.traces is not None:
+        changed[traces.COLLECTOR_VARIABLE] = variables.traces
     if variables.metrics is not None:
         changed[metrics.FOLDER_VARIABLE] = str(variables.metrics.resolve())
     return {key: value for key, value in inherited.items() if key not in _DROPPED_VARIABLES} | changed

@@ -194,12 +194,11 @@ def record(server: Server, state: Path) -> None:
 def _write_files(config: dict[str, str], state: Path) -> None:
     """Prepare the state folder for a start: its configuration, no log yet, a key file without tokens."""
     (state / CONSOLE_LOG).parent.mkdir(parents=True, exist_ok=True)
-    for last in (state / CONSOLE_LOG, *(state / LOGS).glob("answers*.log")):
+    for last in (state / CONSOLE_LOG, state / _KEY_FILE, *(state / LOGS).glob("answers*.log")):
         last.unlink(missing_ok=True)
     shutil.rmtree(state / METRICS, ignore_errors=True)
     write_config(config, state / CONFIG)
     shutil.copy(JIT_CONFIG, state)
-    (state / _KEY_FILE).unlink(missing_ok=True)  # of the last server
     (state / _KEY_FILE).touch(0o600)  # TorchServe would create it readable by all, and correct that only afterwards
 
 
