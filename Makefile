@@ -36,7 +36,7 @@ given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 
 VERBS := setup-system adopt archive archives key sign serve stop status logs health token check-config demo predict classify \
   explain devserver register versions describe default scale unregister parity evaluate prune card tune bench onnx bundle cpp \
-  mobile triton triton-serve everywhere gateway drain restore image ship-validate openapi recipe-schema withstand faults \
+  mobile triton triton-serve everywhere gateway drain restore monitor image ship-validate openapi recipe-schema withstand faults \
   scale-out soak fuzz reference
 
 .PHONY: $(VERBS)
@@ -137,7 +137,7 @@ format: $(DEV)
 clean:
 	@if [ -d $(call quoted,$(STATE)) ] && [ -e $(READY) ]; then $(PROGRAM) make stop $(given); fi
 	rm -rf $(VENV) $(TRITON) $(SHIP) $(PEER) $(call quoted,$(STORE)) $(call quoted,$(STATE)) weights tuned onnx bundles pruned triton_repository \
-	  edge/cpp/build explanation.png soak.png card.html .gateway .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache \
+	  edge/cpp/build explanation.png soak.png card.html .gateway .monitoring .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache \
 	  .import_linter_cache .coverage .coverage.*
 
 .PHONY: help

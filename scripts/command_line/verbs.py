@@ -150,6 +150,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb("gateway", "gateway.__main__:main", "run Envoy in front of several servers", ("gateway",)),
             Verb("drain", "gateway.__main__:drain", "send no more requests to a server behind the gateway"),
             Verb("restore", "gateway.__main__:restore", "send requests to a drained server again"),
+            Verb("monitor", "monitoring.__main__:main", "run Prometheus with rules and alerts for the server"),
             Verb("image", "scripts.shipping.image:main", "build the container image"),
             Verb(
                 "ship-validate", "scripts.shipping.validate:main", "validate manifests, Dockerfiles and compose files"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("handlers", "scripts", "devserver", "gateway", "edge", "benchmarks", "stress")
+PACKAGES = ("handlers", "scripts", "devserver", "gateway", "edge", "monitoring", "benchmarks", "stress")
 
 pytestmark = pytest.mark.slow
 

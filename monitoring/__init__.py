@@ -1,0 +1,1 @@
+"""Prometheus, its rules and alerts, and what people look at, for a running server."""
