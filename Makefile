@@ -35,7 +35,7 @@ quoted = '$(subst $(newline),'$$'\n'',$(subst ','\'',$(1)))'
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(call quoted,$(name)=$(value $(name)))))
 
 VERBS := setup-system adopt archive archives key sign serve stop status logs health token check-config demo predict classify \
-  explain devserver register versions describe default scale unregister parity evaluate prune card tune bench onnx bundle cpp \
+  explain devserver register versions describe default scale unregister parity evaluate baseline prune card tune bench onnx bundle cpp \
   mobile triton triton-serve everywhere gateway drain restore monitor image ship-validate openapi recipe-schema withstand faults \
   scale-out soak fuzz reference
 

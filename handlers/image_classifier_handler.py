@@ -62,7 +62,7 @@ class ImageClassifierHandler:
             self.answers = answer_form(self.classifier.recipe, os.environ)
             model = self.classifier.identity.model
             self.log = request_log(os.environ, model)
-            self.metrics = metrics(os.environ, model, self.classifier.labels)
+            self.metrics = metrics(os.environ, model, self.classifier.labels, directory)
             self.traces = traces(os.environ, model)
         except Exception as error:
             raise RuntimeError(f"cannot serve {context.model_name}: {error}") from error

@@ -28,6 +28,10 @@ _BURNS: Final[tuple[tuple[float, int, int, Severity], ...]] = (
 _HALF: Final = 0.5  # of a queue
 _RESTARTS: Final = 3  # in a quarter of an hour, beyond the starts of new workers
 _GROWTH: Final = 1.5  # of a worker's memory over the least of the last day
+# Of the population stability index, by the usual rule of thumb: below 0.1 nothing has changed, above 0.25 much has.
+_DRIFT: Final = 0.25
+_DRIFT_ANSWERS: Final = 500  # with fewer answers, chance alone makes a tenth of it
+_LEAST_SHARE: Final = 0.001  # of a bin, so that an empty one does not make the index infinite
 _DAY: Final = 1440  # minutes
 _TOKEN_MINUTES, _CERTIFICATE_DAYS = 10, 14  # before they expire
 
@@ -90,6 +94,20 @@ class Rules:
                 yield f"model_version:{what}_seconds:{name}", f"histogram_quantile({share}, {rates})"
         for minutes in sorted({minutes for burn in _BURNS for minutes in burn[1:3]}):
             yield self._failures(minutes), self._share_of_failures(minutes)
+
+        yield from self._drift()
+
+    def _drift(self) -> Iterator[tuple[str, str]]:
+        """How far an hour's answers are from the baseline: the population stability index, and on how many it rests."""
+        of_an_hour = f"increase(classifier_compared_total[{self._over(60)}])"
+        answers = f"sum by (model, version, of) ({of_an_hour})"
+        yield "model_version_of:compared:1h", answers
+        live = (
+            f"sum by (model, version, of, bin) ({of_an_hour}) / on (model, version, of) group_left () ({answers} > 0)"
+        )
+        live = f"clamp_min({live}, {_LEAST_SHARE})"
+        then = f"clamp_min(max by (model, version, of, bin) (classifier_baseline_share), {_LEAST_SHARE})"
+        yield "model_version_of:drift:psi_1h", f"sum by (model, version, of) (({live} - {then}) * ln({live} / {then}))"
 
     def _failures(self, minutes: int) -> str:
         return f"model:failures:ratio_{minutes}m"
@@ -187,6 +205,14 @@ class Rules:
         )
 
     def _of_versions(self) -> Iterator[Alert]:
+        yield Alert(
+            name="Drift",
+            when=f"model_version_of:drift:psi_1h > {_DRIFT} and model_version_of:compared:1h > {_DRIFT_ANSWERS}",
+            minutes=60,
+            severity="ticket",
+            summary="{{ $labels.model }} {{ $labels.version }}: by {{ $labels.of }}, an hour's pictures are not "
+            "like those of the baseline (population stability index {{ $value | humanize }})",
+        )
         defaults = "count by (model) (count by (model, version) (classifier_default == 1))"
         contents = "count by (model, version) (count by (model, version, digest) (classifier_archive_info))"
         yield Alert(

@@ -17,6 +17,11 @@ class Label(msgspec.Struct, frozen=True):
     class_id: str
     class_name: str
 
+    @property
+    def full_name(self) -> str:
+        """The id and the name, as the field `class` of an answer has them."""
+        return f"{self.class_id} {self.class_name}"
+
 
 def imagenet1k() -> list[Label]:
     """The 1,000 classes of ImageNet-1k in the order of the logits: WordNet id and torchvision's name.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from classifier.slots import reserve
 if TYPE_CHECKING:  # what starts a server reads only the names below
     from numpy.typing import NDArray
 
+    from classifier.baseline import Baseline
     from classifier.identity import Model
     from classifier.labels import Label
     from classifier.record import Record
@@ -43,20 +44,21 @@ LABELS: Final = ("model", "version", "runtime", "precision")  # of every metric 
 class Metrics:
     """Counts what one worker does."""
 
-    def __init__(self, folder: Path, model: Model, classes: Sequence[Label]) -> None:
+    def __init__(self, folder: Path, model: Model, classes: Sequence[Label], baseline: Baseline | None = None) -> None:
         """Take the first number that no other process has, and go on with the counts in its files.
 
         Args:
             folder: the folder of the files; it is made if it is missing.
             model: the model that answers.
             classes: the labels of its classes, in the order of the scores.
+            baseline: what its answers are compared with.
 
         Raises:
             OSError: the folder cannot be written to.
         """
         folder.mkdir(parents=True, exist_ok=True)
         number, self._lock = reserve(folder, "metrics")
-        counter, histogram = _makers(number, model)
+        counter, gauge, histogram = _makers(number, model)
         self._answers = counter("answers", "Answers of workers, problems included.", "wants", "status", "code")
         self._batch = histogram("batch_seconds", "Time that a worker took for a batch.", SECONDS)()
         self._requests = histogram("batch_requests", "Requests that a worker answered together.", _REQUESTS)()
@@ -68,6 +70,14 @@ class Metrics:
             "entropy", "Entropy of a picture's probabilities, over the largest that so many classes can have.", SHARES
         )()
         self._classes = counter("classes", "Pictures by their likeliest class.", "class")
+        self._compared = counter("compared", "Pictures by the bins of the baseline.", "of", "bin")
+        self._baseline = baseline
+        if baseline is not None:
+            share = gauge("baseline_share", "Share of a bin among the baseline's pictures.", "of", "bin")
+            for (of, name), value in baseline.shares().items():
+                share(of, name).set(value)
+                self._compared(of, name).inc(0)  # a bin that stays empty counts as well
+            gauge("baseline_pictures", "Pictures that the baseline was made of.")().set(baseline.pictures)
         self._labels = classes
         self._class_names: dict[int, str] = {}
         counter("worker_starts", "Workers that have loaded their model.")().inc()
@@ -97,14 +107,16 @@ class Metrics:
             self._confidence.observe(confidence)
             self._entropy.observe(entropy)
             self._classes(self._class_name(index)).inc()
+            if self._baseline is not None:
+                self._compared("class", self._baseline.class_bin(self._labels[index].full_name)).inc()
+                self._compared("confidence", self._baseline.confidence_bin(confidence)).inc()
 
     def _class_name(self, index: int) -> str:
         name = self._class_names.get(index)
         if name is None:
             if len(self._class_names) >= _CLASSES:
                 return OTHER_CLASSES
-            label = self._labels[index]
-            name = self._class_names[index] = f"{label.class_id} {label.class_name}"
+            name = self._class_names[index] = self._labels[index].full_name
         return name
 
 
@@ -126,16 +138,16 @@ def relative_entropy(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 _Child = Callable[..., Any]  # of the values of a metric's own labels: what is counted or observed
 
 
-def _makers(number: int, model: Model) -> tuple[Callable[..., _Child], Callable[..., _Child]]:
-    """Functions that make a counter and a histogram, in the files of that number, with the model's labels."""
-    from prometheus_client import CollectorRegistry, Counter, Histogram, values
+def _makers(number: int, model: Model) -> tuple[Callable[..., _Child], Callable[..., _Child], Callable[..., _Child]]:
+    """Functions that make a counter, a gauge and a histogram, in the files of that number, with the model's labels."""
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
     # Files are named after the number, not after the process: workers that die again and again would leave ever more.
     values.ValueClass = values.MultiProcessValue(lambda: number)
     registry = CollectorRegistry()  # which nobody reads: it refuses two metrics of one name
     common = (model.name, model.version, model.runtime, model.precision)
 
-    def children(metric: Counter | Histogram) -> _Child:
+    def children(metric: Counter | Gauge | Histogram) -> _Child:
         known: dict[tuple[str, ...], Any] = {}
 
         def child(*own: str) -> Any:
@@ -149,23 +161,40 @@ def _makers(number: int, model: Model) -> tuple[Callable[..., _Child], Callable[
     def counter(name: str, text: str, *own: str) -> _Child:
         return children(Counter(f"classifier_{name}", text, [*LABELS, *own], registry=registry))
 
+    def gauge(name: str, text: str, *own: str) -> _Child:
+        mode: Literal["mostrecent"] = "mostrecent"  # all workers of a version say the same
+        names = [*LABELS, *own]
+        return children(Gauge(f"classifier_{name}", text, names, registry=registry, multiprocess_mode=mode))
+
     def histogram(name: str, text: str, buckets: Sequence[float], *own: str) -> _Child:
         names = [*LABELS, *own]
         return children(Histogram(f"classifier_{name}", text, names, registry=registry, buckets=buckets))
 
-    return counter, histogram
+    return counter, gauge, histogram
 
 
-def metrics(environment: Mapping[str, str], model: Model, classes: Sequence[Label]) -> Metrics | None:
+def metrics(
+    environment: Mapping[str, str], model: Model, classes: Sequence[Label], archive: Path | None = None
+) -> Metrics | None:
     """The metrics that the environment asks for; None if it asks for none.
 
+    Args:
+        environment: the worker's.
+        model: the model that answers.
+        classes: the labels of its classes, in the order of the scores.
+        archive: the unpacked archive, which may have a baseline.
+
     Raises:
-        UnusableError: their folder cannot be written to.
+        UnusableError: their folder cannot be written to, or the baseline is none.
     """
     folder = environment.get(FOLDER_VARIABLE)
     if not folder:
         return None
+    from classifier.baseline import BASELINE_FILE, read_baseline
+
+    path = None if archive is None else archive / BASELINE_FILE
+    baseline = read_baseline(path, classes) if path is not None and path.exists() else None
     try:
-        return Metrics(Path(folder), model, classes)
+        return Metrics(Path(folder), model, classes, baseline)
     except OSError as error:
         raise UnusableError(f"{FOLDER_VARIABLE}={folder}: {error}") from error

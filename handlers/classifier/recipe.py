@@ -182,6 +182,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     scores: Scores = "softmax"
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
     answers: Answers = "full"
+    baseline: str | None = None
     requirements: list[_Requirement] = []
     serving: Serving = Serving()
     archives: Annotated[list[Variant], Meta(min_length=1)] = []

@@ -120,6 +120,7 @@ def _plan(options: Options, recipe_file: Path, variant: Variant, version: str, w
         recipe=recipe,
         recipe_file=recipe_file,
         labels=load_labels(recipe.labels, options.recipe.parent),
+        baseline=None if recipe.baseline is None else options.recipe.parent / recipe.baseline,
         variant=variant,
         version=version,
         weights=weights,

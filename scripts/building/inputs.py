@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import yaml
+from classifier.errors import UnusableError
 from classifier.places import read_place, read_program
 from classifier.recipe import Recipe, Serving, Variant
 
@@ -23,7 +24,7 @@ _SOURCES: Final = (_HANDLERS / "classifier", Path(__file__).parents[1] / "archiv
 # What a recipe says that changes no answer, or that is an input of its own.
 _NOT_OF_THE_RECIPE: Final = (
     *("name", "architecture", "arguments", "weights", "program", "labels"),
-    *("serving", "archives", "mobile"),
+    *("serving", "archives", "mobile", "baseline"),
 )
 
 
@@ -41,6 +42,7 @@ def inputs_of(options: Options, recipe: Recipe, variant: Variant, weights: Weigh
     named = list(_label_files(recipe, options.recipe.parent))
     kind = None if recipe.program is None else read_program(recipe.program)[0]
     part = [weights.entry, weights.prefix]
+    baseline = [] if recipe.baseline is None else [_baseline(options.recipe, recipe.baseline)]
     return {
         "weights": weights.sha256 if part == [None, None] else digest(_text([weights.sha256, *part])),
         "architecture": digest(_text([recipe.architecture, recipe.arguments, kind]), files(recipe)),
@@ -50,7 +52,17 @@ def inputs_of(options: Options, recipe: Recipe, variant: Variant, weights: Weigh
         "serving": serving_digest(serving),
         "gate": digest(_text(variant.tolerance), pictures(options.golden)),
         "code": digest(b"", code()),
+        **({"baseline": digest(b"", baseline)} if baseline else {}),
     }
+
+
+def _baseline(recipe_file: Path, named: str) -> Path:
+    path = recipe_file.parent / named
+    if not path.is_file():
+        raise UnusableError(
+            f"{recipe_file}: baseline: there is no file {path}; `make baseline DATA=<folder>` writes one"
+        )
+    return path
 
 
 def serving_digest(serving: Serving) -> str:
@@ -68,8 +80,10 @@ def _export(options: Options, variant: Variant) -> str:
 
 
 def named_files(recipe: Recipe, folder: Path) -> Iterator[Path]:
-    """The files of the user's own that a recipe names: labels, and weights or a program."""
+    """The files of the user's own that a recipe names: labels, a baseline, and weights or a program."""
     yield from _label_files(recipe, folder)
+    if recipe.baseline is not None:
+        yield folder / recipe.baseline
     place = read_program(recipe.program)[1] if recipe.program else read_place(recipe.weights or "")
     if place.scheme == "file":
         yield folder / place.path

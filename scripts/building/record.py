@@ -30,8 +30,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     inputs: dict[str, str]  # digest of each input, by its name; those of DECISIVE, then `serving`, `gate`, `code`
 
     def differences(self, inputs: dict[str, str]) -> list[str]:
-        """The names of the inputs that are others now."""
-        return [name for name, value in inputs.items() if self.inputs.get(name) != value]
+        """The names of the inputs that are others now, or are there no more."""
+        return [name for name in self.inputs | inputs if self.inputs.get(name) != inputs.get(name)]
 
 
 def record_of(archive: Path) -> Path:

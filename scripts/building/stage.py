@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from classifier.baseline import BASELINE_FILE, read_baseline
 from classifier.identity import LABELS_FILE, PARITY_FILE, RECIPE_FILE, Identity, Model, write_identity
 from classifier.labels import Label, write_labels
 from classifier.recipe import Recipe, Variant
@@ -36,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     recipe_file: Path  # of this recipe, whose `serving` is the archive's own
     labels: list[Label]  # in the order of the logits
+    baseline: Path | None  # what live traffic is compared with
     variant: Variant
     version: str
     weights: Weights
@@ -111,6 +113,9 @@ def _extra(plan: Plan, beside: list[Path], requirements: list[str]) -> Path:
         _copy_sources(helper, extra)
     shutil.copy(plan.recipe_file, extra / RECIPE_FILE)
     write_labels(plan.labels, extra / LABELS_FILE)
+    if plan.baseline is not None:
+        read_baseline(plan.baseline, plan.labels)  # an archive has only one that is
+        shutil.copy(plan.baseline, extra / BASELINE_FILE)
     model = Model(
         name=plan.recipe.name,
         version=plan.version,

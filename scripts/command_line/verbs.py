@@ -105,6 +105,11 @@ SECTIONS: Final[tuple[Section, ...]] = (
                 "evaluate", "scripts.measuring.evaluate:main", "measure top-1 and top-5 accuracy on labelled pictures"
             ),
             Verb(
+                "baseline",
+                "scripts.measuring.baseline:main",
+                "write what live traffic is compared with: a model's answers to pictures of yours",
+            ),
+            Verb(
                 "prune",
                 "scripts.measuring.prune:main",
                 "set a model's smallest weights to zero and measure what remains",

@@ -89,8 +89,8 @@ def _by_folder(folder: Path, classes: Classes) -> Found:
             hint = f"; is it {near}?" if near else ""
             left_out.append(f"folder {inside.name} with {_number(files)} is no class of this model{hint}")
             continue
-        pictures += [Labelled(path, class_id) for path in files if _is_picture(path)]
-        others += [path for path in files if not _is_picture(path)]
+        pictures += [Labelled(path, class_id) for path in files if is_picture(path)]
+        others += [path for path in files if not is_picture(path)]
     return Found(pictures, left_out + _no_pictures(others, "not counted as pictures of a class"))
 
 
@@ -98,7 +98,8 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its name."""
     return path.suffix.lower() in _SUFFIXES
 
 
@@ -115,7 +116,7 @@ def _number(files: Sequence[Path]) -> str:
 
 
 def _by_line(folder: Path, label_file: Path, classes: Classes, labels: Sequence[Label]) -> Found:
-    named = _by_name([path for path in _files(folder) if _is_picture(path)], folder)
+    named = _by_name([path for path in _files(folder) if is_picture(path)], folder)
     try:
         lines = label_file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

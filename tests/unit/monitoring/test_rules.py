@@ -98,6 +98,18 @@ CASES: dict[str, tuple[list[dict[str, str]], str, str, dict[str, str]]] = {
         "110m",
         LABELS | OF_REPLICA | {"worker": "9000"},
     ),
+    # of 100 a minute, first half in each bin as in the baseline, then all in one
+    "Drift": (
+        [
+            series("classifier_compared_total", "0+50x120 6000+100x200", f'{HERE}, of="class", bin="a"'),
+            series("classifier_compared_total", "0+50x120 6000x200", f'{HERE}, of="class", bin="other"'),
+            series("classifier_baseline_share", "0.5x320", f'{HERE}, of="class", bin="a"'),
+            series("classifier_baseline_share", "0.5x320", f'{HERE}, of="class", bin="other"'),
+        ],
+        "250m",
+        "120m",
+        LABELS | {"of": "class"},
+    ),
     "VersionSkew": (
         [
             series("classifier_default", "1x100"),
@@ -163,6 +175,10 @@ def test_a_healthy_service_wakes_nobody(tmp_path: Path) -> None:
         series("classifier_default", "1x2000 0x2400"),
         series("classifier_default", "0x2000 1x2400", 'instance="a:8083", model="tiny", version="2.0"'),
         series("classifier_archive_info", "1x4400", f'{HERE}, digest="abc"'),
+        series("classifier_compared_total", "0+420x4400", f'{HERE}, of="class", bin="a"'),
+        series("classifier_compared_total", "0+180x4400", f'{HERE}, of="class", bin="other"'),
+        series("classifier_baseline_share", "0.6x4400", f'{HERE}, of="class", bin="a"'),
+        series("classifier_baseline_share", "0.4x4400", f'{HERE}, of="class", bin="other"'),
     ]
     times = ("30m", "1010m", "2010m", "4390m")
     expected = [expecting(alert.name, when) for alert in RULES.alerts() for when in times]
