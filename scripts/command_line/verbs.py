@@ -156,6 +156,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb("drain", "gateway.__main__:drain", "send no more requests to a server behind the gateway"),
             Verb("restore", "gateway.__main__:restore", "send requests to a drained server again"),
             Verb("monitor", "monitoring.__main__:main", "run Prometheus with rules and alerts for the server"),
+            Verb("dashboard", "monitoring.dashboard:main", "show what a server does, in a browser"),
             Verb("image", "scripts.shipping.image:main", "build the container image"),
             Verb(
                 "ship-validate", "scripts.shipping.validate:main", "validate manifests, Dockerfiles and compose files"
