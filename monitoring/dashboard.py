@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,11 +74,9 @@ class Prometheus:
 
 
 def _line(legend: str, entry: Any, times: list[float]) -> Line:
-    values = {round(float(moment)): float(value) for moment, value in entry["values"]}
-    found = [values.get(round(moment)) for moment in times]
-    return Line(
-        _label(legend, entry["metric"]), [None if value is None or value != value else value for value in found]
-    )
+    said = {round(float(moment)): float(value) for moment, value in entry["values"]}
+    values = {moment: value for moment, value in said.items() if isfinite(value)}  # nothing by nothing is nan
+    return Line(_label(legend, entry["metric"]), [values.get(round(moment)) for moment in times])
 
 
 def _label(legend: str, labels: dict[str, str]) -> str:
