@@ -64,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prometheus(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prometheus that asks the exporter of a server with two versions, which good and bad pictures reach all the time."""
+    """A Prometheus that asks the exporter of a server with two versions, which good and bad pictures reach meanwhile."""
     state = tmp_path_factory.mktemp("server")
     config = with_free_ports(read_config(CHECKOUT / "config.properties") | {EXPORTER: "http://127.0.0.1:1"})
     config |= {"model_store": str(store)}
@@ -113,15 +113,13 @@ def test_every_panel_has_something_to_show_of_each_version(prometheus: str) -> N
         time.sleep(1)
     assert missing == []
     found = data(asked, 15, time.time())
-    labels = {
-        panel["title"]: {line.label for line in panel["lines"]}
-        for board in found["boards"]
-        for panel in board["panels"]
-    }
+    panels = [panel for board in found["boards"] for panel in board["panels"]]
+    labels = {panel["title"]: {line.label for line in panel["lines"]} for panel in panels}
     assert {"tiny 1.0 p50", "tiny 1.0 p99", "tiny 2.0 p50", "tiny 2.0 p99"} <= labels["Time to answer"]
     assert {"not_an_image", "front end: 404"} <= labels["Refused and failed"]
     assert labels["Requests by version"] == {"tiny 1.0", "tiny 2.0"}
-    assert labels["Drift"] == {
+    by = [f"tiny {version} by {of}" for version in ("1.0", "2.0") for of in ("class", "confidence")]
+    assert labels["Drift"] == set(by)
         f"tiny {version} by {of}" for version in ("1.0", "2.0") for of in ("class", "confidence")
     }
 

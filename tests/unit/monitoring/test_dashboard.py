@@ -2,11 +2,11 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest import approx
 
 from monitoring.dashboard import Prometheus, data, main, pages
 from monitoring.grafana import FOLDER, written
@@ -51,9 +51,9 @@ def test_the_page_gets_every_panel_on_one_grid_of_times(minutes: int, step_s: in
     found = data(Fake({"metric": {}, "values": []}), minutes, NOW)
     assert [len(board["panels"]) for board in found["boards"]] == [len(board.panels) for board in BOARDS]
     times = found["boards"][0]["panels"][0]["times"]
-    assert {later - earlier for earlier, later in zip(times, times[1:], strict=False)} == {step_s}
+    assert {later - earlier for earlier, later in pairwise(times)} == {step_s}
     assert NOW - step_s < times[-1] <= NOW
-    assert times[-1] - times[0] == approx(minutes * 60, abs=step_s)
+    assert times[-1] - times[0] == pytest.approx(minutes * 60, abs=step_s)
     assert found["alerts"] == [{"name": "QueueGrows", "severity": "page", "summary": "its queue is over half full"}]
 
 
