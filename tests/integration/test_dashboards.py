@@ -64,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prometheus(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prometheus that asks the exporter of a server with two versions, which good and bad pictures reach meanwhile."""
+    """A Prometheus that asks the exporter of a server with two versions, which get good and bad pictures."""
     state = tmp_path_factory.mktemp("server")
     config = with_free_ports(read_config(CHECKOUT / "config.properties") | {EXPORTER: "http://127.0.0.1:1"})
     config |= {"model_store": str(store)}
@@ -120,8 +120,6 @@ def test_every_panel_has_something_to_show_of_each_version(prometheus: str) -> N
     assert labels["Requests by version"] == {"tiny 1.0", "tiny 2.0"}
     by = [f"tiny {version} by {of}" for version in ("1.0", "2.0") for of in ("class", "confidence")]
     assert labels["Drift"] == set(by)
-        f"tiny {version} by {of}" for version in ("1.0", "2.0") for of in ("class", "confidence")
-    }
 
 
 @pytest.fixture(
