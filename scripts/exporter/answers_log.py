@@ -70,6 +70,11 @@ class AnswersLog:
         self._rest = b""  # of a line that is being written
         self._open: dict[str, tuple[Answer, int]] = {}  # by thread: answers whose second line may follow
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
     def read(self) -> Iterator[Answer]:
         """The answers since the last call. The last one of each worker may come only with a later call."""
         for line in self._lines():

@@ -65,6 +65,11 @@ class Exporter:
         with self._lock:
             self._requests.count(self._log.read(), self._state.registered)
 
+    def close(self) -> None:
+        """Count the last answers, and close the log."""
+        self.count()
+        self._log.close()
+
     def follow(self, ended: threading.Event) -> None:
         """Count requests until the event, or until the server has ended."""
         while not ended.wait(_LOOK_S) and find(self._state_folder) == self._server:
@@ -109,3 +114,4 @@ def exporting(server: Server, state: Path) -> Iterator[threading.Thread | None]:
         finally:
             ended.set()
             counting.join()
+            exporter.close()

@@ -1,4 +1,5 @@
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def waited(queue: int, thread: str = WORKER, by: str = "Backend") -> str:
 def written(folder: Path, *lines: str) -> list[Answer]:
     path = folder / "answers.log"
     path.write_text("".join(lines))
-    return list(AnswersLog(path).read())
+    with closing(AnswersLog(path)) as log:
+        return list(log.read())
 
 
 def test_the_two_lines_of_a_workers_answer_are_one(tmp_path: Path) -> None:
@@ -68,8 +70,8 @@ def test_an_answer_without_its_second_line_comes_with_the_next_one_of_its_thread
 def test_or_after_a_while(tmp_path: Path) -> None:
     path = tmp_path / "answers.log"
     path.write_text(answered("/predictions/tiny", 503))
-    log = AnswersLog(path)
-    assert [len(list(log.read())) for _ in range(4)] == [0, 0, 1, 0]
+    with closing(AnswersLog(path)) as log:
+        assert [len(list(log.read())) for _ in range(4)] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -123,17 +125,17 @@ def test_lines_that_it_does_not_know_are_no_answers(tmp_path: Path) -> None:
 
 def test_it_goes_on_where_it_was_with_half_lines_and_renamed_files(tmp_path: Path) -> None:
     path, line = tmp_path / "answers.log", answered("/predictions/none", 404, 1, FRONT_END)
-    log = AnswersLog(path)
-    assert list(log.read()) == []  # it is not there yet
-    path.write_text(line + line[:20])
-    assert len(list(log.read())) == 1
-    with path.open("a") as more:
-        more.write(line[20:])
-        assert list(log.read()) == []  # still in the writer's memory
-    assert len(list(log.read())) == 1
-    with path.open("a") as more:
-        more.write(line)
-    shutil.move(path, tmp_path / "answers.1.log")
-    assert len(list(log.read())) == 1  # the renamed one's last line, and no new file yet
-    path.write_text(line * 3)
-    assert len(list(log.read())) == 3
+    with closing(AnswersLog(path)) as log:
+        assert list(log.read()) == []  # it is not there yet
+        path.write_text(line + line[:20])
+        assert len(list(log.read())) == 1
+        with path.open("a") as more:
+            more.write(line[20:])
+            assert list(log.read()) == []  # still in the writer's memory
+        assert len(list(log.read())) == 1
+        with path.open("a") as more:
+            more.write(line)
+        shutil.move(path, tmp_path / "answers.1.log")
+        assert len(list(log.read())) == 1  # the renamed one's last line, and no new file yet
+        path.write_text(line * 3)
+        assert len(list(log.read())) == 3
