@@ -34,7 +34,7 @@ quoted = '$(subst $(newline),'$$'\n'',$(subst ','\'',$(1)))'
 # What stands on the command line, as NAME=value, unexpanded.
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(call quoted,$(name)=$(value $(name)))))
 
-VERBS := setup-system adopt archive archives key sign serve stop status logs health token check-config demo predict classify \
+VERBS := setup-system adopt archive archives key sign serve stop status logs token check-config demo predict classify \
   explain devserver register versions describe default scale unregister parity evaluate baseline prune card tune bench onnx bundle cpp \
   mobile triton triton-serve everywhere gateway drain restore monitor dashboard image ship-validate openapi recipe-schema withstand faults \
   scale-out soak fuzz reference

@@ -57,7 +57,6 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb("stop", "scripts.serving.serve:stop_server", "stop the server that `serve` started"),
             Verb("status", "scripts.serving.status:main", "show addresses, models and workers"),
             Verb("logs", "scripts.serving.logs:main", "show the end of the server's log, or one request's lines"),
-            Verb("health", "scripts.serving.health:main", "answer load balancers whether the server can answer"),
             Verb("token", "scripts.serving.token:main", "print the token of an API, for a server that asks for tokens"),
             Verb(
                 "check-config", "scripts.serving.check_config:main", "find what is dangerous or slow in a configuration"

@@ -5,14 +5,12 @@ Settings come from environment variables, as is usual for containers; docker/REA
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Final, TypeVar, get_args
 
 from scripts.admission.signing import public_key
 from scripts.archives.store import newest_in
 from scripts.console import UserError, run
-from scripts.serving.health import PORT, listening
 from scripts.serving.serve import Form, Log, serve
 from scripts.torchserve.config import read_config
 
@@ -22,7 +20,6 @@ STATE: Final = Path("/var/lib/classifier")  # the only folder that it writes to,
 _TOKENS: Final = {"on": "false", "off": "true"}
 _MANAGEMENT: Final = ("loopback", "open")
 _Choice = TypeVar("_Choice", bound=str)
-_LAST_PORT: Final = 65535
 _FORMS: Final[tuple[Form, ...]] = get_args(Form)
 _LOGS: Final[tuple[Log, ...]] = get_args(Log)
 
@@ -78,20 +75,6 @@ def _chosen(environment: Mapping[str, str], name: str, choices: Sequence[_Choice
     raise UserError(f"{name}={said}: expected {', '.join(choices)}")
 
 
-def health_port(environment: Mapping[str, str]) -> int | None:
-    """The port for load balancers, by `HEALTH`; None without it: a port is opened only where somebody asks for it.
-
-    Raises:
-        UserError: it is no port.
-    """
-    said = environment.get("HEALTH", "")
-    if not said:
-        return None
-    if not (said.isascii() and said.isdigit() and 1 <= int(said) <= _LAST_PORT):
-        raise UserError(f"HEALTH={said}: expected a port, such as {PORT}")
-    return int(said)
-
-
 def models(store: Path, environment: Mapping[str, str]) -> str:
     """The archives to serve: those that `MODELS` names, or of each archive of the store the newest version.
 
@@ -110,18 +93,16 @@ def main() -> None:
         raise UserError(f"user {os.getuid()} cannot write to {STATE}; mount a tmpfs or an emptyDir there")
     config = settings(read_config(CONFIG), os.environ)
     chosen, answers = models(Path(config["model_store"]), os.environ), form(os.environ)
-    port, requests = health_port(os.environ), log(os.environ)
-    with nullcontext() if port is None else listening(STATE, "0.0.0.0", port):  # noqa: S104 - for other machines
-        serve(
-            config,
-            STATE,
-            chosen,
-            foreground=True,
-            public_key=public_key(os.environ),
-            answers=answers,
-            log=requests,
-            traces=os.environ.get("TRACES"),
-        )
+    serve(
+        config,
+        STATE,
+        chosen,
+        foreground=True,
+        public_key=public_key(os.environ),
+        answers=answers,
+        log=log(os.environ),
+        traces=os.environ.get("TRACES"),
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "http": self.ports["inference"],
             "metrics": self.ports["metrics"],
+            "exporter": self.ports["exporter"],
             "grpc": self.ports["grpc_inference"],
         }
 

@@ -50,6 +50,7 @@ _OURS = (
     "org.pytorch.serve.ModelServer",
     "model_service_worker",
     "prometheus",
+    "scripts.exporter",
     "scripts.command_line devserver",
     "chromium",
     "tritonserver",

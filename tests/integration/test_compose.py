@@ -12,6 +12,7 @@ import pytest
 import requests
 import yaml
 
+from monitoring.rules import Objectives, Rules
 from scripts.building.golden import photograph
 from scripts.ports import free_port
 from tests.integration.conftest import CHECKOUT, STORE
@@ -92,22 +93,19 @@ def test_prometheus_scrapes_it(ports: dict[str, int]) -> None:
     url = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1/query"
 
     def ask() -> Any:
-        answer = requests.get(url, params={"query": 'up{job="torchserve"}'}, timeout=TIMEOUT_S).json()
+        answer = requests.get(url, params={"query": 'up{job="classifier"}'}, timeout=TIMEOUT_S).json()
         return [item for item in answer["data"]["result"] if item["value"][1] == "1"]
 
     (up,) = wait_for(ask)
-    assert up["metric"]["instance"] == "torchserve:8082"
+    assert up["metric"]["instance"] == "torchserve:8083"
 
 
 @pytest.mark.thorough
 def test_prometheus_knows_the_alerts(ports: dict[str, int]) -> None:
     url = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1/rules"
     groups = wait_for(lambda: requests.get(url, timeout=TIMEOUT_S).json()["data"]["groups"])
-    assert {rule["name"] for group in groups for rule in group["rules"]} == {
-        "WorkerKeepsDying",
-        "RequestsFail",
-        "ServerGone",
-    }
+    found = {rule["name"] for group in groups for rule in group["rules"] if rule["type"] == "alerting"}
+    assert found == {alert.name for alert in Rules(Objectives()).alerts()}
 
 
 def test_both_variants_of_the_classifier_are_hardened_alike_and_publish_on_loopback_only() -> None:

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.archives.store import find_archive
 from scripts.exporter.exporter import exporting
-from scripts.torchserve.config import EXPORTER, read_config, with_free_ports
+from scripts.torchserve.config import EXPORTER, read_config, with_free_ports, write_config
 from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.grpc_client import GrpcClient
 from scripts.torchserve.launch import Variables
@@ -229,3 +229,74 @@ def test_load_balancers_get_the_truth_and_nobody_anything_else(exported: Exporte
     for path in ("/", "/models", "/metrics/x", "/../config.properties", "/readyz/"):
         assert exported.page(path).status_code == 404
     assert requests.post(f"{exported.server.addresses.exporter}/metrics", timeout=TIMEOUT_S).status_code == 501
+
+
+@pytest.fixture
+def served(tiny_archive: Callable[..., Path], tmp_path: Path) -> Iterator[Exported]:
+    """As `make serve` starts it, in the background."""
+    archive = tiny_archive()
+    state = tmp_path / "state"
+    options = (f"STATE={state}", f"STORE={archive.parent}", f"MODELS={archive.name}", "PORTS=free")
+    result = make("serve", *options)
+    try:
+        assert result.returncode == 0, result.stderr
+        server = find(state)
+        assert server is not None
+        assert f"metrics     {server.addresses.exporter}/metrics" in result.stdout
+        yield Exported(server, state)
+    finally:
+        make("stop", f"STATE={state}")
+
+
+def exporters(state: Path) -> list[psutil.Process]:
+    """The processes of exporters of a state folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "scripts.exporter.beside" in words and str(state) in words:
+            found.append(process)
+    return found
+
+
+def gone(state: Path) -> bool:
+    deadline = time.monotonic() + LAG_S
+    while exporters(state) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not exporters(state)
+
+
+def test_make_serve_starts_it_and_make_stop_ends_it(served: Exported) -> None:
+    assert served.page("/readyz").text == "ready\n"
+    ask_all(served, [Asked("tiny/1.0", jpeg(), "1.0")] * 8)
+    assert served.sum("classifier_answers_total", "status", wants="prediction") == {("200",): 8}
+    assert len(exporters(served.state)) == 1
+    assert make("stop", f"STATE={served.state}").returncode == 0
+    assert exporters(served.state) == []
+    assert list(served.state.glob("exporter*")) == []
+
+
+def test_it_ends_with_a_server_that_was_killed(served: Exported) -> None:
+    front_end(served.server).kill()
+    assert gone(served.state)
+
+
+def test_a_server_whose_exporter_was_killed_answers_on_and_stops(served: Exported) -> None:
+    (exporter,) = exporters(served.state)
+    exporter.kill()
+    exporter.wait()
+    assert [item.status for item in ask_all(served, [Asked("tiny/1.0", jpeg(), "1.0")] * 4)] == [200] * 4
+    assert make("stop", f"STATE={served.state}").returncode == 0
+
+
+def test_it_refuses_to_take_a_port_that_somebody_has(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
+    archive = tiny_archive()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = with_free_ports(read_config(CHECKOUT / "config.properties"))
+        config[EXPORTER] = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        write_config(config, tmp_path / "config.properties")
+        options = (f"STATE={tmp_path / 'state'}", f"STORE={archive.parent}", f"MODELS={archive.name}")
+        result = make("serve", *options, f"CONFIG={tmp_path / 'config.properties'}")
+    assert result.returncode != 0
+    assert "(exporter) is taken by" in result.stderr

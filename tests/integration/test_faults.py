@@ -63,7 +63,7 @@ def load_times(stand: Stand) -> Counter[str]:
 
 
 def test_a_restart_of_a_worker_changes_its_load_time_at_the_metrics_port_and_no_others(stand: Stand) -> None:
-    """What monitoring/alerts.yml counts."""
+    """What tells a restart without the exporter."""
     before, victim = load_times(stand), workers(stand.server)[0]
     assert len(before) == len(workers(stand.server))
     kill(victim)

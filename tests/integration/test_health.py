@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from classifier.recipe import read_recipe
 
 from gateway.__main__ import gateway
 from gateway.endpoints import parse_replicas
-from scripts.serving.health import PATH, listening
+from scripts.exporter.listener import listening, ready_page
+from scripts.torchserve.readiness import Readiness
 from scripts.torchserve.server import Server, stop, workers
 from tests.conftest import TINY_RECIPE
 from tests.integration.conftest import serving
 from tests.integration.contract import TIMEOUT_S, post, torchserve
 
 MODEL = "tiny"
+PATH = "/readyz"
 ORIGIN = "https://pictures.example:8443"
 DEADLINE_S = 120
 
@@ -35,7 +38,7 @@ def server(tiny_archive: Callable[..., Path], state: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def address(state: Path) -> Iterator[str]:
-    with listening(state, "127.0.0.1", 0) as port:
+    with listening("exporter", {PATH: partial(ready_page, Readiness(state))}, "127.0.0.1", 0) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -53,7 +56,7 @@ def test_an_address_without_a_token_is_ready_when_every_worker_is(address: str, 
     wait_for(address, 200)
     assert requests.get(address + PATH, timeout=TIMEOUT_S).text == "ready\n"
     assert requests.head(f"{address}{PATH}?x=1", timeout=TIMEOUT_S).status_code == 200
-    for path in ("/", "/models", "/ready/", "/ping"):
+    for path in ("/", "/models", "/readyz/", "/ping"):
         assert requests.get(address + path, timeout=TIMEOUT_S).status_code == 404
     assert requests.post(address + PATH, timeout=TIMEOUT_S).status_code == 501
 

@@ -104,14 +104,16 @@ print(json.dumps([line[1].split(":") for line in lines if line[3] == "0A"]))"""
     addresses = {int(port, 16): address for address, port in listening}
     for port in (8081, 7071):
         assert addresses[port][-8:] == "0100007F", port
-    for port in (8080, 8082, 7070):
+    for port in (8080, 8082, 8083, 7070):
         assert int(addresses[port], 16) == 0, port
 
 
 def test_its_metrics_are_there_for_prometheus(container: Container) -> None:
-    status, body = container.python(f"{ASK}\nprint(json.dumps(ask('http://127.0.0.1:8082/metrics')))")
-    assert status == 200
-    assert "# TYPE" in body
+    for port, metric in ((8082, "ts_inference_requests_total"), (8083, "classifier_workers_ready")):
+        status, body = container.python(f"{ASK}\nprint(json.dumps(ask('http://127.0.0.1:{port}/metrics')))")
+        assert status == 200
+        assert f"# TYPE {metric}" in body
+    assert container.python(f"{ASK}\nprint(json.dumps(ask('http://127.0.0.1:8083/readyz')))") == [200, "ready\n"]
 
 
 def test_the_memory_limit_holds(container: Container) -> None:

@@ -84,7 +84,7 @@ print(*there)
 """
     *_, last = alone(tmp_path, code).splitlines()
     assert last.split() == [
-        "key", "sign", "serve", "stop", "status", "logs", "health", "token", "check-config",
+        "key", "sign", "serve", "stop", "status", "logs", "token", "check-config",
         "register", "versions", "describe", "default", "scale", "unregister",
     ]  # fmt: skip
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from monitoring.dashboard import Prometheus, data, main, pages
-from monitoring.grafana import FOLDER, written
+from monitoring.files import dashboard_of, files
 from monitoring.panels import BOARDS, Series
+from monitoring.rules import JOB
 from scripts.console import UserError
+from scripts.torchserve.config import EXPORTER, read_config
 
 ROOT = Path(__file__).parents[3]
 NOW = 1_700_000_002.0
@@ -74,15 +77,23 @@ def test_the_page_is_one_file_that_asks_for_nothing_else() -> None:
     assert "/*SCRIPT*/" not in text
 
 
-@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
-def test_grafanas_dashboards_are_those_of_the_panels(board: Any) -> None:
-    """`python -m monitoring.grafana` writes them."""
-    assert (ROOT / FOLDER / f"{board.name}.json").read_text() == written(board)
+@pytest.mark.parametrize("path", files())
+def test_the_files_for_others_are_those_of_the_rules_and_panels(path: Path) -> None:
+    """`python -m monitoring.files` writes them."""
+    assert (ROOT / path).read_text() == files()[path]
+
+
+def test_the_shipped_prometheus_asks_the_exporter_of_the_shipped_configuration() -> None:
+    for folder, config in (("monitoring", ROOT / "config.properties"), ("docker", ROOT / "docker/config.properties")):
+        (job,) = yaml.safe_load((ROOT / folder / "prometheus.yml").read_text())["scrape_configs"]
+        (target,) = job["static_configs"][0]["targets"]
+        assert job["job_name"] == JOB
+        assert target.rpartition(":")[2] == read_config(config)[EXPORTER].rpartition(":")[2]
 
 
 def test_a_dashboard_has_every_query_of_its_board() -> None:
     for board in BOARDS:
-        content = json.loads(written(board))
+        content = json.loads(dashboard_of(board))
         found = [target["expr"] for panel in content["panels"] for target in panel["targets"]]
         assert found == [series.query for panel in board.panels for series in panel.series]
         positions = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in content["panels"]}

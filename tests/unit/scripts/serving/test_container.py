@@ -21,7 +21,7 @@ from scripts.admission.verify import verify_store
 from scripts.archives.store import sbom_of, signature_of
 from scripts.console import UserError
 from scripts.serving import container
-from scripts.serving.container import STATE, form, health_port, log, models, settings
+from scripts.serving.container import STATE, form, log, models, settings
 from scripts.shipping.image import build_arguments, engine, tag, write_context
 from scripts.torchserve.config import addresses, read_config
 from tests.certificates import self_signed
@@ -315,10 +315,3 @@ def test_ready_needs_pythons_own_library_only() -> None:
         if line.startswith(("import", "from"))
     ]
     assert set(lines) <= set(sys.stdlib_module_names)
-
-
-def test_a_port_for_load_balancers_is_opened_only_on_request() -> None:
-    assert [health_port({}), health_port({"HEALTH": ""}), health_port({"HEALTH": "8083"})] == [None, None, 8083]
-    for said in ("on", "0", "65536", "-1", "8083 ", "\u0668"):
-        with pytest.raises(UserError, match="HEALTH="):
-            health_port({"HEALTH": said})

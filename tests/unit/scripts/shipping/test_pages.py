@@ -40,7 +40,9 @@ def test_the_versions_and_folders_are_those_that_are_validated() -> None:
 
 def test_the_ports_of_the_cloud_page_are_those_of_the_configuration() -> None:
     ports = addresses(read_config(ROOT / "config.properties")).ports()
-    rows = dict(re.findall(r"^\| ([\d, ]+) \| (inference|metrics|management)", PAGES[2].read_text(), re.MULTILINE))
+    rows = dict(
+        re.findall(r"^\| ([\d, ]+) \| (inference|metrics|exporter|management)", PAGES[2].read_text(), re.MULTILINE)
+    )
     assert {number: kind for numbers, kind in rows.items() for number in map(int, numbers.split(","))} == {
         ports[name]: name.removeprefix("grpc_") for name in ports
     }

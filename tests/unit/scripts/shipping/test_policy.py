@@ -8,7 +8,14 @@ from scripts.shipping.policy import Facts, pods, violations
 
 FACTS = Facts(
     version="1.2.3",
-    ports={"inference": 80, "management": 81, "metrics": 82, "grpc_inference": 70, "grpc_management": 71},
+    ports={
+        "inference": 80,
+        "management": 81,
+        "metrics": 82,
+        "exporter": 83,
+        "grpc_inference": 70,
+        "grpc_management": 71,
+    },
     startup_s=300,
     metrics=frozenset({"waiting"}),
     user=10001,
@@ -53,7 +60,12 @@ DOCUMENTS: list[dict[str, Any]] = [
         "metadata": {"name": "x"},
         "spec": {
             "selector": LABELS,
-            "ports": [{"name": "http", "port": 80}, {"name": "metrics", "port": 82}, {"name": "grpc", "port": 70}],
+            "ports": [
+                {"name": "http", "port": 80},
+                {"name": "metrics", "port": 82},
+                {"name": "exporter", "port": 83},
+                {"name": "grpc", "port": 70},
+            ],
         },
     },
     {"kind": "PodDisruptionBudget", "metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": LABELS}}},

@@ -1,17 +1,21 @@
-"""Grafana's dashboards, written from the panels: `python -m monitoring.grafana`."""
+"""The files for a Prometheus and a Grafana that run elsewhere, written by `python -m monitoring.files`."""
 
 from pathlib import Path
 from typing import Final
 
+import yaml
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import StackingMode
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
 from monitoring.panels import BOARDS, Board, Panel, Unit
+from monitoring.rules import Objectives, Rules
 from scripts.console import done
 
-FOLDER: Final = Path("monitoring/dashboards")
+_RULES: Final = Path("monitoring/rules.yml")
+_DASHBOARDS: Final = Path("monitoring/dashboards")
+_HEADER: Final = "# Written by `python -m monitoring.files` from rules.py.\n"
 _SOURCE: Final = DataSourceRef("prometheus", "prometheus")  # by the uid that docker/grafana/datasources.yml gives it
 _UNITS: Final[dict[Unit, str]] = {
     "requests/s": "reqps",
@@ -24,7 +28,7 @@ _UNITS: Final[dict[Unit, str]] = {
 _WIDTH, _HEIGHT = 12, 8  # of a panel; a row has a width of 24
 
 
-def written(board: Board) -> str:
+def dashboard_of(board: Board) -> str:
     """The JSON of a dashboard, with the same bytes every time."""
     building = (
         dashboard.Dashboard(f"Image classifier: {board.title.lower()}")
@@ -61,12 +65,18 @@ def _panel(panel: Panel) -> timeseries.Panel:
     return building
 
 
+def files() -> dict[Path, str]:
+    """The content of every file."""
+    rules = yaml.safe_dump(Rules(Objectives()).document(), sort_keys=False, width=120)
+    dashboards = {_DASHBOARDS / f"{board.name}.json": dashboard_of(board) for board in BOARDS}
+    return {_RULES: _HEADER + rules} | dashboards
+
+
 def main() -> None:
-    """Write all dashboards."""
-    FOLDER.mkdir(exist_ok=True)
-    for board in BOARDS:
-        path = FOLDER / f"{board.name}.json"
-        path.write_text(written(board))
+    """Write all files."""
+    for path, content in files().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
         done(str(path))
 
 
