@@ -1,6 +1,7 @@
 """The exporter beside a real server: what it counts is what clients counted, and its pages tell the truth."""
 
 import bisect
+import socket
 import statistics
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 import requests
 from classifier.metrics import SECONDS
@@ -24,8 +26,8 @@ from scripts.torchserve.config import EXPORTER, read_config, with_free_ports, wr
 from scripts.torchserve.failures import RequestFailedError
 from scripts.torchserve.grpc_client import GrpcClient
 from scripts.torchserve.launch import Variables
-from scripts.torchserve.server import METRICS, Server, serving, workers
-from tests.integration.conftest import CHECKOUT
+from scripts.torchserve.server import METRICS, Server, find, front_end, serving, workers
+from tests.integration.conftest import CHECKOUT, make
 from tests.integration.contract import TIMEOUT_S
 
 TINY = "tiny"
