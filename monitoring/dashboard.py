@@ -49,6 +49,14 @@ class Prometheus:
         found = self._ask("query_range", **asked)["result"]
         return sorted((_line(series.legend, entry, times) for entry in found), key=lambda line: line.label)
 
+    def now(self, query: str) -> list[float]:
+        """What a query gives at this moment.
+
+        Raises:
+            UserError: as `lines`.
+        """
+        return [float(entry["value"][1]) for entry in self._ask("query", query=query)["result"]]
+
     def alerts(self) -> list[dict[str, str]]:
         """The alerts that fire."""
         found = self._ask("alerts")["alerts"]
