@@ -6,7 +6,7 @@ from typing import Final
 import yaml
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import StackingMode
+from grafana_foundation_sdk.models.common import LegendPlacement, StackingMode
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
 from monitoring.panels import BOARDS, Board, Panel, Unit
@@ -55,7 +55,7 @@ def _panel(panel: Panel) -> timeseries.Panel:
         .min(0)
         .span(_WIDTH)
         .height(_HEIGHT)
-        .legend(common.VizLegendOptions().show_legend(True).placement("bottom"))
+        .legend(common.VizLegendOptions().show_legend(True).placement(LegendPlacement.BOTTOM))
     )
     if panel.stacked:
         building = building.stacking(common.StackingConfig().mode(StackingMode.NORMAL)).fill_opacity(30)

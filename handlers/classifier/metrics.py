@@ -143,7 +143,7 @@ def _makers(number: int, model: Model) -> tuple[Callable[..., _Child], Callable[
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
     # Files are named after the number, not after the process: workers that die again and again would leave ever more.
-    values.ValueClass = values.MultiProcessValue(lambda: number)
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()  # which nobody reads: it refuses two metrics of one name
     common = (model.name, model.version, model.runtime, model.precision)
 

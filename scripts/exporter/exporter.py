@@ -49,7 +49,7 @@ class Exporter:
         self._state = State(server, Path(read_config(state / CONFIG)["model_store"]))
         self._registry.register(self._state)
         (state / METRICS).mkdir(exist_ok=True)
-        MultiProcessCollector(self._registry, str(state / METRICS))
+        MultiProcessCollector(self._registry, str(state / METRICS))  # type: ignore[no-untyped-call]
         self._client = server.client(timeout_s=_TIMEOUT_S, connect_retries=0)
 
     def pages(self) -> dict[str, Callable[[], Page]]:

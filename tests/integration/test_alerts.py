@@ -54,10 +54,12 @@ def jpeg(colour: tuple[int, int, int] = RED) -> bytes:
 
 
 @contextmanager
-def observed(state: Path, *archives: Path, exporter: bool = True, **settings: str) -> Iterator[Server]:
+def observed(
+    state: Path, *archives: Path, settings: Mapping[str, str] | None = None, exporter: bool = True
+) -> Iterator[Server]:
     """A server with these archives, and its exporter."""
     config = with_free_ports(read_config(CHECKOUT / "config.properties"))
-    config |= {"model_store": str(archives[0].parent)} | settings
+    config |= {"model_store": str(archives[0].parent)} | dict(settings or {})
     found = [find_archive(archive.name, archive.parent) for archive in archives]
     variables = Variables(metrics=state / METRICS)
     with ExitStack() as stack:
@@ -276,7 +278,7 @@ def index(asked: Prometheus) -> float:
 
 def test_token_expires(tiny_file: Path, tmp_path: Path) -> None:
     settings = {"disable_token_authorization": "false", "token_expiration_min": "5"}
-    with observed(tmp_path / "state", tiny_file, **settings) as server, prometheus(tmp_path, server) as asked:
+    with observed(tmp_path / "state", tiny_file, settings=settings) as server, prometheus(tmp_path, server) as asked:
         fires(asked, "TokenExpires")
         keys: Mapping[str, Any] = json.loads((tmp_path / "state" / "key_file.json").read_text())
         until = datetime.fromisoformat(keys["inference"]["expiration time"])
@@ -292,5 +294,8 @@ def test_certificate_expires(tiny_file: Path, tmp_path: Path) -> None:
             for name in config
             if name in ("inference_address", "management_address", "metrics_address")
         }
-    with observed(tmp_path / "state", tiny_file, **files, **addresses) as server, prometheus(tmp_path, server) as asked:
+    with (
+        observed(tmp_path / "state", tiny_file, settings=files | addresses) as server,
+        prometheus(tmp_path, server) as asked,
+    ):
         fires(asked, "CertificateExpires")

@@ -73,7 +73,7 @@ def end(*processes: subprocess.Popen[str]) -> None:
 def collected(folder: Path) -> Counter[tuple[str, str]]:
     """The sum of each sample over all labels but its own, by its name and those."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(folder))
+    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
     found: Counter[tuple[str, str]] = Counter()
     for family in registry.collect():
         for sample in family.samples:

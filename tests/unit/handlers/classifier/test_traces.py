@@ -23,7 +23,7 @@ def spans(*asked: tuple[Request, Response]) -> dict[str, list[ReadableSpan]]:
     """The spans of a batch that took 30 ms, by name."""
     record, begin = Record(), time.perf_counter()
     for stage in ("decode", "forward", "rank"):
-        with record.stage(stage):  # type: ignore[arg-type] # of a loop
+        with record.stage(stage):
             time.sleep(0.01)
     exporter = InMemorySpanExporter()
     made = Traces(exporter, MODEL)
