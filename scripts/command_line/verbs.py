@@ -106,7 +106,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb(
                 "baseline",
                 "scripts.measuring.baseline:main",
-                "write what live traffic is compared with: a model's answers to pictures of yours",
+                "write what live traffic is compared with: answers to your pictures",
             ),
             Verb(
                 "prune",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from classifier import pipeline
-from classifier.decode import Extent, decode_scaled
+from classifier.decode import Extent, See, decode_scaled
 from classifier.errors import UnusableError
 from classifier.forks import Threads
 from classifier.identity import IDENTITY_FILE, LABELS_FILE, RECIPE_FILE
@@ -165,10 +165,10 @@ def test_pixels_are_decoded_resized_and_cropped_as_the_recipe_says(tiny: Classif
 def test_running_out_of_memory_over_one_picture_is_that_pictures_trouble(
     tiny: Classifier, cat: bytes, coffee: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def decode_unless_cat(data: bytes, max_pixels: int, short_side: int) -> tuple[Image.Image, Extent]:
+    def decode_unless_cat(data: bytes, max_pixels: int, short_side: int, see: See) -> tuple[Image.Image, Extent]:
         if data == cat:
             raise MemoryError("sixty four megapixels")
-        return decode_scaled(data, max_pixels, short_side)
+        return decode_scaled(data, max_pixels, short_side, see)
 
     monkeypatch.setattr(pipeline, "decode_scaled", decode_unless_cat)
     bad, good = tiny.classify([cat, coffee], [1, 1])
@@ -239,10 +239,10 @@ def test_pictures_are_decoded_side_by_side_and_their_answers_keep_the_order(
     images, second_is_done = squares(6), threading.Event()
     alone = [predictions(decoding.classify([image], [10]))[0] for image in images]
 
-    def load(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
+    def load(image: bytes, spec: Input, see: See) -> NDArray[np.uint8] | Problem:
         if image == images[0]:
             assert second_is_done.wait(30)  # of one thread, or of none, it would never be
-        found = load_pixels(image, spec)
+        found = load_pixels(image, spec, see)
         if image == images[1]:
             second_is_done.set()
         return found
@@ -274,9 +274,9 @@ def test_one_picture_alone_is_decoded_without_a_thread(
 ) -> None:
     names: list[str] = []
 
-    def load(image: bytes, spec: Input) -> NDArray[np.uint8] | Problem:
+    def load(image: bytes, spec: Input, see: See) -> NDArray[np.uint8] | Problem:
         names.append(threading.current_thread().name)
-        return load_pixels(image, spec)
+        return load_pixels(image, spec, see)
 
     monkeypatch.setattr(pipeline, "load_pixels", load)
     assert len(predictions(decoding.classify(squares(number), [1] * number))) == number

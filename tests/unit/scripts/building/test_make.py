@@ -191,7 +191,8 @@ def test_an_archive_can_be_named_by_its_file(build: Build, tmp_path: Path) -> No
 
 def test_an_unknown_model_is_one_clear_line(build: Build) -> None:
     with pytest.raises(
-        UserError, match=r"there is no recipe .*nope\.yaml; there are: few\.yaml, helped\.yaml, slow\.yaml, tiny\.yaml"
+        UserError,
+        match=r"no recipe .*nope\.yaml; there are: few\.yaml, helped\.yaml, leaking\.yaml, slow\.yaml, tiny\.yaml",
     ):
         build(model="nope")
 

@@ -118,7 +118,7 @@ def test_set_up_installs_the_base() -> None:
     assert f"'.[{','.join(BASE)}]'" in (ROOT / "Makefile").read_text()
 
 
-def test_every_extra_is_the_bases_some_verbs_some_runtimes_or_some_architectures() -> None:
+def test_every_extra_is_the_bases_some_verbs_some_runtimes_some_options_or_some_architectures() -> None:
     of_verbs = {extra for verb in VERBS.values() for extra in verb.needs}
     of_archives = {
         "onnxruntime",
@@ -130,7 +130,8 @@ def test_every_extra_is_the_bases_some_verbs_some_runtimes_or_some_architectures
         "timm",
         "transformers",
     }
-    assert of_verbs | of_archives | {*BASE} == EXTRAS.keys() - {"dev"}
+    of_options = {"traces"}  # `make serve TRACES=`
+    assert of_verbs | of_archives | of_options | {*BASE} == EXTRAS.keys() - {"dev"}
 
 
 def test_development_installs_every_extra() -> None:

@@ -36,7 +36,7 @@ def test_it_differs_from_development_in_what_it_says_and_nothing_else() -> None:
     development = read_config(ROOT / "config.properties")
     differing = {key for key in CONFIG.keys() | development.keys() if CONFIG.get(key) != development.get(key)}
     assert differing == {
-        "inference_address", "metrics_address", "grpc_inference_address",
+        "inference_address", "metrics_address", "grpc_inference_address", "exporter_address",
         "disable_token_authorization", "token_expiration_min", "model_store", "enable_model_api",
     }  # fmt: skip
     assert addresses(CONFIG).ports() == addresses(development).ports()
