@@ -116,7 +116,7 @@ def test_every_panel_has_something_to_show_of_each_version(prometheus: str) -> N
     panels = [panel for board in found["boards"] for panel in board["panels"]]
     labels = {panel["title"]: {line.label for line in panel["lines"]} for panel in panels}
     assert {"tiny 1.0 p50", "tiny 1.0 p99", "tiny 2.0 p50", "tiny 2.0 p99"} <= labels["Time to answer"]
-    assert {"not_an_image", "front end: 404"} <= labels["Refused and failed"]
+    assert {"not_an_image", "404 of the front end"} <= labels["Refused and failed"]
     assert labels["Requests by version"] == {"tiny 1.0", "tiny 2.0"}
     by = [f"tiny {version} by {of}" for version in ("1.0", "2.0") for of in ("class", "confidence")]
     assert labels["Drift"] == set(by)

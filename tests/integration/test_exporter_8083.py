@@ -75,10 +75,18 @@ def exported(tiny_archive: Callable[..., Path], tmp_path_factory: pytest.TempPat
         yield Exported(server, state)
 
 
-def jpeg(side: int = 32) -> bytes:
+def picture(side: int, kind: str) -> bytes:
     stream = BytesIO()
-    Image.new("RGB", (side, side), (200, 30, 30)).save(stream, "JPEG")
+    Image.new("RGB", (side, side), (200, 30, 30)).save(stream, kind)
     return stream.getvalue()
+
+
+def jpeg() -> bytes:
+    return picture(32, "JPEG")
+
+
+LARGE = picture(2000, "PNG")  # takes some 50 ms
+TIMED = 150  # of them
 
 
 class Asked(NamedTuple):
@@ -157,16 +165,15 @@ def test_counters_are_what_clients_counted(exported: Exported, number: int) -> N
 
 
 def test_histograms_say_what_clients_measured_to_a_bucket(exported: Exported) -> None:
-    """A client's own time includes what no server sees, its own waiting for the processor above all."""
-    name = "classifier_request_seconds_bucket"
-    of_version = partial(exported.sum, name, "le", wants="prediction", version="2.0")
+    """With pictures that take so long that a client's own time does not count, and one client that waits for nobody."""
+    of_version = partial(exported.sum, "classifier_request_seconds_bucket", "le", wants="prediction", version="2.0")
     before = of_version()
-    answers = ask_all(exported, [Asked("tiny/2.0", jpeg(), "2.0")] * 800)
-    eventually(lambda: (of_version() - before)[("+Inf",)], 800)
+    with requests.Session() as session:
+        seconds = [ask(exported, Asked("tiny/2.0", LARGE, "2.0"), session).seconds for _ in range(TIMED)]
+    eventually(lambda: (of_version() - before)[("+Inf",)], TIMED)
     buckets = of_version() - before
-    seconds = [answer.seconds for answer in answers]
     for share, measured in ((0.5, statistics.median(seconds)), (0.99, statistics.quantiles(seconds, n=100)[-1])):
-        bound = next(bound for bound in SECONDS if buckets[(str(bound),)] >= share * 800)
+        bound = next(bound for bound in SECONDS if buckets[(str(bound),)] >= share * TIMED)
         assert abs(bisect.bisect_left(SECONDS, measured) - SECONDS.index(bound)) <= 1
 
 
@@ -206,7 +213,7 @@ def test_it_shows_what_torchserve_says_and_what_it_does_not(exported: Exported) 
     assert exported.sum("classifier_worker_starts_total", "version") == {("1.0",): WORKERS, ("2.0",): WORKERS}
     assert exported.sum("classifier_archive_info", "version").total() == 2
     formats = exported.sum("classifier_pictures_total", "format")
-    assert set(formats) == {("JPEG",)}
+    assert ("JPEG",) in formats
 
 
 def test_a_worker_that_is_started_again_counts_on(exported: Exported) -> None:
