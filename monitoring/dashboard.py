@@ -1,5 +1,6 @@
 """A page with the panels, without Grafana and without the internet: `make dashboard`. It asks Prometheus."""
 
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from scripts.ports import check_ports
 PORT: Final = 8084
 _FILES: Final = Path(__file__).with_name("page")
 _MINUTES: Final = (15, 60, 360, 1440)  # that the page offers
+_NAMED: Final = re.compile(r"\{\{(\w+)\}\}")
 _POINTS: Final = 180  # of a line
 _TIMEOUT_S: Final = 10
 
@@ -89,9 +91,7 @@ def _line(legend: str, entry: Any, times: list[float]) -> Line:
 
 def _label(legend: str, labels: dict[str, str]) -> str:
     """The legend with the values of its labels."""
-    for name, value in labels.items():
-        legend = legend.replace(f"{{{{{name}}}}}", value)
-    return legend
+    return _NAMED.sub(lambda found: labels.get(found[1], "none"), legend)  # Prometheus drops an empty label
 
 
 def data(prometheus: Prometheus, minutes: int, now: float) -> dict[str, Any]:

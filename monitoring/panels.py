@@ -72,7 +72,7 @@ SERVICE: Final = Board(
             title="Failures",
             meaning="share of requests that failed by the service's own fault",
             unit="share",
-            series=[Series("model:failures:ratio_5m", "{{model}}")],
+            series=[Series('model:failures:ratio_5m{model!=""}', "{{model}}")],
         ),
         Panel(
             title="Time to answer",

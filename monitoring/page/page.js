@@ -103,7 +103,7 @@ function update(place, panel) {
     cursor: { sync: { key: "all" } },
     scales: { y: { range: (_plot, _least, most) => [0, most > 0 ? most * 1.1 : 1] } },
     axes: [axis, { ...axis, size: 64, values: (_plot, values) => values.map(format) }],
-    series: [{}, ...panel.lines.map((line, index) => ({ label: line.label, stroke: colour(index), width: 2, points: { show: false } }))],
+    series: [{}, ...panel.lines.map((line, index) => ({ label: line.label, stroke: colour(index), width: 2 }))],
   };
   place.plot = new uPlot(options, data, place.chart);
 }

@@ -43,8 +43,8 @@ class Fake(Prometheus):
 def test_a_line_has_a_value_for_each_time_and_its_labels_in_its_legend() -> None:
     metric = {"model": "tiny", "version": "1.0"}
     fake = Fake({"metric": metric, "values": [[10, "0.5"], [20, "NaN"], [40, "2"]]})
-    (line,) = fake.lines(Series("q", "{{model}} {{version}} {{none}}"), [10, 20, 30, 40], 10)
-    assert line.label == "tiny 1.0 {{none}}"
+    (line,) = fake.lines(Series("q", "{{model}} {{version}} {{code}}"), [10, 20, 30, 40], 10)
+    assert line.label == "tiny 1.0 none"
     assert line.values == [0.5, None, None, 2]
     assert fake.asked == [{"query": "q", "start": 10, "end": 40, "step": 10}]
 
