@@ -94,22 +94,24 @@ def test_a_fork_that_interrupted_a_computation_says_so_instead_of_waiting(
     assert in_fork(lambda: len(model(cat)) == 5) == 0
 
 
+_BETWEEN_S = 0.0005  # two calls of the handler
+
+
 @pytest.fixture
 def alarm() -> Iterator[Callable[[Callable[[], object]], None]]:
     """Has a function called again and again by the handler of a signal, between any two steps of the main thread."""
-    before, busy = signal.getsignal(signal.SIGALRM), [False]
+    before = signal.getsignal(signal.SIGALRM)
 
     def again_and_again(function: Callable[[], object]) -> None:
         def handler(*_: object) -> None:
-            if not busy[0]:  # else a slow machine would do nothing else
-                busy[0] = True
-                function()
-                busy[0] = False
+            function()
+            signal.setitimer(signal.ITIMER_REAL, _BETWEEN_S)  # from now, so that a slow machine gets on as well
 
         signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, _BETWEEN_S)
 
     yield again_and_again
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # a handler that still runs would begin anew
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
