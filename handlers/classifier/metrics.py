@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import numpy as np
-
 from classifier.errors import UnusableError
 from classifier.slots import reserve
 
-if TYPE_CHECKING:  # what starts a server reads only the names below
+if TYPE_CHECKING:  # what starts a server reads only the names below, and does not wait for the libraries
+    import numpy as np
     from numpy.typing import NDArray
 
     from classifier.baseline import Baseline
@@ -37,7 +36,7 @@ SHARES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  
 _REQUESTS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _MEGAPIXELS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50)
 _CLASSES: Final = 100  # that have a time series of their own, for each worker: a model may have 20,000
-OTHER_CLASSES: Final = "other"
+_OTHER_CLASSES: Final = "other"
 LABELS: Final = ("model", "version", "runtime", "precision")  # of every metric of a worker
 
 
@@ -95,10 +94,13 @@ class Metrics:
             self._formats(seen.format).inc()
             self._pixels.observe(seen.pixels / 1e6)
         if record.scores:
-            self._count_scores(np.stack(record.scores))
+            self._count_scores(record.scores)
 
-    def _count_scores(self, scores: NDArray[np.float32]) -> None:
-        """Count the scores [N,classes] of a batch."""
+    def _count_scores(self, rows: Sequence[NDArray[np.float32]]) -> None:
+        """Count the scores [classes] of each picture of a batch."""
+        import numpy as np
+
+        scores = np.stack(rows)
         best = scores.argmax(axis=1)
         entropies = relative_entropy(scores)
         for index, confidence, entropy in zip(
@@ -115,7 +117,7 @@ class Metrics:
         name = self._class_names.get(index)
         if name is None:
             if len(self._class_names) >= _CLASSES:
-                return OTHER_CLASSES
+                return _OTHER_CLASSES
             name = self._class_names[index] = self._labels[index].full_name
         return name
 
@@ -129,6 +131,8 @@ def relative_entropy(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         [N].
     """
+    import numpy as np
+
     shares = scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     nats = -(shares * np.log(np.maximum(shares, np.finfo(np.float32).tiny))).sum(axis=1)
     found: NDArray[np.float32] = nats / np.float32(np.log(max(scores.shape[1], 2)))

@@ -20,7 +20,7 @@ class Prediction(msgspec.Struct, frozen=True):
     @property
     def full_name(self) -> str:
         """The id and the name of the class, as the field `class` of an answer has them."""
-        return f"{self.class_id} {self.class_name}"
+        return Label(self.class_id, self.class_name).full_name
 
 
 def probabilities(outputs: NDArray[Any], scores: Scores = "softmax") -> NDArray[np.float32]:

@@ -118,6 +118,12 @@ def test_set_up_installs_the_base() -> None:
     assert f"'.[{','.join(BASE)}]'" in (ROOT / "Makefile").read_text()
 
 
+def test_the_start_of_a_server_waits_for_no_library_that_only_workers_use() -> None:
+    code = "import sys, scripts.serving.serve; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "torch", "prometheus_client", "opentelemetry", "requests", "cryptography"} & {*loaded}
+
+
 def test_every_extra_is_the_bases_some_verbs_some_runtimes_some_options_or_some_architectures() -> None:
     of_verbs = {extra for verb in VERBS.values() for extra in verb.needs}
     of_archives = {
