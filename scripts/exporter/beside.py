@@ -21,6 +21,10 @@ _DEADLINE_S: Final = 20
 _POLL_S: Final = 0.05
 
 
+# The exporters that this process itself started. It must collect their exit codes, or they remain as zombies.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
 class _Process(msgspec.Struct, frozen=True):
     """The process, as written to exporter.json."""
 
@@ -46,6 +50,7 @@ def start(server: Server, state: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
+    _children[process.pid] = process
     record = _Process(process.pid, psutil.Process(process.pid).create_time())
     (state / _RECORD).write_bytes(msgspec.json.encode(record))
     deadline = time.monotonic() + _DEADLINE_S
@@ -64,6 +69,8 @@ def stop(state: Path) -> None:
         if process.create_time() == record.created:
             process.terminate()
             psutil.wait_procs([process], timeout=_DEADLINE_S)
+        if child := _children.pop(record.pid, None):
+            child.wait(_DEADLINE_S)
     except (FileNotFoundError, msgspec.MsgspecError, psutil.NoSuchProcess):
         pass
     path.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from monitoring.rules import Objectives, Rules
 from scripts.archives.store import find_archive
 from scripts.building.build import build
 from scripts.building.options import Options
+from scripts.exporter import beside
 from scripts.exporter.exporter import exporting
 from scripts.ports import free_port
 from scripts.torchserve.config import read_config, with_free_ports
@@ -64,8 +65,9 @@ def observed(
     variables = Variables(metrics=state / METRICS)
     with ExitStack() as stack:
         server = stack.enter_context(serving(config, found, state, variables=variables))
-        if exporter:
-            stack.enter_context(exporting(server, state))
+        if exporter:  # in a process of its own, as `make serve` starts it: clients here do not slow it
+            beside.start(server, state)
+            stack.callback(beside.stop, state)
         yield server
 
 
@@ -144,7 +146,8 @@ def stopped(*processes: psutil.Process) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # TorchServe has ended it: it did not answer
+                process.resume()
 
 
 def replaced(server: Server, killed: set[int]) -> None:
@@ -201,7 +204,7 @@ def test_a_crowd_before_a_worker_that_hangs(tiny_file: Path, tmp_path: Path) -> 
     names = ("QueueGrows", "ErrorBudgetBurns1h", "ErrorBudgetBurns6h", "ErrorBudgetBurns72h")
     with observed(tmp_path / "state", tiny_file) as server, prometheus(tmp_path, server) as asked, asking(server):
         quiet(asked, 16)
-        with asking(server, clients=CROWD), stopped(*workers(server)):
+        with asking(server, clients=CROWD, pause_s=0.2), stopped(*workers(server)):
             fires(asked, *names)
 
 
