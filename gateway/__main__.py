@@ -20,6 +20,7 @@ from classifier.service import PARAMETER_HEADERS
 
 from gateway.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
 from scripts.archives.store import STORE, model_in
+from scripts.children import child
 from scripts.console import UserError, done, step, tail
 from scripts.ports import check_ports
 from scripts.torchserve.config import CONFIG_FILE, read_config
@@ -39,7 +40,6 @@ _PREFLIGHT: Final = ("origin", "access-control-request-method")  # the headers b
 # Without pages that may ask, nothing is a preflight: a route that no request takes.
 _NO_PREFLIGHT: Final = {"match": {"path": "/"}, "direct_response": {"status": 404}}
 _PREFLIGHT_S: Final = "600"  # how long a browser need not ask again
-_STOP_DEADLINE_S: Final = 10
 _POLL_S: Final = 0.1
 
 
@@ -145,17 +145,9 @@ def running(folder: Path, configured: str, log: IO[bytes] | None) -> Iterator[su
     (folder / ADMIN).unlink(missing_ok=True)
     command = [str(envoy()), "--config-path", str(folder / _CONFIG), "--admin-address-path", str(folder / ADMIN)]
     command += ["--disable-hot-restart", "--log-level", "warning"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    try:
+    with child(command, log) as process:
         _wait_started(process, folder)
         yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:

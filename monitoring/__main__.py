@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from monitoring.rules import JOB, Objectives, Rules
+from scripts.children import child
 from scripts.console import UserError, done, step, tail
 from scripts.ports import check_ports, is_listening
 from scripts.torchserve.server import STATE_FOLDER, find
@@ -22,7 +23,6 @@ _CONFIG, _LOG, _DATA = "prometheus.yml", "prometheus.log", "data"
 _SCRAPE_S: Final = 5.0
 _KEPT: Final = "15d"
 _START_DEADLINE_S: Final = 60
-_STOP_DEADLINE_S: Final = 20
 _POLL_S: Final = 0.1
 
 
@@ -77,17 +77,9 @@ def running(
     address = f"127.0.0.1:{port}"
     command = [program(), f"--config.file={folder / _CONFIG}", f"--storage.tsdb.path={folder / _DATA}"]
     command += [f"--storage.tsdb.retention.time={_KEPT}", f"--web.listen-address={address}", "--log.level=warn"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    try:
+    with child(command, log) as process:
         _wait_started(process, address, folder)
         yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait_started(process: subprocess.Popen[bytes], address: str, folder: Path) -> None:

@@ -18,8 +18,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from scripts.exporter.answers_log import AnswersLog
+from scripts.exporter.counts import Requests
 from scripts.exporter.listener import Page, listening, ready_page, text_page
-from scripts.exporter.requests import Requests
 from scripts.exporter.state import State
 from scripts.torchserve.command import CONFIG
 from scripts.torchserve.config import read_config

@@ -1,7 +1,7 @@
 from prometheus_client import CollectorRegistry
 
 from scripts.exporter.answers_log import Answer
-from scripts.exporter.requests import Requests
+from scripts.exporter.counts import Requests
 
 REGISTERED = {"tiny_1.0": ("tiny", "1.0"), "my_tiny_2.0_b": ("my_tiny", "2.0_b")}
 
