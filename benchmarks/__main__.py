@@ -43,8 +43,8 @@ _LIGHT: Final = 30.0  # MB: a model whose weights are smaller keeps the cores bu
 
 _FASTEST: Final = "openvino-int8"  # nearly always, where a model has it
 
-_FULL: Final = Effort(rounds=3, stock_s=6, seconds=4, lone_s=4)
-_QUICK: Final = Effort(rounds=3, stock_s=4, seconds=3, lone_s=1)
+_FULL: Final = Effort(warm_up_s=16, rounds=3, stock_s=6, seconds=4, lone_s=4)
+_QUICK: Final = Effort(warm_up_s=8, rounds=3, stock_s=4, seconds=3, lone_s=1)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks.load import closed_loop, post
-from benchmarks.measure import SETTLED_S, WARM_UP_S, Effort, Say
+from benchmarks.measure import SETTLED_S, Effort, Say
 from benchmarks.peers import PeerName
 from benchmarks.peers.server import serving_peer
 from benchmarks.result import Contender, Turn, short_name
@@ -76,7 +76,7 @@ def measure_turns(
 
 
 def _turn(running: Running, bodies: list[Path], clients: int, effort: Effort) -> Turn:
-    warm_up = closed_loop(running.url, bodies, clients, WARM_UP_S, running.field)
+    warm_up = closed_loop(running.url, bodies, clients, effort.warm_up_s, running.field)
     before = cpu_seconds(running.processes())
     load = closed_loop(running.url, bodies, clients, effort.seconds_at(warm_up.rate), running.field)
     cpu = cpu_seconds(running.processes()) - before

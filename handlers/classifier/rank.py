@@ -47,7 +47,9 @@ def probabilities(outputs: NDArray[Any], scores: Scores = "softmax") -> NDArray[
 
 def top_k(row: NDArray[np.float32], labels: list[Label], k: int, threshold: float | None = None) -> list[Prediction]:
     """The `k` likeliest classes of one row of probabilities [classes], likeliest first; none below a threshold."""
-    best = np.argsort(-row, kind="stable")[:k]
+    last = -np.partition(-row, k - 1)[k - 1]  # sorting thousands of classes would take many times as long
+    candidates = np.flatnonzero(~(row < last))  # and what is no number, which comes last
+    best = candidates[np.argsort(-row[candidates], kind="stable")][:k]
     if threshold is not None:
         best = best[row[best] >= threshold]
     return [Prediction(labels[index].class_id, labels[index].class_name, float(row[index])) for index in best.tolist()]

@@ -10,7 +10,7 @@ from msgspec import Meta
 MODEL_CONFIG: Final = "model-config.yaml"
 
 _Count = Annotated[int, Meta(ge=1)]
-_Delay = Annotated[int, Meta(ge=0)]  # 0 means TorchServe's default, 100 ms
+_Delay = Annotated[int, Meta(ge=0)]
 
 
 class FrontEndSettings(
@@ -27,9 +27,10 @@ class FrontEndSettings(
 
 
 def front_end_settings(serving: Serving) -> dict[str, int]:
-    """The settings of TorchServe's front end that follow from a recipe's `serving`, as an archive has them.
+    """The settings of TorchServe's front end that follow from a recipe's `serving`.
 
-    The shortest delay that TorchServe takes from an archive is 1 ms. Only whoever registers a model can ask for none.
+    The delay is at least 1 ms. In an archive TorchServe reads 0 as its default; and whoever registers a model with 0
+    gets no batches: it stops collecting after the second request, because the time for it is over, whatever else waits.
     """
     settings: dict[str, int] = msgspec.to_builtins(
         FrontEndSettings(
@@ -42,11 +43,6 @@ def front_end_settings(serving: Serving) -> dict[str, int]:
         )
     )
     return settings
-
-
-def registered_settings(serving: Serving) -> dict[str, int]:
-    """The same settings for whoever registers a model, who can also say that no request waits for others."""
-    return front_end_settings(serving) | {"maxBatchDelay": serving.max_batch_delay_ms}
 
 
 def settings_text(settings: object) -> str:

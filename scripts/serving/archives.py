@@ -9,7 +9,7 @@ from classifier.digests import verify
 from classifier.errors import BrokenArchiveError
 
 from scripts.admission.admit import admit
-from scripts.archives.settings import registered_settings
+from scripts.archives.settings import front_end_settings
 from scripts.archives.store import Archive, model_in, read_archive_serving
 from scripts.console import UserError, warn
 
@@ -25,8 +25,7 @@ OTHERS: Final = "The last server had this archive; `make serve MODELS=…` start
 def as_snapshot(archives: list[Archive]) -> str:
     """The models of a server that starts with these archives, as its `model_snapshot`.
 
-    TorchServe takes the settings of models named on its command line from their archives, which cannot say that no
-    request waits for others to join its batch. A snapshot can.
+    As a restarted server does, it takes what it serves, and which version is the default, from one list.
 
     Raises:
         UserError: an archive is damaged.
@@ -39,7 +38,7 @@ def as_snapshot(archives: list[Archive]) -> str:
             "defaultVersion": not versions,  # the first one
             "marName": archive.path.name,
             "runtimeType": "python",
-            **registered_settings(read_archive_serving(archive.path)),
+            **front_end_settings(read_archive_serving(archive.path)),
         }
     return json.dumps({"name": "first", "modelCount": len(archives), "models": models})
 

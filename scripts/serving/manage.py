@@ -6,7 +6,7 @@ from scripts.admission.admit import admit
 from scripts.admission.signing import PublicKeys, read_public_keys
 from scripts.archives.name import numbers
 from scripts.archives.runtimes import require_runtime
-from scripts.archives.store import STORE, find_in_store, read_archive_serving
+from scripts.archives.store import STORE, find_in_store
 from scripts.console import UserError, done, out, step
 from scripts.serving.versions import remember_defaults, show_versions
 from scripts.serving.workers import check_workers, or_force, patience, set_workers
@@ -35,9 +35,8 @@ def register(client: Client, archive: Path, log: Path, keys: PublicKeys | None =
     require_runtime(found.identity)
     step(f"registering {model.name} {model.version} from {found.path.name}")
     before, check = position(log), loading(log, model.name, model.version)
-    delay = read_archive_serving(found.path).max_batch_delay_ms
     try:
-        client.register(found.path.name, model.name, model.version, check, delay)
+        client.register(found.path.name, model.name, model.version, check)
     except TimeoutError as error:
         raise UserError(f"{error}; the version stays registered, see `make versions` and `make logs`") from error
     except RequestFailedError as error:
@@ -103,8 +102,7 @@ def _settings(version: ModelVersion, *, asked: bool) -> str:
     """What applies to a version, and who said so."""
     count = len(version.workers)
     workers = f"{count} worker{'s' * (count != 1)}{' as you asked' * asked}"
-    delay = f"{version.max_batch_delay_ms} ms for a batch to fill" if version.max_batch_delay_ms else "no wait for more"
-    rest = f"batches of up to {version.batch_size}, {delay}"
+    rest = f"batches of up to {version.batch_size}, {version.max_batch_delay_ms} ms for a batch to fill"
     return f"{workers}; {rest}, {version.response_timeout_s} s for an answer, as the archive says"
 
 

@@ -123,9 +123,7 @@ class Client:
     # TorchServe is never asked to wait for workers: it would do so in a thread that also serves a part of the clients'
     # connections, which would get no answers meanwhile.
 
-    def register(
-        self, archive: str, model: str, version: str, check: Check = lambda: None, max_batch_delay_ms: int | None = None
-    ) -> None:
+    def register(self, archive: str, model: str, version: str, check: Check = lambda: None) -> None:
         """Register an archive of the model store with its own number of workers, and wait until they are READY.
 
         Args:
@@ -133,16 +131,12 @@ class Client:
             model: the model that it holds.
             version: the version that it holds.
             check: see `wait_ready`.
-            max_batch_delay_ms: how long a request waits for others to join its batch; None for what the archive says,
-                which cannot say 0.
 
         Raises:
             RequestFailedError: the server refused the archive.
             TimeoutError: the workers are not READY in time.
         """
         parameters = {"url": archive, "initial_workers": "1", "synchronous": "false"}
-        if max_batch_delay_ms is not None:
-            parameters["max_batch_delay"] = str(max_batch_delay_ms)
         self._ask("management", "POST", "/models", params=parameters, timeout=(_CONNECT_TIMEOUT_S, _LOAD_TIMEOUT_S))
         self.wait_ready([(model, version)], _LOAD_TIMEOUT_S, check)
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import pytest
 import requests
 
+from scripts.archives.store import find_archive
 from scripts.building.golden import photograph
 from scripts.building.overlay import Tuned
+from scripts.serving.archives import as_snapshot
 from scripts.torchserve.server import CONSOLE_LOG
-from tests.integration.conftest import serving, store_with
+from tests.integration.conftest import PHOTOGRAPHS, serving, store_with
 from tests.integration.contract import LITE0, TIMEOUT_S, assert_problem, post, torchserve
 
 CAT, ESPRESSO = "n02124075 Egyptian cat", "n07920052 espresso"
@@ -69,3 +71,22 @@ def test_predictions_and_explanations_in_one_batch_each_get_their_own_kind_of_an
         assert response.json()["class"] == (CAT, ESPRESSO)[index // 2 % 2]
         assert ("heatmap" in response.json()) == bool(index % 2)
         assert ("predictions" in response.json()) != bool(index % 2)
+
+
+def test_requests_that_wait_for_the_worker_are_computed_together(tmp_path: Path) -> None:
+    """`make serve` must not tell TorchServe that there is no delay: it would compute two at a time, whatever waits."""
+    store = store_with(Tuned(workers=1, threads="all", batch_size=8, max_batch_delay_ms=0), tmp_path)
+    snapshot = as_snapshot([find_archive(f"{LITE0}-eager", store)])
+    state = tmp_path / "state"
+    with serving(state, f"{LITE0}-eager", store=store, log_config=None, model_snapshot=snapshot) as server:
+        body = PHOTOGRAPHS[0].read_bytes()
+
+        def ask(_: int) -> int:
+            return sum(post(torchserve(server), LITE0, body).ok for _ in range(10))
+
+        post(torchserve(server), LITE0, body).raise_for_status()  # its worker is there
+        before = Batching(torchserve(server), state).batches()
+        with ThreadPoolExecutor(16) as pool:
+            assert sum(pool.map(ask, range(16))) == 160
+        batches = Batching(torchserve(server), state).batches() - before
+    assert batches <= 40  # on average at least four of the eight; in pairs they would be 80

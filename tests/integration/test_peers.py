@@ -23,7 +23,7 @@ def test_another_server_gives_the_same_answers_and_is_measured_as_ours_is(tmp_pa
     assert installed.returncode == 0, installed.stderr
     require_peers(["mosec"])
     eager, bodies = find_archive(f"{LITE0}-eager", STORE), make_pictures(tmp_path)["small"]
-    effort = Effort(rounds=1, stock_s=1, seconds=2, lone_s=1)
+    effort = Effort(warm_up_s=1, rounds=1, stock_s=1, seconds=2, lone_s=1)
     with subject_of(eager) as subject:
         sides = [our_side(eager), peer_side("mosec", subject)]
         measure_turns(sides, bodies, 8, effort, step, memory=True)

@@ -6,7 +6,7 @@ linear layers that end a graph are computed here, for a whole batch at once, wit
 and are shared by all workers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from classifier.forks import Threads
 from classifier.input import GREY_SHIFT, GREY_WEIGHTS, Channels, Input
 from classifier.runtimes import Forward, Source
 from classifier.runtimes.ncnn_graph import Graph, Linear, read_graph
+from classifier.runtimes.parts import Rows, in_memory_twice, in_parts
 
 _PIXEL_TYPES: dict[Channels, ncnn.Mat.PixelType] = {
     "rgb": ncnn.Mat.PixelType.PIXEL_RGB,
@@ -41,20 +42,27 @@ def load(source: Source) -> Forward:
         pass  # missing weights raise OSError, not UnusableError
     try:
         graph = read_graph(path.read_text("ascii"))
-        features = _features(graph, weights, source.threads)
+        features = _features(graph, weights, source.recipe.input, source.threads)
         linear = _LinearLayers(graph.linear, weights, source.threads)
     except ValueError as error:
         raise UnusableError(f"{path.name} and {weights.name} are not an ncnn graph: {error}") from error
-    spec = source.recipe.input
-
-    def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return linear(np.stack([features(floats) for floats in _normalized(pixels, spec)]))
-
-    return forward
+    return lambda pixels: linear(features(pixels))
 
 
-def _features(graph: Graph, weights: Path, threads: int) -> Callable[[ncnn.Mat], NDArray[np.float32]]:
-    """The part of the graph that ncnn computes, of one picture.
+def _features(graph: Graph, weights: Path, spec: Input, threads: int) -> Rows:
+    """The part of the graph that ncnn computes.
+
+    Raises:
+        ValueError: as of `_net`.
+    """
+    together = _net(graph, weights, spec, threads)
+    if threads == 1 or not in_memory_twice(weights):
+        return together
+    return in_parts(threads, _net(graph, weights, spec, 1), together)
+
+
+def _net(graph: Graph, weights: Path, spec: Input, threads: int) -> Rows:
+    """The same in a network with that many threads: by them it chooses the form of its weights while it loads them.
 
     Raises:
         ValueError: ncnn cannot read it; on the standard error ncnn says why.
@@ -76,7 +84,7 @@ def _features(graph: Graph, weights: Path, threads: int) -> Callable[[ncnn.Mat],
             raise RuntimeError(f"ncnn cannot compute {graph.output} of a picture: error {failed}")
         return np.array(found).reshape(-1)
 
-    return compute
+    return lambda pixels: np.stack([compute(floats) for floats in _normalized(pixels, spec)])
 
 
 def _normalized(pixels: NDArray[np.uint8], spec: Input) -> Iterator[ncnn.Mat]:

@@ -1,5 +1,7 @@
 """The ONNX Runtime runtime: an ONNX graph, on the processor or on NVIDIA's GPUs."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from numpy.typing import NDArray
 from classifier.errors import UnusableError
 from classifier.forks import never_ends_in_forks
 from classifier.runtimes import Forward, Source, weights_beside
+from classifier.runtimes.parts import in_memory_twice, in_parts
 
 _CUDA = "CUDAExecutionProvider"  # in the package onnxruntime-gpu
 
@@ -23,10 +26,24 @@ def load(source: Source) -> Forward:
         OSError: the file cannot be read.
     """
     path = source.path
+    together = _session(source, source.threads)
+    if source.threads == 1 or source.device != "cpu" or not in_memory_twice(path, *_beside(path)):
+        return together
+    return in_parts(source.threads, _session(source, 1), together)
+
+
+def _beside(path: Path) -> list[Path]:
+    """The file of weights beside a graph, if there is one."""
+    return [weights for weights in [weights_beside(path)] if weights.exists()]
+
+
+def _session(source: Source, threads: int) -> Forward:
+    """The graph in a session with that many threads; errors as of `load`."""
+    path = source.path
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = source.threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    if source.recipe.serving.workers > 1 and weights_beside(path).exists():
+    if source.recipe.serving.workers > 1 and _beside(path):
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = never_ends_in_forks(onnxruntime.InferenceSession(path, options, providers=_providers(source.device)))

@@ -1,6 +1,7 @@
 """Converts between numpy's arrays, in which runtimes take pixels and return logits, and torch's tensors on a device."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classifier.runtimes import Forward
+from classifier.runtimes.parts import in_parts
 
 
-def forward_of(compute: Callable[[Tensor], Tensor], device: str) -> Forward:
-    """Wrap a function on tensors, from uint8 [N,H,W,3] on the device to logits [N,classes], as a forward function."""
+def forward_of(compute: Callable[[Tensor], Tensor], device: str, threads: int = 1) -> Forward:
+    """Wrap a function on tensors, from uint8 [N,H,W,3] on the device to logits [N,classes], as a forward function.
+
+    Args:
+        compute: the function. Several threads call it at once if there are several.
+        device: as torch names it.
+        threads: of the processor, which compute a batch in parts.
+    """
 
     @torch.inference_mode()
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = compute(to_device(pixels, device)).float().cpu().numpy()
         return logits
 
-    return forward
+    def with_threads(number: int, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        torch.set_num_threads(number)  # OpenMP's number of this thread; MKL's of the process
+        return forward(pixels)
+
+    if torch.device(device).type != "cpu" or threads == 1:
+        return forward
+    divided = in_parts(threads, partial(with_threads, 1), partial(with_threads, threads))
+
+    def restoring(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            return divided(pixels)
+        finally:
+            torch.set_num_threads(threads)  # what a thread begins with that has computed nothing yet
+
+    return restoring
 
 
 def logits_of(output: Any) -> Tensor:

@@ -3,6 +3,7 @@
 import warnings
 
 import torch
+from torch import Tensor
 
 from classifier.allocator import give_back
 from classifier.errors import UnusableError
@@ -35,4 +36,8 @@ def load(source: Source) -> Forward:
             give_back()  # the memory into which torch had copied them
         frozen = torch.jit.freeze(module) if hasattr(module, "training") else module  # else it was frozen before
     spec = source.recipe.input
-    return forward_of(lambda pixels: logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout))), source.device)
+
+    def compute(pixels: Tensor) -> Tensor:
+        return logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout)))
+
+    return forward_of(compute, source.device, source.threads)

@@ -119,10 +119,11 @@ def test_the_eager_archive_and_the_fastest_ones_are_compared_with_other_servers(
     )
     clients = []
     monkeypatch.setattr(bench, "measure_turns", lambda sides, bodies, number, *_, **__: clients.append(number))
-    bench._compare(options, measured[0][1], measured, [], Effort(rounds=1, stock_s=1, seconds=1, lone_s=1), result)
+    effort = Effort(warm_up_s=1, rounds=1, stock_s=1, seconds=1, lone_s=1)
+    bench._compare(options, measured[0][1], measured, [], effort, result)
     assert [item.name for item in result.contenders["tiny"]] == ["eager", "torchscript", "mosec", "ray"]
     assert clients == [CLIENTS]
-    bench._compare(options, measured[1][1], measured, [], Effort(rounds=1, stock_s=1, seconds=1, lone_s=1), result)
+    bench._compare(options, measured[1][1], measured, [], effort, result)
     assert "no such archive of it" in result.without_peers["tiny"]
 
 

@@ -18,7 +18,7 @@ from scripts.console import UserError
 from tests.unit.benchmarks.figures import load
 from tests.unit.conftest import StartServer
 
-EFFORT = Effort(rounds=2, stock_s=1, seconds=1, lone_s=1)
+EFFORT = Effort(warm_up_s=1, rounds=2, stock_s=1, seconds=1, lone_s=1)
 OURS = {"class": "n0 cat", "probability": 0.7}
 
 

@@ -43,6 +43,18 @@ def test_of_equally_likely_classes_the_first_label_comes_first() -> None:
     assert [item.class_name for item in ranked] == ["dog", "cat", "cow"]
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 50])
+def test_the_first_k_are_those_of_all_classes_in_their_order(classes: int) -> None:
+    labels = [Label(str(index), "") for index in range(classes)]
+    numbers = np.random.default_rng(0)
+    for _ in range(50):
+        row = np.float32(0.125) * numbers.integers(0, 5, classes).astype(np.float32)  # so many are equal
+        every = top_k(row, labels, classes)
+        assert [item.class_id for item in every] == [str(index) for index in np.argsort(-row, kind="stable")]
+        for k in range(1, classes):
+            assert top_k(row, labels, k) == every[:k]
+
+
 def test_with_sigmoid_each_class_has_a_probability_of_its_own() -> None:
     logits = np.array([[-2.0, 0.0, 3.0], [5.0, 5.0, 5.0]], np.float16)
     result = probabilities(logits, "sigmoid")

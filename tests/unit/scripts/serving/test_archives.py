@@ -24,7 +24,6 @@ def saved(*versions: tuple[str, str]) -> str:
 
 
 def test_a_server_starts_with_the_settings_of_its_archives(tiny_archive: Callable[..., Path], tmp_path: Path) -> None:
-    """Among them what an archive cannot tell TorchServe: that no request waits for others."""
     archives = []
     for version, delay in (("1.0.9", 0), ("1.1.9", 7)):
         made = tiny_archive()
@@ -41,7 +40,7 @@ def test_a_server_starts_with_the_settings_of_its_archives(tiny_archive: Callabl
                     **common,
                     "defaultVersion": True,
                     "marName": archives[0].path.name,
-                    "maxBatchDelay": 0,
+                    "maxBatchDelay": 1,
                     "runtimeType": "python",
                 },
                 "1.1.9": {

@@ -20,7 +20,7 @@ from scripts.torchserve.client import Client
 from scripts.torchserve.config import write_config
 from tests.unit.conftest import NOT_FOUND, Answer, FakeTorchServe, described
 
-REGISTER = "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=false&max_batch_delay=1"
+REGISTER = "POST /models?url=tiny-eager-1.0.mar&initial_workers=1&synchronous=false"
 DESCRIBE = "GET /models/tiny/1.0"
 UNREGISTER = "DELETE /models/tiny/1.0"
 REGISTERED = Answer({"status": "Processing worker updates..."}, 202)

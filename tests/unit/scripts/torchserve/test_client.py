@@ -225,11 +225,6 @@ ACCEPTED = [Answer({"status": "Processing worker updates..."}, 202)]
             ["GET /models/tiny/2.0"] * 2,
         ),
         (
-            lambda client: client.register("tiny-eager-2.0.mar", "tiny", "2.0", max_batch_delay_ms=0),
-            "POST /models?url=tiny-eager-2.0.mar&initial_workers=1&synchronous=false&max_batch_delay=0",
-            ["GET /models/tiny/2.0"] * 2,
-        ),
-        (
             lambda client: client.scale("tiny", 2, "2.0"),
             "PUT /models/tiny/2.0?min_worker=2&max_worker=2&synchronous=false",
             ["GET /models/tiny/2.0"] * 2,

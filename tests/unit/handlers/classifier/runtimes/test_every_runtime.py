@@ -255,11 +255,16 @@ def test_torchs_runtimes_compute_with_the_threads_they_are_given(
     assert told == [threads]
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("threads", "largest", "sessions"),
+    [(1, 1 << 20, [1]), (3, 1 << 20, [3, 1]), (3, 0, [3])],
+    ids=["one", "all-and-one", "too-large-for-two"],
+)
 @pytest.mark.parametrize("variant", [item for item in HERE if item.runtime == "onnxruntime"], ids=name_of)
 def test_onnx_runtime_computes_with_the_threads_it_is_given(
-    folder: Path, variant: Variant, threads: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, variant: Variant, threads: int, largest: int, sessions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("classifier.runtimes.parts._TWICE", largest)
     told: list[tuple[int, int]] = []
     session = onnxruntime.InferenceSession
 
@@ -269,7 +274,7 @@ def test_onnx_runtime_computes_with_the_threads_it_is_given(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     load_runtime(source_in(folder, variant, threads))
-    assert told == [(threads, 1)]
+    assert told == [(number, 1) for number in sessions]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -125,10 +125,15 @@ def test_the_weights_of_the_last_linear_layers_stay_in_their_file(source: Source
     assert forward(pictures(1)).shape == (1, 5)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("threads", "largest", "of_each"),
+    [(1, 1 << 20, [1]), (3, 1 << 20, [3, 1]), (3, 0, [3])],
+    ids=["one", "all-and-one", "too-large-for-two"],
+)
 def test_ncnn_computes_in_float32_with_the_threads_it_is_given(
-    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: int, largest: int, of_each: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("classifier.runtimes.parts._TWICE", largest)
     source = written(tmp_path, layers(), recipe_of(), threads)
     nets: list[Any] = []
 
@@ -139,11 +144,11 @@ def test_ncnn_computes_in_float32_with_the_threads_it_is_given(
 
     monkeypatch.setattr(ncnn, "Net", Net)
     load_runtime(source)
-    (net,) = nets
-    assert net.opt.num_threads == threads
-    lower = [name for name in dir(net.opt) if name.startswith(("use_fp16", "use_bf16"))]
-    assert len(lower) >= 5
-    assert not any(getattr(net.opt, name) for name in lower)
+    assert [net.opt.num_threads for net in nets] == of_each
+    for net in nets:
+        lower = [name for name in dir(net.opt) if name.startswith(("use_fp16", "use_bf16"))]
+        assert len(lower) >= 5
+        assert not any(getattr(net.opt, name) for name in lower)
 
 
 def cut(content: bytes, source: Source) -> bytes:

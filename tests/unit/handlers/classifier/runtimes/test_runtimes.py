@@ -2,6 +2,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,57 @@ def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
 ) -> None:
     module = load_module(of(architecture(NET.format(init=init, forward=forward))), weights)
     assert module(ONES).tolist() == LOGITS
+
+
+KEEPS_ITS_INPUT = """
+    def forward(self, pixels):
+        self.kept = pixels.mean((2, 3))
+        for _ in range(200):  # so that other threads come in between
+            again = self.fc(self.kept)
+        return again
+"""
+
+
+@pytest.mark.parametrize("lock", ["", "; import threading; self.lock = threading.Lock()"], ids=["", "not-copied"])
+def test_a_module_that_keeps_things_while_it_computes_may_be_divided(
+    architecture: Architecture, weights: Path, lock: str
+) -> None:
+    init, forward = f"self.kept = None{lock}", KEEPS_ITS_INPUT
+    name = architecture(NET.format(init=init, forward="").rpartition("    def forward")[0] + forward)
+    compute = load_runtime(source_in(weights.parent, weights.name, recipe=of(name), threads=4))
+    pixels = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3) * 30
+    expected = np.concatenate([compute(pixels[index : index + 1]) for index in range(8)])
+    for _ in range(20):
+        np.testing.assert_allclose(compute(pixels), expected, atol=1e-5, rtol=0)
+
+
+def test_threads_that_call_at_once_have_modules_of_their_own_with_the_same_weights(
+    architecture: Architecture, weights: Path
+) -> None:
+    init, forward = "self.kept = None", KEEPS_ITS_INPUT
+    name = architecture(NET.format(init=init, forward="").rpartition("    def forward")[0] + forward)
+    compute = load_runtime(source_in(weights.parent, weights.name, recipe=of(name)))
+    pixels = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3) * 30
+    expected = [compute(pixels[index : index + 1]) for index in range(8)]
+
+    def farthest(index: int) -> float:
+        own = pixels[index : index + 1]
+        return max(float(np.abs(compute(own) - expected[index]).max()) for _ in range(20))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(farthest, range(8))) <= 1e-5
+
+
+def test_a_divided_batch_leaves_the_number_of_torchs_threads_as_it_was_set(tiny_folder: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        forward = load_runtime(source_in(tiny_folder, "tiny.pth", threads=2))
+        forward(random_pixels(5))
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as thread:  # which has not computed before
+            assert thread.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_eager_computes_with_channels_last(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
