@@ -40,6 +40,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     code: OwnCode | None = None  # the archive's own; None for a recipe whose architecture lies in `handlers/`
 
     @property
+    def parts(self) -> int:
+        """How many parts a batch may be divided into, each for one thread (`parts.py`); 1: it stays whole.
+
+        On a GPU threads of the processor do not compute, and a batch of a fixed size has no parts.
+        """
+        return self.threads if self.device == "cpu" and self.recipe.input.batch is None else 1
+
+    @property
     def path(self) -> Path:
         """The file to load.
 

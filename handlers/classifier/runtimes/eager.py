@@ -45,7 +45,7 @@ def load(source: Source) -> Forward:
         with copies.free() as own:
             return logits_of(own(normalize(pixels, spec).to(dtype)))
 
-    return forward_of(compute, source.device, source.threads if copies.possible else 1)
+    return forward_of(compute, source.device, source.parts if copies.possible else 1)
 
 
 class _Copies:

@@ -42,23 +42,24 @@ def load(source: Source) -> Forward:
         pass  # missing weights raise OSError, not UnusableError
     try:
         graph = read_graph(path.read_text("ascii"))
-        features = _features(graph, weights, source.recipe.input, source.threads)
+        features = _features(graph, weights, source)
         linear = _LinearLayers(graph.linear, weights, source.threads)
     except ValueError as error:
         raise UnusableError(f"{path.name} and {weights.name} are not an ncnn graph: {error}") from error
     return lambda pixels: linear(features(pixels))
 
 
-def _features(graph: Graph, weights: Path, spec: Input, threads: int) -> Rows:
+def _features(graph: Graph, weights: Path, source: Source) -> Rows:
     """The part of the graph that ncnn computes.
 
     Raises:
         ValueError: as of `_net`.
     """
-    together = _net(graph, weights, spec, threads)
-    if threads == 1 or not in_memory_twice(weights):
+    spec = source.recipe.input
+    together = _net(graph, weights, spec, source.threads)
+    if source.parts == 1 or not in_memory_twice(weights):
         return together
-    return in_parts(threads, _net(graph, weights, spec, 1), together)
+    return in_parts(source.parts, _net(graph, weights, spec, 1), together)
 
 
 def _net(graph: Graph, weights: Path, spec: Input, threads: int) -> Rows:

@@ -27,9 +27,9 @@ def load(source: Source) -> Forward:
     """
     path = source.path
     together = _session(source, source.threads)
-    if source.threads == 1 or source.device != "cpu" or not in_memory_twice(path, *_beside(path)):
+    if source.parts == 1 or not in_memory_twice(path, *_beside(path)):
         return together
-    return in_parts(source.threads, _session(source, 1), together)
+    return in_parts(source.parts, _session(source, 1), together)
 
 
 def _beside(path: Path) -> list[Path]:

@@ -13,13 +13,13 @@ from classifier.runtimes import Forward
 from classifier.runtimes.parts import in_parts
 
 
-def forward_of(compute: Callable[[Tensor], Tensor], device: str, threads: int = 1) -> Forward:
+def forward_of(compute: Callable[[Tensor], Tensor], device: str, parts: int = 1) -> Forward:
     """Wrap a function on tensors, from uint8 [N,H,W,3] on the device to logits [N,classes], as a forward function.
 
     Args:
         compute: the function. Several threads call it at once if there are several.
         device: as torch names it.
-        threads: of the processor, which compute a batch in parts.
+        parts: into how many a batch is divided, each for one thread.
     """
 
     @torch.inference_mode()
@@ -31,15 +31,15 @@ def forward_of(compute: Callable[[Tensor], Tensor], device: str, threads: int = 
         torch.set_num_threads(number)  # OpenMP's number of this thread; MKL's of the process
         return forward(pixels)
 
-    if torch.device(device).type != "cpu" or threads == 1:
+    if parts == 1:
         return forward
-    divided = in_parts(threads, partial(with_threads, 1), partial(with_threads, threads))
+    divided = in_parts(parts, partial(with_threads, 1), partial(with_threads, parts))
 
     def restoring(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:
             return divided(pixels)
         finally:
-            torch.set_num_threads(threads)  # what a thread begins with that has computed nothing yet
+            torch.set_num_threads(parts)  # what a thread begins with that has computed nothing yet
 
     return restoring
 

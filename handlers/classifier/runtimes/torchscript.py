@@ -40,4 +40,4 @@ def load(source: Source) -> Forward:
     def compute(pixels: Tensor) -> Tensor:
         return logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout)))
 
-    return forward_of(compute, source.device, source.threads)
+    return forward_of(compute, source.device, source.parts)

@@ -5,9 +5,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from classifier.recipe import Recipe
 from classifier.runtimes import Source, in_batches_of, load_runtime
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 
 class OfFour:
@@ -58,3 +60,22 @@ def test_a_recipe_with_a_fixed_batch_is_loaded_for_it(
     source = Source(directory=tmp_path, serialized_file="mine.pt", recipe=recipe, variant=recipe.archives[0], threads=1)
     assert load_runtime(source)(pictures(5)).shape == (5, 2)
     assert seen == sizes
+
+
+class OnlyFour(nn.Module):
+    """Gives two channels' means of exactly four pictures."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        assert len(pixels) == 4
+        return pixels.mean((2, 3))[:, :2]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_threads_do_not_divide_a_batch_of_a_fixed_size(tmp_path: Path) -> None:
+    torch.jit.script(OnlyFour()).save(tmp_path / "mine.pt")
+    fields = {"name": "mine", "program": "torchscript:mine-0123abcd.pt", "labels": ["a", "b"], "input": {"batch": 4}}
+    recipe = msgspec.convert(fields, Recipe)
+    source = Source(directory=tmp_path, serialized_file="mine.pt", recipe=recipe, variant=recipe.archives[0], threads=2)
+    logits = load_runtime(source)(pictures(8).repeat(2, axis=1))
+    assert np.all(np.diff(logits[:, 0]) > 0)
+    assert logits.shape == (8, 2)
