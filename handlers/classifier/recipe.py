@@ -95,7 +95,7 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How a server runs the model. TorchServe's own keys for these are written when the archive is built."""
 
     batch_size: _Positive = 8
-    max_batch_delay_ms: _NotNegative = 1  # of the first request, for others to join it; 0 counts as 1
+    max_batch_delay_ms: _NotNegative = 0  # of the first request, for others to join it; in TorchServe at least 1
     workers: _Positive = 1
     threads: Threads = "all"
     max_instances: _Positive = 64  # pictures in one JSON request

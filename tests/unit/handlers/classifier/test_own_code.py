@@ -166,7 +166,7 @@ def test_two_archives_with_modules_of_one_name_each_answer_by_their_own(
     assert np.array_equal(of_negative.logits(pixels), -expected)
     assert np.abs(of_tanh.logits(pixels) - expected).max() > 1e-3
     assert np.array_equal(tiny.logits(pixels), expected)
-    assert np.array_equal(load(negative).core.logits(pixels), -expected)
+    assert np.array_equal(load(negative, threads=1).core.logits(pixels), -expected)  # as many as expected has
     import tiny_net
 
     assert not any("archive-" in str(module.__file__) for module in (tiny_net, sys.modules["tiny_net"]))
