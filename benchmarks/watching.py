@@ -27,7 +27,7 @@ from scripts.exporter import beside
 from scripts.torchserve.config import CONFIG_FILE, EXPORTER, read_config, with_absolute_files, write_config
 from scripts.torchserve.server import Server, find, stop
 
-_ROUNDS: Final = 10
+_ROUNDS: Final = 20
 _ROUND_S: Final = 6
 _WARM_UP_S: Final = 16
 _SCRAPE_S: Final = 15  # as in monitoring/prometheus.yml
@@ -36,12 +36,14 @@ _SCRAPE_S: Final = 15  # as in monitoring/prometheus.yml
 class _Side(NamedTuple):
     name: str
     server: Server
-    processes: list[psutil.Process]
+    processes: list[psutil.Process]  # all of them
+    exporters: list[psutil.Process]  # the exporter among them, if there is one
 
 
 class _Turn(NamedTuple):
     load: Load
     cpu_ms: float  # of all its processes, for each picture
+    exporter_ms: float  # of the exporter
 
 
 def main() -> None:
@@ -82,7 +84,7 @@ def _running(archive: Archive, state: Path, kind: str) -> Iterator[_Side]:
         if (server := find(state)) is None:
             raise UserError("the server has ended by itself")
         exporters = [each for each in psutil.process_iter(["cmdline"]) if _exports(each, state)]
-        yield _Side(kind, server, processes(server.pid) + exporters)
+        yield _Side(kind, server, processes(server.pid) + exporters, exporters)
     finally:
         stop(state)
         beside.stop(state)
@@ -112,9 +114,10 @@ def _asked(server: Server) -> Iterator[None]:
 
 
 def _turn(side: _Side, bodies: list[Path]) -> _Turn:
-    before = cpu_seconds(side.processes)
+    before = [cpu_seconds(of) for of in (side.processes, side.exporters)]
     load = closed_loop(url(side.server), bodies, LIGHT_CLIENTS, _ROUND_S)
-    return _Turn(load, (cpu_seconds(side.processes) - before) / load.answers * 1e3)
+    after = [cpu_seconds(of) for of in (side.processes, side.exporters)]
+    return _Turn(load, *((end - begin) / load.answers * 1e3 for begin, end in zip(before, after, strict=True)))
 
 
 def _table(turns: list[list[_Turn]], memory: list[float]) -> str:
@@ -132,6 +135,8 @@ def _table(turns: list[list[_Turn]], memory: list[float]) -> str:
         watched, plain = (median(values) for values in zip(*rounds, strict=True))
         spread = f"{ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f}"
         lines.append(f"| {name} | {watched:.1f} | {plain:.1f} | {median(ratios):.3f} | {spread} |")
+    exporter = median(watched.exporter_ms for watched, _ in turns)
+    lines.append(f"| of that the exporter's, ms | {exporter:.3f} | | | |")
     lines.append(f"| memory, MiB | {memory[0]:.0f} | {memory[1]:.0f} | {memory[0] / memory[1]:.3f} | |")
     return "\n".join(lines)
 
