@@ -1,7 +1,8 @@
 """What metrics, exporter and request log cost: `python -m benchmarks.watching <archive>`.
 
 Two servers of the same archive run at once, as `make serve` starts them: one as it is, asked for its metrics as
-often as Prometheus would; the other without exporter, metrics and request log. They are loaded in turns.
+often as Prometheus would; the other without exporter, metrics and request log. They are loaded in turns. Then come
+other pairs, because two servers of one archive, started in the same way, differ by some percent as long as they run.
 """
 
 import subprocess
@@ -27,7 +28,8 @@ from scripts.exporter import beside
 from scripts.torchserve.config import CONFIG_FILE, EXPORTER, read_config, with_absolute_files, write_config
 from scripts.torchserve.server import Server, find, stop
 
-_ROUNDS: Final = 20
+_PAIRS: Final = 5
+_ROUNDS: Final = 6  # of each pair
 _ROUND_S: Final = 6
 _WARM_UP_S: Final = 16
 _SCRAPE_S: Final = 15  # as in monitoring/prometheus.yml
@@ -51,26 +53,36 @@ def main() -> None:
     _, name, *_ = [*sys.argv, ""]
     path = Path(name)
     archive = chosen_archive(path.name, None, path.parent)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
+    turns: list[list[_Turn]] = []
+    memory: list[list[float]] = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bodies = make_pictures(Path(folder) / "pictures")["small"]
-        sides = [stack.enter_context(_running(archive, Path(folder) / kind, kind)) for kind in ("with", "without")]
+        for number in range(_PAIRS):
+            step(f"pair {number + 1} of {_PAIRS}")
+            _measure_pair(archive, Path(folder) / str(number), bodies, turns, memory)
+    out.print(_table(turns, [median(values) for values in zip(*memory, strict=True)]))
+
+
+def _measure_pair(
+    archive: Archive, folder: Path, bodies: list[Path], turns: list[list[_Turn]], memory: list[list[float]]
+) -> None:
+    """Measure two new servers."""
+    with ExitStack() as stack:
+        sides = [stack.enter_context(_running(archive, folder / kind, kind)) for kind in ("with", "without")]
         stack.enter_context(_asked(sides[0].server))
         for side in sides:
-            step(f"{side.name}: warm-up")
             closed_loop(url(side.server), bodies, LIGHT_CLIENTS, _WARM_UP_S)
-        turns: list[list[_Turn]] = []
         for number in range(_ROUNDS):
-            step(f"round {number + 1} of {_ROUNDS}")
             order = sides if number % 2 else sides[::-1]  # so that neither always follows the other
             found = {side.name: _turn(side, bodies) for side in order}
             turns.append([found[side.name] for side in sides])
-        out.print(_table(turns, [memory_mb(side.processes) for side in sides]))
+        memory.append([memory_mb(side.processes) for side in sides])
 
 
 @contextmanager
 def _running(archive: Archive, state: Path, kind: str) -> Iterator[_Side]:
     """A server as `make serve` starts it, or without all that watches it."""
-    state.mkdir()
+    state.mkdir(parents=True)
     config = with_absolute_files(read_config(CONFIG_FILE), CONFIG_FILE.parent)
     arguments = []
     if kind == "without":
