@@ -58,7 +58,7 @@ class _Copies:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._free: SimpleQueue[nn.Module] = SimpleQueue()
-        # The functions of hooks may refer to the original; and some modules cannot be copied, those with locks for example
+        # The functions of hooks may refer to the original; some modules cannot be copied, those with locks for example
         self.possible = not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
         try:
             self._free.put(self._copy())
