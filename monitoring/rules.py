@@ -13,9 +13,10 @@ Severity = Literal["page", "ticket"]  # at once and at night; on the next workin
 JOB: Final = "classifier"  # that scrapes the exporters
 RUNBOOK: Final = "monitoring/README.md"
 # The service's own failures: what a worker answers with 5xx, and what the front end answers in place of a worker: 5xx,
-# over gRPC UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE. Refused pictures are their clients'.
+# over gRPC UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE. Refused pictures are their clients',
+# and so is 501, for an explanation that an archive cannot give.
 _FAILED: Final = (
-    'classifier_answers_total{status=~"5.."}',
+    'classifier_answers_total{status=~"5..",status!="501"}',
     'classifier_requests_total{by="torchserve",status=~"5..|2|4|8|13|14"}',
 )
 # For each alert on the error budget: how many times faster than allowed it is used up, over which time and, so that

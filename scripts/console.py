@@ -1,6 +1,7 @@
 """What users see: one-line errors, progress, banners."""
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -48,7 +49,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     A UserError, an UnusableError or an OSError about a file becomes one line and an exit code, 1 for most. A signal
     that asks it to end (SIGINT, SIGTERM, SIGQUIT, or SIGHUP of a terminal that is closed) cleans up, and becomes 128
-    and the signal's number.
+    and the signal's number. So does the end of a pipe that nobody reads any more, as with `| head`.
     """
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
@@ -61,6 +62,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         _end(str(error), error.exit_code)
     except UnusableError as error:
         _end(str(error))
+    except BrokenPipeError:
+        _forget_output()
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:  # a path that somebody named: too long, below a file, not to be written
         if error.filename is None:
             if error.errno not in _FULL:
@@ -71,6 +75,20 @@ def run(main: Callable[[], None]) -> NoReturn:
         err.print("interrupted")
         sys.exit(130)
     sys.exit(0)
+
+
+@contextmanager
+def unread() -> Iterator[None]:
+    """Let nobody read what the block prints, as with `| head`: the program goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        _forget_output()
+
+
+def _forget_output() -> None:
+    """Keep Python from trying again, and failing, to write what is left when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(text: str, code: int = UserError.exit_code) -> NoReturn:

@@ -10,8 +10,10 @@ Threads do not follow a fork, and what they hold stays held. Two things would ma
 import ctypes
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
@@ -19,6 +21,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from classifier.errors import UnusableError
 
 _LONGEST_S: Final = 30.0  # that a fork waits for what is being computed
+_AGAIN_S: Final = 0.001  # after which it looks again: what ends does not tell, since for that it would need the lock
 
 _Given = ParamSpec("_Given")
 _Item = TypeVar("_Item")
@@ -35,7 +38,7 @@ def compute(function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _
     require_threads()
     if threading.get_ident() != _process.forked:
         return _process.inside(function, *args, **kwargs)
-    return _process.stand_in().submit(lambda: _process.inside(function, *args, **kwargs))()
+    return _process.stand_in().submit(lambda: _process.inside(function, *args, **kwargs))()()
 
 
 def require_threads() -> None:
@@ -60,8 +63,14 @@ class _Pool:
             threading.Thread(target=_work, args=(self._calls,), name=f"{name}_{each}", daemon=True).start()
         weakref.finalize(self, _end, self._calls, number).atexit = False
 
-    def submit(self, function: Callable[[], _Result]) -> Callable[[], _Result]:
-        """Have a thread call the function; returns a function that waits for the result, to be called once."""
+    def submit(
+        self, function: Callable[[], _Result], ended: Callable[[], None] = lambda: None
+    ) -> Callable[[], Callable[[], _Result]]:
+        """Have a thread call the function, and `ended` when the outcome is known.
+
+        Returns:
+            A function that waits, to be called once, and gives one that returns the result or raises the error.
+        """
         outcome: SimpleQueue[Callable[[], _Result]] = SimpleQueue()
 
         def call() -> None:
@@ -71,9 +80,10 @@ class _Pool:
                 outcome.put(partial(_raise, error))
             else:
                 outcome.put(lambda: found)
+            ended()
 
         self._calls.put(call)
-        return lambda: outcome.get()()
+        return outcome.get
 
 
 def _raise(error: BaseException) -> Any:
@@ -104,33 +114,38 @@ class _Process:
         self._stand_in: _Pool | None = None
         self._begin(set())
 
-    def _begin(self, computing: set[int]) -> None:
-        self._computing = computing  # threads
+    def _begin(self, computing: set[object]) -> None:
+        self._computing = computing  # threads by their number, and calls that pools have
         self._forking: set[int] = set()  # threads
         self._idle = False  # when the last fork happened
-        self._changed = threading.Condition(threading.RLock())
+        self._fork = threading.Condition(threading.RLock())
 
     def inside(self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
         """Call a function while no fork happens, but those of its own thread."""
-        outermost = threading.get_ident() not in self._computing
+        me = threading.get_ident()
+        outermost = me not in self._computing
         try:
             if outermost:
-                self._enter()
+                self._enter(me)
             return function(*args, **kwargs)
         finally:
             if outermost:
-                self._leave()
+                self._computing.discard(me)
 
-    def _enter(self) -> None:
-        me = threading.get_ident()
-        with self._changed:
-            self._changed.wait_for(lambda: self._forking <= {me})
+    def beside(self, pool: _Pool, function: Callable[[], _Result]) -> Callable[[], Callable[[], _Result]]:
+        """Have a pool call a function, as `submit` does. Forks wait for it, also if its caller no longer does.
+
+        It is noted without the lock, which the caller may have if it is the handler of a signal. So only the caller's
+        own computation, of which this is a part, keeps a fork from happening in between.
+        """
+        call = object()
+        self._computing.add(call)
+        return pool.submit(function, partial(self._computing.discard, call))
+
+    def _enter(self, me: int) -> None:
+        with self._fork:
+            self._fork.wait_for(lambda: self._forking <= {me})
             self._computing.add(me)
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._computing.discard(threading.get_ident())
-            self._changed.notify_all()
 
     def stand_in(self) -> "_Pool":
         """The thread that computes for the one that the process began with."""
@@ -141,16 +156,19 @@ class _Process:
     def before_fork(self) -> None:
         """Wait until no other thread computes, and let none begin."""
         me = threading.get_ident()
-        self._changed.acquire()
+        self._fork.acquire()
         self._forking.add(me)
         self._idle = False  # if an interrupt ends the wait, the fork happens all the same
-        self._idle = self._changed.wait_for(lambda: self._computing <= {me}, _LONGEST_S)
+        ends = time.monotonic() + _LONGEST_S
+        while not (idle := self._computing <= {me}) and time.monotonic() < ends:
+            self._fork.wait(_AGAIN_S)
+        self._idle = idle
 
     def after_fork(self) -> None:
         """In the process that was forked, go on."""
         self._forking.discard(threading.get_ident())
-        self._changed.notify_all()
-        self._changed.release()
+        self._fork.notify_all()
+        self._fork.release()
 
     def after_fork_in_child(self) -> None:
         """In the new process, begin anew."""
@@ -197,13 +215,27 @@ class Threads:
         self._number, self._name = number, name
         self._of: tuple[int, _Pool] | None = None  # the process, and its threads
 
-    def map(self, function: Callable[[Any], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-        """Call the function with each item; the results come in their order."""
+    def map(self, function: Callable[[Any], _Result], items: Iterable[_Item]) -> list[_Result]:
+        """Call the function with each item, and wait for all, also if one of them raises."""
         of = self._of
         if of is None or of[0] != os.getpid():
             of = self._of = os.getpid(), _Pool(self._number, self._name)
-        found = [of[1].submit(partial(function, item)) for item in items]
-        return (result() for result in found)
+        waits = [_process.beside(of[1], partial(function, item)) for item in items]
+        outcomes = [wait() for wait in waits]
+        return [outcome() for outcome in outcomes]
+
+
+class OneAtATime:
+    """A lock that the handler of a signal may take again, and that is free in a forked process."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, threading.RLock] = {}  # by process
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Have the lock."""
+        with self._of.setdefault(os.getpid(), threading.RLock()):
+            yield
 
 
 def survives_forks(lock: threading.Lock) -> threading.Lock:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from classifier.errors import UnusableError
+from classifier.problems import Internal
 from classifier.slots import reserve
 
 if TYPE_CHECKING:  # what starts a server reads only the names below, and does not wait for the libraries
@@ -59,6 +60,8 @@ class Metrics:
         number, self._lock = reserve(folder, "metrics")
         counter, gauge, histogram = _makers(number, model)
         self._answers = counter("answers", "Answers of workers, problems included.", "wants", "status", "code")
+        for wants in ("prediction", "explanation"):  # from 0 on, since a rate misses what a series begins with
+            self._answers(wants, str(Internal.status), Internal.code)
         self._batch = histogram("batch_seconds", "Time that a worker took for a batch.", SECONDS)()
         self._requests = histogram("batch_requests", "Requests that a worker answered together.", _REQUESTS)()
         self._stages = histogram("stage_seconds", "Time that a stage of a batch took.", SECONDS, "stage")

@@ -108,7 +108,7 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True):
 
     def _decode(self, images: Sequence[Picture], see: See) -> list[Pixels | Problem]:
         load = partial(load_pixels, spec=self.recipe.input, see=see)
-        return [load(image) for image in images] if len(images) < 2 else list(self.decoders.map(load, images))
+        return [load(image) for image in images] if len(images) < 2 else self.decoders.map(load, images)
 
     def _rows(self, pixels: Sequence[Pixels]) -> list[NDArray[np.float32] | Problem]:
         """For each picture its probabilities [classes], or an internal problem where the model failed."""

@@ -20,6 +20,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from scripts.console import warn
+
 Entrance = Literal["http", "grpc"]
 Wish = Literal["prediction", "explanation", "other"]
 
@@ -111,6 +113,10 @@ class AnswersLog:
             with suppress(FileNotFoundError):
                 self._file = self._path.open("rb")
         while self._file is not None:
+            if os.fstat(self._file.fileno()).st_size < self._file.tell():
+                warn(f"{self._path} has been cut off by somebody; what it had more than was read is not counted")
+                self._file.seek(0)
+                self._rest = b""
             yield from self._complete(self._file.read())
             if not self._renamed(self._file):
                 return

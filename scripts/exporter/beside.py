@@ -12,7 +12,6 @@ import psutil
 from classifier.metrics import FOLDER_VARIABLE
 
 from scripts.console import UserError, run, tail
-from scripts.ports import is_listening
 from scripts.torchserve.server import LOGS, Server, find
 
 _RECORD: Final = "exporter.json"  # in the state folder
@@ -54,10 +53,18 @@ def start(server: Server, state: Path) -> None:
     record = _Process(process.pid, psutil.Process(process.pid).create_time())
     (state / _RECORD).write_bytes(msgspec.json.encode(record))
     deadline = time.monotonic() + _DEADLINE_S
-    while not is_listening(server.addresses.exporter):
+    while not _listens(record.pid):
         if process.poll() is not None or time.monotonic() > deadline:
             raise UserError(f"the exporter does not start:\n{tail(state / _LOG, 20)}")
         time.sleep(_POLL_S)
+
+
+def _listens(pid: int) -> bool:
+    """Whether this process takes connections; another one may have taken its port."""
+    try:
+        return any(item.status == psutil.CONN_LISTEN for item in psutil.Process(pid).net_connections("tcp"))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def stop(state: Path) -> None:

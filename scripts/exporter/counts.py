@@ -1,6 +1,7 @@
 """Counts all requests of a server, those that no worker got among them: Prometheus' counters and histograms."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Final
 
 from classifier.metrics import SECONDS
@@ -9,6 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from scripts.exporter.answers_log import Answer
 
 _MODEL: Final = ("model", "version")
+# Entrance, status and who answered, of what is counted from 0 on. Prometheus' rates miss the first answers of a series
+# that begins with them, and a burst of failures must not be missed, nor what it is a share of.
+_FROM_ZERO: Final = (
+    ("http", "200", "worker"),
+    ("http", "500", "worker"),
+    *(("http", status, "torchserve") for status in ("500", "503", "507")),
+    ("grpc", "0", "worker"),
+    *(("grpc", status, "torchserve") for status in ("2", "4", "8", "13", "14")),
+)
 Registered = Mapping[str, tuple[str, str]]  # name and version of each registered model, by `<model>_<version>`
 
 
@@ -41,6 +51,13 @@ class Requests:
             registry=registry,
             buckets=SECONDS,
         )
+
+    def begin(self, registered: Registered) -> None:
+        """Show versions that nobody has asked yet, with nothing counted."""
+        names = {*registered.values(), *((name, "") for name, _ in registered.values()), ("", "")}
+        for entrance, status, by in _FROM_ZERO:
+            for wants, (name, version) in product(("prediction", "explanation"), names):
+                self._requests.labels(entrance, wants, name, version, status, by)
 
     def count(self, answers: Iterable[Answer], registered: Callable[[], Registered]) -> None:
         """Count answers.

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from scripts.console import warn
 from scripts.exporter.answers_log import AnswersLog
 from scripts.exporter.counts import Requests
 from scripts.exporter.listener import Page, listening, ready_page, text_page
@@ -72,10 +73,15 @@ class Exporter:
 
     def follow(self, ended: threading.Event) -> None:
         """Count requests until the event, or until the server has ended."""
+        lost = False
         while not ended.wait(_LOOK_S) and find(self._state_folder) == self._server:
             self.count()
+            if not lost and (lost := not (self._state_folder / METRICS).is_dir()):
+                warn(f"{self._state_folder / METRICS} is gone, and with it what workers count; start the server again")
 
     def _metrics(self) -> Page:
+        with self._lock:
+            self._requests.begin(self._state.registered())
         self.count()
         try:
             front_end = self._client.metrics().encode()

@@ -11,7 +11,7 @@ from classifier.identity import UNTRAINED
 from classifier.recipe import Answers
 
 from scripts.archives.store import STORE, Archive
-from scripts.console import UserError, done, out, step, warn_untrained
+from scripts.console import UserError, done, out, step, unread, warn_untrained
 from scripts.exporter import beside
 from scripts.packages import require
 from scripts.serving.archives import OTHERS, admitted, as_snapshot, damage, idle
@@ -107,10 +107,11 @@ def serve(
         _remember_form(form, state)
         _remove(snapshots)
         remember_defaults(server.client(), state)
-        done(f"ready after {time.monotonic() - started:.1f} s")
         if not foreground:
             beside.start(server, state)
-        show(server)
+        with unread():
+            done(f"ready after {time.monotonic() - started:.1f} s")
+            show(server)
         if foreground:
             _stay(server, state)
     except BaseException:  # above all an interrupt

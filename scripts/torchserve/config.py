@@ -1,6 +1,7 @@
 """TorchServe's config.properties: reads it, and makes the configuration that one server is started with."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,7 @@ TLS_FILES: Final = ("certificate_file", "private_key_file", "keystore")
 _URLS: Final = ("inference_address", "management_address", "metrics_address")
 _GRPC: Final = ("grpc_inference", "grpc_management")
 EXPORTER: Final = "exporter_address"  # this project's own setting, which TorchServe ignores
+_EXPORTER_ADDRESS: Final = re.compile(r"http://[^:/]+:[0-9]{1,5}")
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,19 +69,38 @@ def addresses(config: dict[str, str]) -> Addresses:
     """The addresses that a configuration names.
 
     Raises:
-        UserError: an address is missing. TorchServe's five must be set, so that readers need not know its defaults.
+        UserError: an address is missing, or has no port, or the exporter's cannot be its. TorchServe's five must be
+            set, so that readers need not know its defaults.
     """
     try:
         urls = {key.removesuffix("_address"): config[key] for key in _URLS}
         grpc = {key: f"{config[f'{key}_address']}:{config[f'{key}_port']}" for key in _GRPC}
     except KeyError as error:
         raise UserError(f"the configuration has no {error.args[0]}") from error
+    for key, address in (*config.items(), *grpc.items()):
+        if key in (*_URLS, *_GRPC) and not address.rpartition(":")[2].isdecimal():
+            raise UserError(f"{key}={address}: every address of the configuration must end in its port")
     found = Addresses(**urls, **grpc, exporter=config.get(EXPORTER) or None)
-    try:
-        found.ports()
-    except ValueError as error:
-        raise UserError(f"every address of the configuration must end in its port: {error}") from error
+    if found.exporter is not None:
+        _check_exporter(found.exporter, found)
     return found
+
+
+def _check_exporter(address: str, among: Addresses) -> None:
+    if refusal := exporter_refusal(address):
+        raise UserError(f"{EXPORTER}={address}: {refusal}")
+    ports = among.ports()
+    own = ports.pop("exporter")
+    for name, port in ports.items():
+        if port == own:
+            raise UserError(f"{EXPORTER}={address}: {name} has that port; give the exporter one of its own")
+
+
+def exporter_refusal(address: str) -> str | None:
+    """Why the exporter cannot listen at an address, and what to write instead; None if it can."""
+    return (
+        None if _EXPORTER_ADDRESS.fullmatch(address) else "the exporter cannot listen there; write http://<host>:<port>"
+    )
 
 
 def with_absolute_files(config: dict[str, str], folder: Path) -> dict[str, str]:

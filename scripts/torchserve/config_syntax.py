@@ -6,11 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from scripts.torchserve.config import EXPORTER, TLS_FILES
+from scripts.torchserve.config import EXPORTER, TLS_FILES, exporter_refusal
 from scripts.torchserve.config_settings import APIS, DEFAULTS, KNOWN, NUMBER, Finding, Settings
 
 _ADDRESS: Final = re.compile(r"https?://[^:/^]+(:(?P<port>[0-9]{1,5}))?|unix:/.*", re.IGNORECASE)  # what it starts with
-_EXPORTER: Final = re.compile(r"http://[^:/]+:[0-9]{1,5}")
 _TOO_HIGH: Final = 65535  # a port, for TorchServe
 
 
@@ -37,8 +36,8 @@ def addresses(settings: Settings) -> Iterator[Finding]:
             text = f"TorchServe does not start with {address}; write http://<host>:<port>{hint}"
             yield Finding("trouble", name, text)
     exporter = settings.text(EXPORTER)
-    if exporter and _EXPORTER.fullmatch(exporter) is None:
-        yield Finding("trouble", EXPORTER, f"the exporter cannot listen on {exporter}; write http://<host>:<port>")
+    if exporter and (refusal := exporter_refusal(exporter)):
+        yield Finding("trouble", EXPORTER, refusal)
 
 
 def tls(settings: Settings) -> Iterator[Finding]:

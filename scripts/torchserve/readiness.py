@@ -12,6 +12,7 @@ from typing import Final
 import psutil
 
 from scripts.console import UserError
+from scripts.ports import is_listening
 from scripts.torchserve.described import ModelVersion
 from scripts.torchserve.server import Server, find
 
@@ -36,7 +37,8 @@ class Readiness:
             if self._looked is None or time.monotonic() - self._looked > _FRESH_S:
                 self._ready = self._look()
                 self._looked = time.monotonic()
-            return self._ready
+            # a server that is ending refuses clients before the next look
+            return self._ready and self._server is not None and is_listening(self._server.addresses.inference)
 
     def _look(self) -> bool:
         """Ask the management API. A version that is being added does not count until it has been READY once."""

@@ -3,6 +3,8 @@
 import bisect
 import socket
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -284,6 +286,26 @@ def test_make_serve_starts_it_and_make_stop_ends_it(served: Exported) -> None:
     assert make("stop", f"STATE={served.state}").returncode == 0
     assert exporters(served.state) == []
     assert list(served.state.glob("exporter*")) == []
+
+
+def test_a_server_stays_when_nobody_reads_on_what_make_serve_prints(
+    tiny_archive: Callable[..., Path], tmp_path: Path
+) -> None:
+    archive, state = tiny_archive(), tmp_path / "state"
+    options = [f"--state={state}", f"--store={archive.parent}", f"--models={archive.name}", "--ports=free"]
+    command = [sys.executable, "-m", "scripts.command_line", "serve", *options]
+    try:
+        with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()  # as `| head -1` does
+            assert (process.wait(), b"Broken" in process.stderr.read()) == (0, False)
+        server = find(state)
+        assert server is not None
+        assert Exported(server, state).page("/readyz").text == "ready\n"
+    finally:
+        make("stop", f"STATE={state}")
 
 
 def test_it_ends_with_a_server_that_was_killed(served: Exported) -> None:

@@ -1,12 +1,9 @@
 """The eager runtime: the recipe's nn.Module with a state_dict, run as Python. All others are compared with it."""
 
-import copy
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -28,6 +25,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def load(source: Source) -> Forward:
     """Load a state_dict into the architecture's module.
 
+    Its code may keep things in the module, or anywhere, while it computes. So batches stay whole, and take turns.
+
     Raises:
         UnusableError: the state_dict does not fit the architecture, or the processor lacks the precision.
         OSError: the file cannot be read.
@@ -39,49 +38,9 @@ def load(source: Source) -> Forward:
     module = load_module(source.recipe, source.path, dtype, source.code)
     module.to(source.device).to(memory_format=torch.channels_last)
     spec = source.recipe.input
-    copies = _Copies(module)
-
-    def compute(pixels: Tensor) -> Tensor:
-        with copies.free() as own:
-            return logits_of(own(normalize(pixels, spec).to(dtype)))
-
-    return forward_of(compute, source.device, source.parts if copies.possible else 1)
-
-
-class _Copies:
-    """Copies of a module with the same weights, as many as compute at once.
-
-    The code of a module may keep things in it while it computes, such as the size of the batch, and find there what
-    another thread has put.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._free: SimpleQueue[nn.Module] = SimpleQueue()
-        # The functions of hooks may refer to the original; some modules cannot be copied, those with locks for example
-        self.possible = not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-        try:
-            self._free.put(self._copy())
-        except Exception:  # of the code of its parts
-            self.possible = False
-
-    @contextmanager
-    def free(self) -> Iterator[nn.Module]:
-        """A copy that nobody else computes with; the module itself if it cannot be copied."""
-        if not self.possible:
-            yield self._module
-            return
-        try:
-            module = self._free.get_nowait()
-        except Empty:
-            module = self._copy()
-        try:
-            yield module
-        finally:
-            self._free.put(module)
-
-    def _copy(self) -> nn.Module:
-        return copy.deepcopy(self._module, {id(item): item for item in self._module.parameters()})
+    return forward_of(
+        lambda pixels: logits_of(module(normalize(pixels, spec).to(dtype))), source.device, one_at_a_time=True
+    )
 
 
 def load_module(

@@ -127,7 +127,7 @@ class _LinearLayers:
         for layer, (weights, bias) in self._layers:
             columns = np.ascontiguousarray(rows.T)
             parts = self._pool.map(partial(_product, columns), np.array_split(weights, self._threads))
-            rows = np.concatenate(list(parts)).T + bias
+            rows = np.concatenate(parts).T + bias
             if layer.relu:
                 np.maximum(rows, 0, out=rows)
         return np.ascontiguousarray(rows)

@@ -45,7 +45,7 @@ def in_parts(threads: int, alone: Rows, together: Rows) -> Rows:
         divided = len(pixels) - len(pixels) % threads
         if not divided:
             return together(pixels)
-        rows = list(pool.map(alone, np.split(pixels[:divided], threads)))
+        rows = pool.map(alone, np.split(pixels[:divided], threads))
         if divided < len(pixels):
             rows.append(together(pixels[divided:]))
         return np.concatenate(rows)

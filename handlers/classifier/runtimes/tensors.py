@@ -1,6 +1,7 @@
 """Converts between numpy's arrays, in which runtimes take pixels and return logits, and torch's tensors on a device."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -9,23 +10,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from classifier.forks import OneAtATime
 from classifier.runtimes import Forward
 from classifier.runtimes.parts import in_parts
 
 
-def forward_of(compute: Callable[[Tensor], Tensor], device: str, parts: int = 1) -> Forward:
+def forward_of(
+    compute: Callable[[Tensor], Tensor], device: str, parts: int = 1, *, one_at_a_time: bool = False
+) -> Forward:
     """Wrap a function on tensors, from uint8 [N,H,W,3] on the device to logits [N,classes], as a forward function.
 
     Args:
-        compute: the function. Several threads call it at once if there are several.
+        compute: the function.
         device: as torch names it.
         parts: into how many a batch is divided, each for one thread.
+        one_at_a_time: whether threads take turns, because the function keeps something while it computes.
     """
+    turns = OneAtATime() if one_at_a_time else None
 
     @torch.inference_mode()
     def forward(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = compute(to_device(pixels, device)).float().cpu().numpy()
-        return logits
+        with turns.taken() if turns else nullcontext():
+            logits: NDArray[np.float32] = compute(to_device(pixels, device)).float().cpu().numpy()
+            return logits
 
     def with_threads(number: int, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         torch.set_num_threads(number)  # OpenMP's number of this thread; MKL's of the process
@@ -36,10 +43,11 @@ def forward_of(compute: Callable[[Tensor], Tensor], device: str, parts: int = 1)
     divided = in_parts(parts, partial(with_threads, 1), partial(with_threads, parts))
 
     def restoring(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        before = torch.get_num_threads()
         try:
             return divided(pixels)
         finally:
-            torch.set_num_threads(parts)  # what a thread begins with that has computed nothing yet
+            torch.set_num_threads(before)  # the caller's own, with which a new thread begins as well
 
     return restoring
 

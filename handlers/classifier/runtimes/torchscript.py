@@ -40,4 +40,6 @@ def load(source: Source) -> Forward:
     def compute(pixels: Tensor) -> Tensor:
         return logits_of(frozen(laid_out(normalize(pixels, spec), spec.layout)))
 
-    return forward_of(compute, source.device, source.parts)
+    # What is left of attributes when a module is frozen are those that it changes while it computes
+    changes = frozen.inlined_graph.findAllNodes("prim::GetAttr") or frozen.inlined_graph.findAllNodes("prim::SetAttr")
+    return forward_of(compute, source.device, 1 if changes else source.parts, one_at_a_time=bool(changes))

@@ -155,6 +155,14 @@ def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path, name: st
 
 
 @pytest.mark.slow
+def test_failures_that_are_the_first_answers_of_all_burn_the_budget(tmp_path: Path) -> None:
+    """The exporter shows them at 0 before."""
+    given = [requests(503, "0x15 200x200", by="torchserve"), requests(200, "0x200")]
+    expected = [expecting("ErrorBudgetBurns1h", "15m"), expecting("ErrorBudgetBurns1h", "17m", {"model": "tiny"})]
+    check(tmp_path, [{"interval": "1m", "input_series": given, "alert_rule_test": expected}])
+
+
+@pytest.mark.slow
 def test_a_healthy_service_wakes_nobody(tmp_path: Path) -> None:
     """Two replicas for three days, with refused pictures, a new version, more workers, and one restart."""
     given = [
@@ -162,6 +170,8 @@ def test_a_healthy_service_wakes_nobody(tmp_path: Path) -> None:
         requests(415, "0+300x4400"),
         answers(415, "0+300x4400"),
         requests(404, "0+50x4400", by="torchserve"),
+        requests(501, "0+50x4400"),
+        answers(501, "0+50x4400"),
         bucket("1.0", "0+600x4400"),
         bucket("+Inf", "0+600x4400"),
         series("up", "1x4400", 'instance="a:8083", job="classifier"'),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from classifier import ImageClassifier, forks, load
 from classifier.errors import UnusableError
-from classifier.forks import Threads, compute, survives_forks
+from classifier.forks import OneAtATime, Threads, compute, survives_forks
 from classifier.problems import Internal
 from msgspec import structs
 
@@ -190,7 +190,7 @@ def test_an_interrupt_ends_a_computation_and_the_next_ones_and_forks_go_on() -> 
 
 def test_a_pools_threads_end_with_it() -> None:
     pool = Threads(3, "ending")
-    assert list(pool.map(len, ["abc"])) == [3]
+    assert pool.map(len, ["abc"]) == [3]
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("ending")]
     assert len(threads) == 3
     del pool
@@ -201,7 +201,80 @@ def test_a_pools_threads_end_with_it() -> None:
 
 def test_an_error_of_a_pools_thread_arrives() -> None:
     with pytest.raises(TypeError):
-        list(Threads(2, "own").map(len, ["a", 1]))
+        Threads(2, "own").map(len, ["a", 1])
+
+
+def test_a_pool_has_ended_all_of_a_call_when_one_of_it_fails() -> None:
+    ended: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 0:
+            raise ValueError("no")
+        threading.Event().wait(0.3)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="no"):
+        Threads(3, "own").map(work, range(3))
+    assert sorted(ended) == [1, 2]
+
+
+def test_a_fork_waits_for_the_threads_of_a_pool() -> None:
+    pool, begun, ended = Threads(1, "own"), threading.Event(), list[int]()
+
+    def work(number: int) -> None:
+        begun.set()
+        threading.Event().wait(0.5)
+        ended.append(number)
+
+    caller = threading.Thread(target=lambda: pool.map(work, [1]))
+    caller.start()
+    assert begun.wait(30)
+    assert in_fork(lambda: ended == [1]) == 0
+    caller.join()
+
+
+def test_a_pools_thread_begins_though_a_fork_waits_for_its_caller() -> None:
+    pool, begun, forking = Threads(1, "own"), threading.Event(), threading.Event()
+
+    def long() -> None:
+        begun.set()
+        forking.wait(30)
+        threading.Event().wait(0.3)  # in which the fork begins to wait
+        assert pool.map(len, ["abc"]) == [3]
+
+    thread = threading.Thread(target=compute, args=(long,))
+    thread.start()
+    assert begun.wait(30)
+    forking.set()
+    assert in_fork(lambda: compute(len, "abc") == 3) == 0
+    thread.join()
+
+
+def test_turns_are_taken_by_threads_and_not_by_what_a_thread_does_itself() -> None:
+    turns, inside, most = OneAtATime(), list[int](), list[int]()
+
+    def take(number: int) -> None:
+        with turns.taken(), turns.taken():
+            inside.append(number)
+            most.append(len(inside))
+            threading.Event().wait(0.02)
+            inside.remove(number)
+
+    Threads(4, "own").map(take, range(8))
+    assert most == [1] * 8
+
+
+def test_a_turn_is_free_in_a_fork_of_the_one_who_has_it() -> None:
+    turns = OneAtATime()
+
+    def taken_by_another() -> bool:
+        thread = threading.Thread(target=turns.taken().__enter__, daemon=True)
+        thread.start()
+        thread.join(10)
+        return not thread.is_alive()
+
+    with turns.taken():
+        assert in_fork(taken_by_another) == 0
 
 
 def test_a_model_on_a_gpu_says_that_a_fork_cannot_use_it(tiny_folder: Path, cat: bytes) -> None:
@@ -232,9 +305,9 @@ def test_an_error_in_a_computation_arrives_and_ends_it() -> None:
 
 def test_a_pool_of_threads_is_each_processs_own() -> None:
     pool = Threads(2, "own")
-    assert list(pool.map(len, ["a", "bc"])) == [1, 2]
-    assert in_fork(lambda: list(pool.map(len, ["a", "bc"])) == [1, 2]) == 0
-    assert list(pool.map(len, ["abc"])) == [3]
+    assert pool.map(len, ["a", "bc"]) == [1, 2]
+    assert in_fork(lambda: pool.map(len, ["a", "bc"]) == [1, 2]) == 0
+    assert pool.map(len, ["abc"]) == [3]
 
 
 def test_a_lock_that_another_thread_holds_is_free_in_a_fork() -> None:

@@ -95,6 +95,8 @@ def test_a_batch_is_counted_by_status_code_format_and_class(tmp_path: Path) -> N
     assert found[key("answers_total", wants="prediction", status="200", code="")] == 1
     assert found[key("answers_total", wants="prediction", status="415", code="not_an_image")] == 1
     assert found[key("answers_total", wants="description", status="200", code="")] == 1
+    for wants in ("prediction", "explanation"):
+        assert key("answers_total", wants=wants, status="500", code="internal") in found  # at 0
     assert [found[key("pictures_total", format=name)] for name in ("JPEG", "PNG", "GIF")] == [1, 1, 0]
     assert [found[key("picture_megapixels_bucket", le=bound)] for bound in ("0.05", "1.0", "2.0")] == [1, 1, 2]
     assert [found[key("stage_seconds_count", stage=stage)] for stage in ("decode", "forward", "rank")] == [1, 1, 1]

@@ -139,3 +139,18 @@ def test_it_goes_on_where_it_was_with_half_lines_and_renamed_files(tmp_path: Pat
         assert len(list(log.read())) == 1  # the renamed one's last line, and no new file yet
         path.write_text(line * 3)
         assert len(list(log.read())) == 3
+
+
+def test_it_goes_on_when_somebody_has_emptied_the_file_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, line = tmp_path / "answers.log", answered("/predictions/none", 404, 1, FRONT_END)
+    path.write_text(line * 9 + line[:20])
+    with closing(AnswersLog(path)) as log:
+        assert len(list(log.read())) == 9
+        path.write_text("")
+        assert list(log.read()) == []
+        assert "answers.log has been cut off" in capsys.readouterr().err
+        path.write_text(line)
+        assert len(list(log.read())) == 1
+    assert capsys.readouterr().err == ""

@@ -70,3 +70,18 @@ def test_the_server_is_not_asked_without_a_reason() -> None:
         raise AssertionError("asked")
 
     Requests(CollectorRegistry()).count([], refuse)
+
+
+def test_failures_are_shown_from_zero_on_and_go_on_from_there() -> None:
+    """Of a series that begins with 84 failures, Prometheus' rate is 0."""
+    registry = CollectorRegistry()
+    counting = Requests(registry)
+    counting.begin(REGISTERED)
+    failed = {"status": "503", "by": "torchserve"}
+    for version in ("1.0", ""):
+        assert requests(registry, version=version, **failed) == 0
+    assert requests(registry, status="500") == requests(registry) == 0
+    assert requests(registry, entrance="grpc", model="", version="", status="13", by="torchserve") == 0
+    counting.count([answer(status=503, queue_s=None)] * 84, lambda: REGISTERED)
+    counting.begin(REGISTERED)
+    assert requests(registry, **failed) == 84

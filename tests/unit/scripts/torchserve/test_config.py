@@ -162,3 +162,25 @@ def test_the_launcher_reads_what_java_reads(tmp_path: Path) -> None:
         "inference_address": "http://127.0.0.1:1",
         "tail": r"a\:b",
     }
+
+
+@pytest.mark.parametrize("key", [*(key for key in CONFIG if key.endswith("s_address")), "inference_address"])
+def test_an_address_without_a_port_is_named(key: str) -> None:
+    config = CONFIG | {key: "http://127.0.0.1"} if key in CONFIG else CONFIG
+    with pytest.raises(UserError, match=rf"^{key}=http://127\.0\.0\.1: .* must end in its port$"):
+        addresses(config)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("127.0.0.1:8083", "write http://<host>:<port>"),
+        ("https://127.0.0.1:8083", "write http://<host>:<port>"),
+        ("http://127.0.0.1", "write http://<host>:<port>"),
+        ("http://127.0.0.1:8080", "inference has that port; give the exporter one of its own"),
+        ("http://127.0.0.1:7071", "grpc_management has that port; give the exporter one of its own"),
+    ],
+)
+def test_where_the_exporter_cannot_listen_is_refused_before_a_server_starts(address: str, why: str) -> None:
+    with pytest.raises(UserError, match=f"^{EXPORTER}={address}: .*{why}"):
+        addresses(CONFIG | {EXPORTER: address})

@@ -79,3 +79,39 @@ def test_threads_do_not_divide_a_batch_of_a_fixed_size(tmp_path: Path) -> None:
     logits = load_runtime(source)(pictures(8).repeat(2, axis=1))
     assert np.all(np.diff(logits[:, 0]) > 0)
     assert logits.shape == (8, 2)
+
+
+class KeepsInAttribute(nn.Module):
+    """Gives two channels' means, which it reads from an attribute; it refuses a part of five pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(1, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        assert len(pixels) in (1, 5)
+        self.kept = pixels.mean((2, 3))
+        return self.kept[:, :2]
+
+
+class KeepsInBuffer(KeepsInAttribute):
+    """The same in the memory of the attribute, whose size stays."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        assert len(pixels) in (1, 5)
+        self.kept.copy_(pixels.mean((2, 3))[:1])
+        return self.kept[:, :2] + pixels.mean((2, 3))[:, :2]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("module", [KeepsInAttribute, KeepsInBuffer])
+def test_threads_do_not_divide_a_batch_of_a_program_that_changes_its_attributes(
+    module: type[nn.Module], frozen: bool, tmp_path: Path
+) -> None:
+    scripted = torch.jit.script(module().eval())
+    (torch.jit.freeze(scripted) if frozen else scripted).save(tmp_path / "mine.pt")
+    fields = {"name": "mine", "program": "torchscript:mine-0123abcd.pt", "labels": ["a", "b"]}
+    recipe = msgspec.convert(fields, Recipe)
+    source = Source(directory=tmp_path, serialized_file="mine.pt", recipe=recipe, variant=recipe.archives[0], threads=2)
+    assert load_runtime(source)(pictures(5).repeat(2, axis=1)).shape == (5, 2)

@@ -157,53 +157,82 @@ def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
     assert module(ONES).tolist() == LOGITS
 
 
-KEEPS_ITS_INPUT = """
+# Architectures that keep something while they compute, in the place that `keep` names
+KEEPING = """
+import time
+import weakref
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        {init}
+
     def forward(self, pixels):
-        self.kept = pixels.mean((2, 3))
-        for _ in range(200):  # so that other threads come in between
-            again = self.fc(self.kept)
-        return again
+        {keep} = pixels.mean((2, 3))
+        time.sleep(0.002)  # in which another thread comes in
+        return self.fc({keep})
+
+kept = {{}}
 """
+HOOKED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.kept = {}
+        self.fc.register_forward_hook(lambda module, given, result: self.kept.update(found=result))
+
+    def forward(self, pixels):
+        self.fc(pixels.mean((2, 3)))
+        return self.kept["found"]
+"""
+KEEPERS = {
+    "attribute": KEEPING.format(init="self.kept = None", keep="self.kept"),
+    "weak-reference": KEEPING.format(init="object.__setattr__(self, 'me', weakref.ref(self))", keep="self.me().kept"),
+    "global": KEEPING.format(init="", keep="kept['pixels']"),
+    "lock": KEEPING.format(init="import threading; self.lock = threading.Lock()", keep="self.kept"),
+    "hook": HOOKED,
+}
 
 
-@pytest.mark.parametrize("lock", ["", "; import threading; self.lock = threading.Lock()"], ids=["", "not-copied"])
-def test_a_module_that_keeps_things_while_it_computes_may_be_divided(
-    architecture: Architecture, weights: Path, lock: str
+@pytest.mark.parametrize("keeper", KEEPERS)
+@pytest.mark.parametrize("callers", [1, 8])
+def test_a_module_may_keep_things_while_it_computes(
+    architecture: Architecture, weights: Path, keeper: str, callers: int
 ) -> None:
-    init, forward = f"self.kept = None{lock}", KEEPS_ITS_INPUT
-    name = architecture(NET.format(init=init, forward="").rpartition("    def forward")[0] + forward)
-    compute = load_runtime(source_in(weights.parent, weights.name, recipe=of(name), threads=4))
-    pixels = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3) * 30
-    expected = np.concatenate([compute(pixels[index : index + 1]) for index in range(8)])
-    for _ in range(20):
-        np.testing.assert_allclose(compute(pixels), expected, atol=1e-5, rtol=0)
+    source = source_in(weights.parent, weights.name, recipe=of(architecture(KEEPERS[keeper])), threads=2)
+    compute = load_runtime(source)
+    batches = list(np.arange(32, dtype=np.uint8).reshape(8, 4, 1, 1, 1).repeat(3, axis=4) * 8)
+    expected = [np.concatenate([compute(batch[index : index + 1]) for index in range(4)]) for batch in batches]
 
+    def farthest(number: int) -> float:
+        return max(float(np.abs(compute(batches[number]) - expected[number]).max()) for _ in range(10))
 
-def test_threads_that_call_at_once_have_modules_of_their_own_with_the_same_weights(
-    architecture: Architecture, weights: Path
-) -> None:
-    init, forward = "self.kept = None", KEEPS_ITS_INPUT
-    name = architecture(NET.format(init=init, forward="").rpartition("    def forward")[0] + forward)
-    compute = load_runtime(source_in(weights.parent, weights.name, recipe=of(name)))
-    pixels = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3) * 30
-    expected = [compute(pixels[index : index + 1]) for index in range(8)]
-
-    def farthest(index: int) -> float:
-        own = pixels[index : index + 1]
-        return max(float(np.abs(compute(own) - expected[index]).max()) for _ in range(20))
-
-    with ThreadPoolExecutor(8) as threads:
+    with ThreadPoolExecutor(callers) as threads:
         assert max(threads.map(farthest, range(8))) <= 1e-5
 
 
-def test_a_divided_batch_leaves_the_number_of_torchs_threads_as_it_was_set(tiny_folder: Path) -> None:
+def test_the_number_of_torchs_threads_stays_the_callers(
+    tiny_archive: Callable[[str, Format], Path],
+) -> None:
     before = torch.get_num_threads()
     try:
-        forward = load_runtime(source_in(tiny_folder, "tiny.pth", threads=2))
-        forward(random_pixels(5))
-        assert torch.get_num_threads() == 2
-        with ThreadPoolExecutor(1) as thread:  # which has not computed before
-            assert thread.submit(torch.get_num_threads).result() == 2
+        forward = load_runtime(
+            source_in(tiny_archive("torchscript", "no-archive"), "tiny.pt", "torchscript", threads=2)
+        )
+        for number in (2, 1):
+            torch.set_num_threads(number)
+            for pictures in (1, 5):
+                forward(random_pixels(pictures))
+                assert torch.get_num_threads() == number
+                with ThreadPoolExecutor(1) as thread:  # which has not computed before
+                    assert thread.submit(torch.get_num_threads).result() == number
     finally:
         torch.set_num_threads(before)
 
