@@ -1,12 +1,11 @@
 """What users see: one-line errors, progress, banners."""
 
 import errno
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -32,7 +31,21 @@ _WIDTH_OF_BANNERS = 100
 _WIDTH_OF_FILES = 120  # columns, if the output is not a terminal
 _ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)  # beside SIGINT, which Python itself makes an exception of
 
-out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+
+class _UnreadError(SystemExit):
+    """Nobody reads any more what the program prints."""
+
+
+class _Output(Console):
+    """Says that nobody reads by an exception of its own, which `unread` can tell from others that end the program."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise _UnreadError(128 + signal.SIGPIPE)
+
+
+out = _Output(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 err = Console(
     soft_wrap=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES, stderr=True
 )
@@ -62,9 +75,6 @@ def run(main: Callable[[], None]) -> NoReturn:
         _end(str(error), error.exit_code)
     except UnusableError as error:
         _end(str(error))
-    except BrokenPipeError:
-        _forget_output()
-        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:  # a path that somebody named: too long, below a file, not to be written
         if error.filename is None:
             if error.errno not in _FULL:
@@ -79,16 +89,9 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 @contextmanager
 def unread() -> Iterator[None]:
-    """Let nobody read what the block prints, as with `| head`: the program goes on."""
-    try:
+    """Let nobody read what the block prints, as with `| head`: the program goes on, and prints no more."""
+    with suppress(_UnreadError):
         yield
-    except BrokenPipeError:
-        _forget_output()
-
-
-def _forget_output() -> None:
-    """Keep Python from trying again, and failing, to write what is left when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(text: str, code: int = UserError.exit_code) -> NoReturn:
