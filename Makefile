@@ -36,7 +36,7 @@ given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 
 VERBS := setup-system adopt archive archives key sign serve stop status logs token check-config demo predict classify \
   explain devserver register versions describe default scale unregister parity evaluate baseline prune card tune bench onnx bundle cpp \
-  mobile triton triton-serve everywhere gateway drain restore monitor dashboard image ship-validate openapi recipe-schema withstand faults \
+  mobile triton triton-serve everywhere gateway split gateway-status drain restore monitor dashboard image ship-validate openapi recipe-schema withstand faults \
   scale-out soak fuzz reference
 
 .PHONY: $(VERBS)

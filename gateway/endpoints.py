@@ -14,6 +14,7 @@ from scripts.console import UserError
 
 ENDPOINTS: Final = "endpoints.yaml"  # in a gateway's folder; Envoy reads it again whenever it changes
 ADMIN: Final = "admin"  # beside it, the address of Envoy's admin port
+SHADOW: Final = "shadow_"  # the names of clusters whose answers nobody waits for begin so
 
 _DRAIN_DEADLINE_S: Final = 130  # outlasts the recipes' response timeouts
 _HEALTHY_DEADLINE_S: Final = 60
@@ -41,6 +42,22 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool  # it may get the next request
     active: int  # requests in flight
     sent: int  # all requests, and all connections that failed, since Envoy's start
+    failed: int = 0  # of these requests, those that were answered with 5xx, or not at all
+
+    def joined(self, other: "Host", *, counts: bool) -> "Host":
+        """The same replica for two versions.
+
+        Args:
+            other: as the other version's.
+            counts: whether the health of the other one does.
+        """
+        return Host(
+            draining=self.draining or other.draining,
+            healthy=self.healthy and (other.healthy or not counts),
+            active=self.active + other.active,
+            sent=self.sent + other.sent,
+            failed=self.failed + other.failed,
+        )
 
 
 def parse_replicas(text: str) -> list[Replica]:
@@ -123,14 +140,34 @@ class Gateway:
             return False
 
     def hosts(self) -> dict[Replica, Host]:
-        """Every replica."""
-        (cluster,) = self._admin("clusters")["cluster_statuses"]
-        return dict(_host(status) for status in cluster.get("host_statuses", ()))
+        """Every replica, with what it has in flight for all versions; it is healthy if it is for each of them."""
+        found: dict[Replica, Host] = {}
+        for cluster, hosts in sorted(self.groups().items(), key=lambda item: item[0].startswith(SHADOW)):
+            for replica, host in hosts.items():
+                other = found.get(replica)
+                found[replica] = host if other is None else other.joined(host, counts=not cluster.startswith(SHADOW))
+        return found
+
+    def groups(self) -> dict[str, dict[Replica, Host]]:
+        """Every replica of each cluster that Envoy has taken, by the cluster's name."""
+        return {
+            cluster["name"]: dict(_host(status) for status in cluster.get("host_statuses", ()))
+            for cluster in self._admin("clusters")["cluster_statuses"]
+        }
+
+    def clusters(self) -> set[str]:
+        """The names of the clusters that Envoy uses."""
+        return set(self.groups())
+
+    def routes_digest(self) -> str:
+        """The digest of the routes that Envoy follows; empty if it has none yet."""
+        found = self._admin("config_dump", resource="dynamic_route_configs").get("configs", ())
+        return str(found[0].get("version_info", "")) if found else ""
 
     def retries(self) -> int:
         """How many requests Envoy has retried since its start."""
-        (stat,) = self._admin("stats", filter=r"^cluster\.replicas\.upstream_rq_retry$")["stats"]
-        return int(stat["value"])
+        stats = self._admin("stats", filter=r"^cluster\..*\.upstream_rq_retry$")["stats"]
+        return sum(int(stat.get("value", 0)) for stat in stats)
 
     def drain(self, replica: Replica) -> None:
         """Send no more requests to a replica, and wait until it has answered the last one.
@@ -207,4 +244,5 @@ def _host(status: dict[str, Any]) -> tuple[Replica, Host]:
         healthy=known == "HEALTHY" and not any(value is True for value in health.values()),
         active=stats["rq_active"],
         sent=stats["rq_total"] + stats["cx_connect_fail"],
+        failed=stats["rq_error"],
     )

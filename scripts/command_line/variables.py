@@ -75,7 +75,7 @@ def options(verb: str, given: Sequence[str]) -> list[str]:
     own = variables_of(verb)
     if other := [item for item in given if "=" not in item]:
         raise UserError(f"{other[0]!r} is no variable: expected NAME=value")
-    values = dict(item.split("=", 1) for item in given)
+    values = _with_weights(dict(item.split("=", 1) for item in given))
     for name in values.keys() - own.keys() - {*MAKES_OWN, *SECRETS}:
         _refuse_unknown(name, own)
     for name in _NEVER_EMPTY:
@@ -86,6 +86,13 @@ def options(verb: str, given: Sequence[str]) -> list[str]:
         if variable.required and name not in values:
             raise UserError(f"{name}=… is missing; see `make help`")
     return [word for name, variable in own.items() if name in values for word in _words(variable, values[name])]
+
+
+def _with_weights(given: dict[str, str]) -> dict[str, str]:
+    """`1.0=95 2.0=5`, which make takes for variables, as VERSIONS."""
+    weights = [f"{name}={value}" for name, value in given.items() if name[0].isdigit()]
+    rest = {name: value for name, value in given.items() if not name[0].isdigit()}
+    return rest | ({"VERSIONS": " ".join(weights)} if weights else {})
 
 
 def _refuse_unknown(name: str, own: Collection[str]) -> None:

@@ -152,6 +152,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Several servers, and shipping",
         (
             Verb("gateway", "gateway.__main__:main", "run Envoy in front of several servers", ("gateway",)),
+            Verb("split", "gateway.__main__:split", "divide a model's requests among its versions", ("gateway",)),
+            Verb("gateway-status", "gateway.__main__:gateway_status", "show what the gateway sends where"),
             Verb("drain", "gateway.__main__:drain", "send no more requests to a server behind the gateway"),
             Verb("restore", "gateway.__main__:restore", "send requests to a drained server again"),
             Verb("monitor", "monitoring.__main__:main", "run Prometheus with rules and alerts for the server"),

@@ -40,7 +40,7 @@ def test_who_hangs_up_costs_nobody_an_answer(server: Server, cat: bytes, share: 
 
 
 def test_slow_senders_are_kept_and_hold_up_nobody(server: Server, cat: bytes) -> None:
-    """They are kept for ever: TorchServe has no timeout for requests. gateway/envoy.yaml has."""
+    """They are kept for ever: TorchServe has no timeout for requests. the gateway has."""
     with nothing_lost(server, cat), ExitStack() as stack:
         before = connections(server)
         slow = [stack.enter_context(connect(server)) for _ in range(SLOW)]

@@ -85,7 +85,7 @@ def test_the_gateway_answers_a_web_pages_preflight_and_passes_its_token_on(
     replicas = parse_replicas(torchserve(server).removeprefix("http://"))
     folder = tmp_path / "gateway"
     with gateway(MODEL, read_recipe(TINY_RECIPE), replicas, folder, [ORIGIN]) as running:
-        assert (folder / "envoy.yaml").stat().st_mode & 0o777 == 0o600
+        assert (folder / "clusters.yaml").stat().st_mode & 0o777 == 0o600
         url = f"{running.address}/predictions/{MODEL}"
         asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-top-k"}
         preflight = requests.options(url, headers={"Origin": ORIGIN} | asked, timeout=TIMEOUT_S)

@@ -16,7 +16,7 @@ FORM = "Content-Type: multipart/form-data; boundary=XX"
 JSON = "Content-Type: application/json"
 URLENCODED = "Content-Type: application/x-www-form-urlencoded"
 DATA = b'Content-Disposition: form-data; name="data"; filename="a.png"\r\nContent-Type: image/png'
-UNREADABLE = "ErrorDataDecoderException"  # TorchServe calls it its own fault; gateway/envoy.yaml refuses such forms
+UNREADABLE = "ErrorDataDecoderException"  # TorchServe calls it its own fault; the gateway refuses such forms
 LIMIT = int(read_config(CONFIG_FILE)["max_request_size"])
 
 

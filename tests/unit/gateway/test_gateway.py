@@ -1,5 +1,7 @@
 import socket
-import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +10,59 @@ import requests
 import yaml
 from classifier.recipe import read_recipe
 
-from gateway.__main__ import configuration, envoy, running
+from gateway.__main__ import settings_for
+from gateway.applying import prepare
+from gateway.configuration import Settings, check
 from gateway.endpoints import Gateway, Host, Replica, parse_replicas, read_endpoints, write_endpoints
+from gateway.envoy import running
+from gateway.routes import Routes, RoutesFile
 from scripts.console import UserError
 from scripts.torchserve.config import read_config
 from tests.conftest import TINY_RECIPE
 
+DEADLINE_S = 30
 FIRST, SECOND = Replica("127.0.0.1", 8080), Replica("127.0.0.2", 80)
 
 
-def configured(folder: Path) -> str:
-    return configuration("tiny", read_recipe(TINY_RECIPE), folder, "127.0.0.1", 0, 0, "/dev/null")
+NO_ROUTES = RoutesFile(Routes(), "none")
+
+
+def settings(folder: Path) -> Settings:
+    return settings_for("tiny", read_recipe(TINY_RECIPE), folder)
 
 
 def replicas_cluster(folder: Path) -> dict[str, Any]:
-    (cluster,) = yaml.safe_load(configured(folder))["static_resources"]["clusters"]
-    return dict(cluster)
+    (cluster,) = settings(folder).clusters(Routes())
+    return cluster
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def started(folder: Path, *replicas: Replica) -> Iterator[Gateway]:
+    """An Envoy, without waiting for servers."""
+    prepare(settings(folder), NO_ROUTES, replicas)
+    with (folder / "envoy.log").open("wb") as log, running(folder, settings(folder).bootstrap(), log):
+        yield Gateway(folder)
 
 
 def test_envoy_itself_accepts_the_configuration(tmp_path: Path) -> None:
     write_endpoints(tmp_path, {FIRST: False, SECOND: True})
-    (tmp_path / "envoy.yaml").write_text(configured(tmp_path))
-    command = [str(envoy()), "--mode", "validate", "--config-path", str(tmp_path / "envoy.yaml")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    check(settings(tmp_path), Routes())
 
 
 def test_limits_come_from_config_properties_and_the_recipe(tmp_path: Path) -> None:
     config, serving = read_config(), read_recipe(TINY_RECIPE).serving
-    text, cluster = configured(tmp_path), replicas_cluster(tmp_path)
-    assert f"max_request_bytes: {config['max_request_size']}\n" in text
-    assert f"request_body_buffer_limit: {config['max_request_size']} " in text
-    assert f"per_try_timeout: {serving.response_timeout_s}s\n" in text
+    cluster = replicas_cluster(tmp_path)
+    assert f"max_request_bytes: {config['max_request_size']}\n" in settings(tmp_path).bootstrap()
+    (host,) = settings(tmp_path).routes(Routes())["virtual_hosts"]
+    assert host["request_body_buffer_limit"] == int(config["max_request_size"])
+    assert host["routes"][-1]["route"]["retry_policy"]["per_try_timeout"] == f"{serving.response_timeout_s}s"
     breakers = cluster["circuit_breakers"]
     assert breakers["per_host_thresholds"] == [{"max_connections": 2 * serving.batch_size * serving.workers}]
     assert breakers["thresholds"][0]["max_pending_requests"] == int(config["job_queue_size"])
@@ -90,9 +113,9 @@ def nobody(refusing_address: str) -> Replica:
 
 def test_a_running_envoy_shows_its_replicas_and_drains_one(tmp_path: Path, nobody: Replica) -> None:
     """Without servers: an Envoy alone knows the endpoints, and finds none of them healthy."""
-    write_endpoints(tmp_path, {nobody: False, SECOND: True})
-    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
-        gateway = Gateway(tmp_path)
+    with started(tmp_path, nobody, SECOND) as gateway:
+        write_endpoints(tmp_path, {nobody: False, SECOND: True})
+        wait_for(lambda: gateway.hosts()[SECOND].draining)
         assert gateway.hosts().keys() == {nobody, SECOND}
         assert gateway.hosts()[SECOND] == Host(draining=True, healthy=False, active=0, sent=0)
         assert gateway.retries() == 0
@@ -107,9 +130,8 @@ def test_envoy_runs_only_when_it_accepts_requests(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        write_endpoints(tmp_path, {Replica(*silent.getsockname()): False})
-        with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
-            url = f"{Gateway(tmp_path).address}/predictions/tiny"
+        with started(tmp_path, Replica(*silent.getsockname())) as gateway:
+            url = f"{gateway.address}/predictions/tiny"
             assert requests.get(url, timeout=10).status_code == 405
 
 
@@ -120,10 +142,9 @@ def test_an_admin_address_that_is_not_written_to_its_end_is_none_yet(tmp_path: P
 
 def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path: Path, nobody: Replica) -> None:
     """Without servers: what would go to one is 503."""
-    write_endpoints(tmp_path, {nobody: False})
     form = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
-    with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, configured(tmp_path), log):
-        url = f"{Gateway(tmp_path).address}/predictions/tiny"
+    with started(tmp_path, nobody) as gateway:
+        url = f"{gateway.address}/predictions/tiny"
         assert requests.post(url, data=b"a=1", headers=form, timeout=10).status_code == 415
         for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
             assert requests.request(method, url, timeout=10).status_code == 405, method
@@ -131,7 +152,7 @@ def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path
 
 
 def test_slow_senders_and_idle_connections_end(tmp_path: Path) -> None:
-    (listener,) = yaml.safe_load(configured(tmp_path))["static_resources"]["listeners"]
+    (listener,) = yaml.safe_load(settings(tmp_path).bootstrap())["static_resources"]["listeners"]
     (http,) = (filter_["typed_config"] for filter_ in listener["filter_chains"][0]["filters"])
     assert http["request_headers_timeout"] == "10s"
     assert http["request_timeout"] == "60s"
@@ -139,8 +160,8 @@ def test_slow_senders_and_idle_connections_end(tmp_path: Path) -> None:
 
 
 def test_a_sender_of_half_a_head_is_closed(tmp_path: Path, nobody: Replica) -> None:
-    write_endpoints(tmp_path, {nobody: False})
-    quick = configured(tmp_path).replace("request_headers_timeout: 10s", "request_headers_timeout: 0.2s")
+    prepare(settings(tmp_path), NO_ROUTES, (nobody,))
+    quick = settings(tmp_path).bootstrap().replace("request_headers_timeout: 10s", "request_headers_timeout: 0.2s")
     with (tmp_path / "envoy.log").open("wb") as log, running(tmp_path, quick, log):
         host, port = Gateway(tmp_path).address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), 10) as connection:
@@ -159,6 +180,5 @@ def test_a_refused_configuration_is_told_in_envoys_words(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("origin", ["*", "https://a.example/", "a.example", "https://*.example", "https://a.example b"])
 def test_only_pages_that_are_named_may_send_requests(tmp_path: Path, origin: str) -> None:
-    recipe = read_recipe(TINY_RECIPE)
     with pytest.raises(UserError, match="ORIGINS="):
-        configuration("tiny", recipe, tmp_path, "127.0.0.1", 0, 0, "/dev/null", [origin])
+        settings_for("tiny", read_recipe(TINY_RECIPE), tmp_path, [origin]).routes(Routes())

