@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import msgspec
 import yaml
-from classifier.problems import EmptyBody
+from classifier.problems import MEDIA_TYPE, EmptyBody
 from classifier.recipe import Recipe
 from classifier.service import PARAMETER_HEADERS
 
 from gateway.envoy import envoy
+from gateway.problems import BUSY, LATE, NO_REPLICA
 from gateway.routes import Routes
 from gateway.versions import BY, PIN, Group, groups, version_routes
 from scripts.console import UserError
@@ -33,6 +34,7 @@ _PREFLIGHT: Final = ("origin", "access-control-request-method")  # the headers b
 # Without pages that may ask, nothing is a preflight: a route that no request takes.
 _NO_PREFLIGHT: Final = {"match": {"path": "/"}, "direct_response": {"status": 404}}
 _PREFLIGHT_S: Final = "600"  # how long a browser need not ask again
+TIMEOUT: Final = "x-timeout-ms"  # in a request: how long the client waits
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -92,6 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "cors": json.dumps(_cors(self.origins)),
             "preflight": json.dumps(_preflight() if self.origins else _NO_PREFLIGHT),
             "token": json.dumps([{"header": {"key": name, "value": value}} for name, value in token]),
+            "local_replies": json.dumps(_local_replies()),
+            "times": json.dumps((_TEMPLATES / "times.lua").read_text()),
             "empty_body": EmptyBody.code.encode().hex(),
             "max_request_size": config["max_request_size"],
             "waiting": config["job_queue_size"],
@@ -100,6 +104,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "timeout_s": serving.response_timeout_s + _SPARE_S,
         }
         return Template((_TEMPLATES / f"{template}.yaml").read_text()).substitute(values | more)
+
+
+def _local_replies() -> list[dict[str, object]]:
+    """The problems by Envoy's flags.
+
+    UO: the queue is full. UT: the time is over. UH, NC, UF, UC, URX: there is no healthy replica, no such cluster, no
+    connection, one was lost, or all retries failed.
+    """
+    return [
+        {
+            "filter": {"response_flag_filter": {"flags": flags}},
+            "status_code": problem.status,
+            "body_format_override": {
+                "text_format_source": {"inline_string": msgspec.json.encode(problem).decode()},
+                "content_type": MEDIA_TYPE,
+            },
+        }
+        for flags, problem in (
+            (["UO"], BUSY),
+            (["UT"], LATE),
+            (["UH", "NC", "UF", "UC", "URX"], NO_REPLICA),
+        )
+    ]
 
 
 def _cors(origins: Sequence[str]) -> dict[str, object]:
@@ -115,8 +142,8 @@ def _cors(origins: Sequence[str]) -> dict[str, object]:
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": [{"exact": origin} for origin in origins],
         "allow_methods": "POST",
-        "allow_headers": ",".join(("authorization", "content-type", PIN, *PARAMETER_HEADERS)),
-        "expose_headers": ",".join(("x-request-id", PIN, BY)),
+        "allow_headers": ",".join(("authorization", "content-type", TIMEOUT, PIN, *PARAMETER_HEADERS)),
+        "expose_headers": ",".join(("x-request-id", "retry-after", PIN, BY)),
         "max_age": _PREFLIGHT_S,
         "forward_not_matching_preflights": False,
     }

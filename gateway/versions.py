@@ -12,9 +12,10 @@ from string import Template
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from classifier.problems import MEDIA_TYPE, Problem
+from classifier.problems import MEDIA_TYPE
 
 from gateway.endpoints import SHADOW
+from gateway.problems import no_such_version
 from gateway.routes import ModelRoutes, Routes, Sticky
 
 PIN: Final = "x-model-version"  # in a request: the version that the caller wants; in an answer: the one that answered
@@ -32,12 +33,6 @@ _REWRITE: Final = Template(
     end
     """
 )
-
-
-class NoSuchVersion(Problem):
-    """A caller wants a version that the gateway has no route to."""
-
-    status, code, title = 404, "no_such_version", "There is no such version"
 
 
 Route = dict[str, Any]
@@ -188,7 +183,7 @@ def _header(name: str, value: str) -> dict[str, Any]:
 
 def _refusal(match: dict[str, Any], model: str, of: ModelRoutes) -> Route:
     """The answer to a caller that wants a version which there is not."""
-    problem = NoSuchVersion(f"{PIN} names no version of {model}; there are {', '.join(of.versions)}").answer()
+    problem = no_such_version(model, list(of.versions), PIN)
     body = msgspec.json.encode(problem).decode()
     return {
         "match": match,

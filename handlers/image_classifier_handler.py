@@ -204,6 +204,7 @@ def _request(row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str
         traceparent=sent.get("traceparent", ""),
         tracestate=sent.get("tracestate", ""),
         request_start=sent.get("x-request-start", ""),
+        timeout_ms=sent.get("x-timeout-ms", ""),
     )
 
 

@@ -121,6 +121,12 @@ class Internal(Problem):
     status, code, title = 500, "internal", "The classifier failed"
 
 
+class DeadlineExceeded(Problem):
+    """The client's time was over before the request could be computed."""
+
+    status, code, title = 504, "deadline_exceeded", "The time for an answer is over"
+
+
 class NotSupported(Problem):
     """The request asks for something that this archive cannot do."""
 

@@ -22,6 +22,7 @@ from classifier.answers import (
     instances_answer_of,
     predictions_answer_of,
 )
+from classifier.deadline import require_time
 from classifier.description import describe
 from classifier.identity import Model
 from classifier.json_body import Pictures, empty_body, read_body
@@ -65,6 +66,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""  # the client's, as W3C Trace Context says
     tracestate: str = ""
     request_start: str = ""  # when it arrived at a proxy before the server, in the header `X-Request-Start`
+    timeout_ms: str = ""  # how long the client waits, in the header `X-Timeout-Ms`
     pictures: int = 1  # how many a form has; only one can be answered
     tensors: bool = False  # whether the server can pass on nothing but a response of KServe's protocol v2
 
@@ -110,6 +112,10 @@ def answer(
 
 def _read(request: Request, classifier: Classifier, form: Answers) -> _Asked:
     """Read what a request asks for. Explanations take long, so they are computed after all predictions of the batch."""
+    try:
+        require_time(request.timeout_ms, request.request_start)
+    except Problem as problem:
+        return _Asked([problem.forget_origin()], 0, _one)
     if request.wants == "explanation":
         return _Asked([], 0, lambda *_: answer_explanation(classifier, request, form))
     if request.wants == "description":

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from classifier.deadline import arrival
 from classifier.errors import UnusableError
 
 if TYPE_CHECKING:  # what starts a server reads only the names below
@@ -25,8 +26,6 @@ if TYPE_CHECKING:  # what starts a server reads only the names below
 # The base URL of a collector that takes OTLP over HTTP, usually http://<host>:4318.
 COLLECTOR_VARIABLE: Final = "CLASSIFIER_TRACES"
 _SERVICE: Final = "image-classifier"
-_MICROSECONDS, _MILLISECONDS = 1e14, 1e11  # numbers above these are no seconds since 1970: that were the year 5138
-_LONGEST_QUEUE_S: Final = 3600.0  # a clock of another machine, or a header of another meaning
 
 
 class Traces:
@@ -113,21 +112,6 @@ class Traces:
             "classifier.batch_requests": batch,
         }
         return found | ({"error.type": response.code} if response.code else {})
-
-
-def arrival(header: str, now: float) -> float | None:
-    """When a request arrived at the proxy before the server, in seconds since 1970; None if nobody says so credibly.
-
-    Args:
-        header: `X-Request-Start`: seconds, milliseconds or microseconds since 1970, with or without `t=` before them.
-        now: the time now.
-    """
-    try:
-        said = float(header.removeprefix("t="))
-    except ValueError:
-        return None
-    seconds = said / 1e6 if said > _MICROSECONDS else said / 1e3 if said > _MILLISECONDS else said
-    return seconds if now - _LONGEST_QUEUE_S < seconds <= now else None
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -148,7 +148,9 @@ def test_what_torchserve_should_not_have_to_read_is_refused_at_the_door(tmp_path
         assert requests.post(url, data=b"a=1", headers=form, timeout=10).status_code == 415
         for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
             assert requests.request(method, url, timeout=10).status_code == 405, method
-        assert requests.post(url, data=b"a picture", timeout=10).status_code == 503
+        none = requests.post(url, data=b"a picture", timeout=10)
+        assert (none.status_code, none.json()["code"]) == (503, "no_replica")
+        assert none.headers["content-type"] == "application/problem+json"
 
 
 def test_slow_senders_and_idle_connections_end(tmp_path: Path) -> None:

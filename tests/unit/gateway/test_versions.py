@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ class Upstream(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[str] = []
+        self.seconds = 0.0  # that a picture takes
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -46,6 +48,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if body:
             self.server.asked.append(self.path)
+            time.sleep(self.server.seconds)
         status, text = (200, json.dumps({"path": self.path})) if body else (400, '{"code":"empty_body"}')
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
@@ -225,3 +228,39 @@ def test_routes_that_envoy_refuses_change_nothing(
             apply(settings(tmp_path), routes("models: {tiny: {versions: {2.0: 1}}}", tmp_path))
         assert running.routes_digest() == routes(WHOLE, tmp_path).digest
         assert ask(running, x_model_version="3.0").version == "3.0"
+
+
+@pytest.mark.slow
+def test_beyond_the_queue_the_answer_is_429_with_the_time_after_which_there_is_room(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    upstream.seconds = 1.2
+    with steered(tmp_path, upstream, WHOLE) as running, ThreadPoolExecutor(200) as clients:
+        url = f"{running.address}/predictions/tiny"
+
+        def ask_once(_: int) -> requests.Response:
+            return requests.post(url, data=b"x", timeout=TIMEOUT_S)
+
+        answers = list(clients.map(ask_once, range(200)))
+        assert {answer.status_code for answer in answers} == {200, 429}
+        for answer in answers:
+            if answer.status_code == 429:
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["code"] == "busy"
+                assert 1 <= int(answer.headers["retry-after"]) <= 10
+        last = [answer for answer in clients.map(ask_once, range(200)) if answer.status_code == 429]
+        assert max(int(answer.headers["retry-after"]) for answer in last) >= 2  # by now answers have taken longer
+
+
+@pytest.mark.slow
+def test_a_client_is_answered_when_its_time_is_over(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.seconds = 1.0
+    with steered(tmp_path, upstream, WHOLE) as running:
+        begin = time.monotonic()
+        late = requests.post(
+            f"{running.address}/predict", data=b"x", headers={"X-Timeout-Ms": "100"}, timeout=TIMEOUT_S
+        )
+        assert time.monotonic() - begin < upstream.seconds
+        assert (late.status_code, late.headers["content-type"]) == (504, "application/problem+json")
+        assert late.json()["code"] == "deadline_exceeded"
+        assert ask(running, x_timeout_ms="5000").status == 200

@@ -16,6 +16,7 @@ CONTRACT = [
     (422, "image_broken", problems.ImageBroken),
     (500, "internal", problems.Internal),
     (415, "image_not_supported", problems.ImageNotSupported),
+    (504, "deadline_exceeded", problems.DeadlineExceeded),
     (501, "not_supported", problems.NotSupported),
 ]
 

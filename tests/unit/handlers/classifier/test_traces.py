@@ -7,7 +7,7 @@ from classifier.identity import Model
 from classifier.record import Record
 from classifier.responses import Response
 from classifier.service import Request
-from classifier.traces import COLLECTOR_VARIABLE, Traces, arrival, traces
+from classifier.traces import COLLECTOR_VARIABLE, Traces, traces
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -98,25 +98,6 @@ def test_a_trace_that_its_client_does_not_keep_is_not_kept_here() -> None:
 def test_a_request_without_a_trace_begins_one(traceparent: str) -> None:
     (span,) = spans((Request(body=b"", traceparent=traceparent), GOOD))["prediction"]
     assert span.parent is None
-
-
-@pytest.mark.parametrize(
-    ("header", "found"),
-    [
-        ("t=1700000000.123", 1_700_000_000.123),
-        ("1700000000.123", 1_700_000_000.123),
-        ("1700000000123", 1_700_000_000.123),
-        ("t=1700000000123000", 1_700_000_000.123),
-        ("", None),
-        ("soon", None),
-        ("nan", None),
-        ("inf", None),
-        ("t=1699000000", None),  # eleven days ago
-        ("t=1700000009", None),  # the future
-    ],
-)
-def test_the_arrival_is_read_in_any_unit_and_only_if_it_is_credible(header: str, found: float | None) -> None:
-    assert arrival(header, 1_700_000_001.0) == (found if found is None else pytest.approx(found))
 
 
 def test_nothing_is_loaded_unless_the_environment_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
