@@ -85,7 +85,12 @@ def serve(settings: Settings, routes: Path, replicas: tuple[Replica, ...] = ()) 
         for replica, host in Gateway(settings.folder).hosts().items():
             state = "healthy" if host.healthy else "not healthy (yet); is it running, and its model READY?"
             step(f"{replica}: {state}")
-        _follow(process, settings, routes, file)
+        try:
+            _follow(process, settings, routes, file)
+        except (KeyboardInterrupt, SystemExit):  # a second one ends it at once
+            step("answering what has arrived; then the gateway ends")
+            Gateway(settings.folder).finish()
+            raise
         if process.wait() != 0:
             raise UserError("Envoy ended by itself; its last messages are above")
 

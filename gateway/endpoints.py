@@ -11,6 +11,7 @@ import requests
 import yaml
 
 from scripts.console import UserError
+from scripts.ports import is_listening
 
 ENDPOINTS: Final = "endpoints.yaml"  # in a gateway's folder; Envoy reads it again whenever it changes
 ADMIN: Final = "admin"  # beside it, the address of Envoy's admin port
@@ -196,6 +197,23 @@ class Gateway:
         self._set(replica, draining=False)
         self.wait_healthy([replica])
 
+    def finish(self) -> None:
+        """Take no new connections, close those in use with their next answers, and wait for the last answer.
+
+        Raises:
+            UserError: requests are still in flight after the longest time that one may take.
+        """
+        address = self.address
+        self._admin("healthcheck/fail", post=True)  # from now on answers close their connections
+        self._admin("drain_listeners", post=True, graceful="")
+        deadline, quiet = time.monotonic() + _DRAIN_DEADLINE_S, 0
+        while quiet < _QUIET_LOOKS:
+            if time.monotonic() > deadline:
+                raise UserError(f"requests are still in flight after {_DRAIN_DEADLINE_S} s")
+            time.sleep(_POLL_S)
+            (active,) = self._admin("stats", filter=r"^http\.users\.downstream_rq_active$")["stats"]
+            quiet = 0 if is_listening(address) or int(active.get("value", 0)) else quiet + 1
+
     def wait_healthy(self, replicas: Sequence[Replica]) -> None:
         """Wait until Envoy would send requests to all of these.
 
@@ -221,16 +239,19 @@ class Gateway:
             raise UserError(f"{replica} is not one of the gateway's replicas: {', '.join(map(str, replicas))}")
         write_endpoints(self.folder, replicas | {replica: draining})
 
-    def _admin(self, page: str, **parameters: str) -> Any:
+    def _admin(self, page: str, *, post: bool = False, **parameters: str) -> Any:
         try:
             where = (self.folder / ADMIN).read_text()
-            answer = self._session.get(
-                f"http://{where}/{page}", params={"format": "json"} | parameters, timeout=_TIMEOUT_S
+            answer = self._session.request(
+                "POST" if post else "GET",
+                f"http://{where}/{page}",
+                params=parameters if post else {"format": "json"} | parameters,
+                timeout=_TIMEOUT_S,
             )
         except (FileNotFoundError, requests.ConnectionError) as error:
             raise UserError("no gateway is running; start one with `make gateway`") from error
         answer.raise_for_status()
-        return answer.json()
+        return None if post else answer.json()
 
 
 def _host(status: dict[str, Any]) -> tuple[Replica, Host]:

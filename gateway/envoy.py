@@ -14,6 +14,7 @@ from scripts.console import UserError, tail
 BOOTSTRAP: Final = "envoy.yaml"  # in a gateway's folder
 LOG: Final = "envoy.log"
 
+_DRAIN_S: Final = 2  # in which connections that are in use get an answer that closes them, before none is taken
 _START_DEADLINE_S: Final = 30
 _POLL_S: Final = 0.1
 
@@ -42,6 +43,7 @@ def running(folder: Path, bootstrap: str, log: IO[bytes] | None) -> Iterator[sub
     (folder / ADMIN).unlink(missing_ok=True)
     command = [str(envoy()), "--config-path", str(folder / BOOTSTRAP), "--admin-address-path", str(folder / ADMIN)]
     command += ["--disable-hot-restart", "--log-level", "warning"]
+    command += ["--drain-time-s", str(_DRAIN_S), "--drain-strategy", "immediate"]
     with child(command, log) as process:
         _wait_started(process, folder)
         yield process

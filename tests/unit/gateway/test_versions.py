@@ -264,3 +264,29 @@ def test_a_client_is_answered_when_its_time_is_over(tmp_path: Path, upstream: Up
         assert (late.status_code, late.headers["content-type"]) == (504, "application/problem+json")
         assert late.json()["code"] == "deadline_exceeded"
         assert ask(running, x_timeout_ms="5000").status == 200
+
+
+@pytest.mark.slow
+def test_a_gateway_that_finishes_answers_everything_that_it_has_taken(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.seconds = 0.1
+    statuses, errors = list[int](), list[str]()
+
+    def client(url: str) -> None:
+        with requests.Session() as session:
+            while True:
+                try:
+                    statuses.append(session.post(url, data=b"x", timeout=TIMEOUT_S).status_code)
+                except requests.ConnectionError as error:
+                    errors.append(str(error))
+                    return
+
+    with steered(tmp_path, upstream, WHOLE) as running, ThreadPoolExecutor(8) as clients:
+        ended = [clients.submit(client, f"{running.address}/predict") for _ in range(8)]
+        while len(statuses) < 20:
+            time.sleep(0.05)
+        running.finish()
+        for one in ended:
+            one.result()
+    assert set(statuses) == {200}
+    assert len(errors) == 8
+    assert all("Connection refused" in error for error in errors)
