@@ -34,7 +34,7 @@ quoted = '$(subst $(newline),'$$'\n'',$(subst ','\'',$(1)))'
 # What stands on the command line, as NAME=value, unexpanded.
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(call quoted,$(name)=$(value $(name)))))
 
-VERBS := setup-system adopt archive archives key sign serve stop status logs token check-config demo predict classify \
+VERBS := setup-system adopt archive archives key sign serve up down stop status logs token check-config demo predict classify \
   explain devserver register versions describe default scale unregister parity evaluate baseline prune card tune bench onnx bundle cpp \
   mobile triton triton-serve everywhere gateway split gateway-status drain restore monitor dashboard image ship-validate openapi recipe-schema withstand faults \
   scale-out soak fuzz reference
@@ -137,7 +137,7 @@ format: $(DEV)
 clean:
 	@if [ -d $(call quoted,$(STATE)) ] && [ -e $(READY) ]; then $(PROGRAM) make stop $(given); fi
 	rm -rf $(VENV) $(TRITON) $(SHIP) $(PEER) $(call quoted,$(STORE)) $(call quoted,$(STATE)) weights tuned onnx bundles pruned triton_repository \
-	  edge/cpp/build explanation.png soak.png card.html .gateway .monitoring .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache \
+	  edge/cpp/build explanation.png soak.png card.html .gateway .monitoring .up .fuzz .pytest_cache .pytest_tmp .mypy_cache .ruff_cache \
 	  .import_linter_cache .coverage .coverage.*
 
 .PHONY: help
