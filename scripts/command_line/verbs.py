@@ -56,11 +56,11 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Verb("serve", "scripts.serving.serve:main", "start TorchServe and wait until every worker is READY"),
             Verb(
                 "up",
-                "scripts.serving.stack:up",
+                "gateway.stack:up",
                 "start a server, Prometheus, the gateway and the dashboard",
                 ("gateway",),
             ),
-            Verb("down", "scripts.serving.stack:down", "end what `up` started, answering first what was asked"),
+            Verb("down", "gateway.stack:down", "end what `up` started, answering first what was asked"),
             Verb("stop", "scripts.serving.serve:stop_server", "stop the server that `serve` started"),
             Verb("status", "scripts.serving.status:main", "show addresses, models and workers"),
             Verb("logs", "scripts.serving.logs:main", "show the end of the server's log, or one request's lines"),

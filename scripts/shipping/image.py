@@ -20,7 +20,7 @@ _ROOT: Final = Path(__file__).parents[2]
 # The code that runs in a container; not the programs that build archives, or measure or stress a server.
 _APP: Final = (
     "handlers/classifier",
-    *(f"scripts/{name}" for name in ("__init__.py", "console.py", "ports.py", "packages.py")),
+    *(f"scripts/{name}" for name in ("__init__.py", "background.py", "console.py", "ports.py", "packages.py")),
     *(f"scripts/{name}" for name in ("archives", "admission", "torchserve", "exporter", "serving")),
 )
 _EXTRAS: Final = ("serve", "onnxruntime", "openvino", "ncnn", "explain")  # of the project's dependencies

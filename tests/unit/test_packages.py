@@ -16,7 +16,7 @@ import pytest
 from scripts.shipping.image import write_context
 from tests.unit.test_makefile import ROOT
 
-MODULES = {"scripts/__init__.py", "scripts/console.py", "scripts/packages.py", "scripts/ports.py"}
+MODULES = {f"scripts/{name}.py" for name in ("__init__", "background", "console", "packages", "ports")}
 SERVING = {
     "classifier",
     "scripts/admission",
