@@ -18,7 +18,7 @@ from gateway.configuration import Settings
 from gateway.endpoints import SHADOW, Gateway, Replica, parse_replica, parse_replicas
 from gateway.envoy import BOOTSTRAP, LOG, running
 from gateway.routes import ROUTES_FILE, Routes, RoutesFile, parse_weights, read_routes, set_weights
-from scripts.archives.store import STORE, model_in
+from scripts.archives.store import STORE, archives_in, model_in, read_archive_identity, read_archive_recipe
 from scripts.console import UserError, done, show_table, step, warn
 from scripts.ports import check_ports
 
@@ -139,7 +139,7 @@ def main(
     name = model or model_in(store)
     settings = Settings(
         model=name,
-        recipe=read_recipe(Path("recipes", f"{name}.yaml")),
+        recipe=recipe_of(name, store),
         folder=folder,
         listen=listen,
         port=port,
@@ -148,6 +148,23 @@ def main(
         origins=origins,
     )
     serve(settings, routes, tuple(parse_replicas(" ".join(replicas))))
+
+
+def recipe_of(model: str, store: Path) -> Recipe:
+    """The recipe of a model: that of `recipes/`, else that in an archive of the store.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path("recipes", f"{model}.yaml")
+    if path.exists():
+        return read_recipe(path)
+    for archive in archives_in(store):
+        if read_archive_identity(archive).model.name == model:
+            return read_archive_recipe(archive)
+    raise UserError(
+        f"MODEL={model}: there is neither {path} nor an archive of it in {store}; STORE= names another folder"
+    )
 
 
 def split(*, model: str, versions: tuple[str, ...], routes: Path = ROUTES_FILE, folder: Path = GATEWAY_FOLDER) -> None:

@@ -27,7 +27,7 @@ class _Part(NamedTuple):
     shows: str  # where people find it
 
 
-def _parts(server: Server, state: Path, routes: Path | None, ports: tuple[int, int, int]) -> list[_Part]:
+def _parts(server: Server, state: Path, store: Path, routes: Path | None, ports: tuple[int, int, int]) -> list[_Part]:
     """What runs besides, in the order in which it starts."""
     prometheus, gateway, dashboard = ports
     model = server.models[0][0]
@@ -38,7 +38,7 @@ def _parts(server: Server, state: Path, routes: Path | None, ports: tuple[int, i
         _Part("monitor", [f"--state={state}"], prometheus, at(prometheus)),
         _Part(
             "gateway",
-            [f"--replicas={replica}", f"--model={model}", *chosen],
+            [f"--replicas={replica}", f"--model={model}", f"--store={store}", *chosen],
             gateway,
             f"{at(gateway)}/predictions/{model}",
         ),
@@ -84,7 +84,7 @@ def up(
         server = find(state)
         if server is None:
             raise UserError("the server ended by itself; see `make logs`")
-        for part in _parts(server, state, routes, (prometheus_port, port, dashboard_port)):
+        for part in _parts(server, state, store, routes, (prometheus_port, port, dashboard_port)):
             with out.status(f"waiting for {part.verb}"):
                 _start(part, folder)
             done(f"{part.verb:<10} {part.shows}")

@@ -10,7 +10,7 @@ import requests
 import yaml
 from classifier.recipe import read_recipe
 
-from gateway.__main__ import settings_for
+from gateway.__main__ import recipe_of, settings_for
 from gateway.applying import prepare
 from gateway.configuration import Settings, check
 from gateway.endpoints import Gateway, Host, Replica, parse_replicas, read_endpoints, write_endpoints
@@ -184,3 +184,16 @@ def test_a_refused_configuration_is_told_in_envoys_words(tmp_path: Path) -> None
 def test_only_pages_that_are_named_may_send_requests(tmp_path: Path, origin: str) -> None:
     with pytest.raises(UserError, match="ORIGINS="):
         settings_for("tiny", read_recipe(TINY_RECIPE), tmp_path, [origin]).routes(Routes())
+
+
+def test_the_limits_of_a_model_without_a_recipe_here_are_those_of_its_archive(
+    tiny_archive: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tiny_archive().parent
+    assert recipe_of("tiny", store).serving == read_recipe(TINY_RECIPE).serving
+    with pytest.raises(UserError, match=r"MODEL=other: there is neither recipes/other\.yaml nor an archive"):
+        recipe_of("other", store)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tiny.yaml").write_text(TINY_RECIPE.read_text())
+    assert recipe_of("tiny", tmp_path).name == "tiny"
