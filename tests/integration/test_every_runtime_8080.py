@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import requests
 from classifier.cpu import computes
 from classifier.identity import Model
 from classifier.recipe import read_recipe
+from PIL import Image
 
 from scripts.archives.loaded import unpacked
 from scripts.archives.name import ArchiveName
@@ -67,14 +69,23 @@ def versions(state: Path) -> Iterator[tuple[Server, dict[str, Model]]]:
         yield server, {f"{model.runtime}-{model.precision}": model for model in models.values()}
 
 
+def face_of_the_cat() -> bytes:
+    """Of the whole photograph the model itself is undecided: 0.377 Egyptian, 0.377 tiger cat; of this 0.59 and 0.23."""
+    stream = BytesIO()
+    with Image.open(photograph("chelsea.png")) as picture:
+        picture.crop((120, 20, 330, 230)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_three_bad_requests_in_a_batch_change_nothing_for_the_labelled_photographs_in_it(
     versions: tuple[Server, dict[str, Model]], state: Path, variant: str
 ) -> None:
     server, models = versions
-    cat, coffee, rocket, moped = (
-        photograph(name).read_bytes() for name in ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
+    coffee, rocket, moped = (
+        photograph(name).read_bytes() for name in ("coffee.png", "rocket.jpg", "motorcycle_left.png")
     )
+    cat = face_of_the_cat()
     bodies = [cat, b"", coffee, b"some text", rocket, rocket[:3000], moped, cat]
     url = f"{server.addresses.inference}/predictions/{LITE0}/{models[variant].version}"
     before = batches(state)
