@@ -72,7 +72,8 @@ def _chosen(environment: Mapping[str, str], name: str, choices: Sequence[_Choice
     for choice in choices:
         if choice == said:
             return choice
-    raise UserError(f"{name}={said}: expected {', '.join(choices)}")
+    *others, last = choices
+    raise UserError(f"{name}={said}: expected {', '.join(others)} or {last}")
 
 
 def models(store: Path, environment: Mapping[str, str]) -> str:
