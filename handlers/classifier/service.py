@@ -112,10 +112,6 @@ def answer(
 
 def _read(request: Request, classifier: Classifier, form: Answers) -> _Asked:
     """Read what a request asks for. Explanations take long, so they are computed after all predictions of the batch."""
-    try:
-        require_time(request.timeout_ms, request.request_start)
-    except Problem as problem:
-        return _Asked([problem.forget_origin()], 0, _one)
     if request.wants == "explanation":
         return _Asked([], 0, lambda *_: answer_explanation(classifier, request, form))
     if request.wants == "description":
@@ -126,6 +122,7 @@ def _read(request: Request, classifier: Classifier, form: Answers) -> _Asked:
 def _parse(request: Request, classifier: Classifier, form: Answers) -> _Asked:
     """Read the pictures of a request. A problem of the whole request stands in place of a single picture."""
     try:
+        require_time(request.timeout_ms, request.request_start)
         top_k = parse_top_k(request.parameters, len(classifier.labels))
         form = _form(request, form)
         asked = _read_body(request, classifier, form)
@@ -249,6 +246,7 @@ def answer_explanation(classifier: Classifier, request: Request, answers: Answer
     In the stock form, `target` alone counts, and the answer has a number for each value of the model's input.
     """
     try:
+        require_time(request.timeout_ms, request.request_start)
         form = _form(request, answers or classifier.recipe.answers)
         asked = _read_body(request, classifier, form)
         as_stock = form == "stock" and not asked.infer  # KServe's protocol v2 has one form for all servers

@@ -157,47 +157,24 @@ def test_what_the_state_dict_does_not_carry_keeps_its_real_value(
     assert module(ONES).tolist() == LOGITS
 
 
-# Architectures that keep something while they compute, in the place that `keep` names
-KEEPING = """
-import time
-import weakref
-import torch
-from torch import nn
+def keeping(init: str, *forward: str) -> str:
+    """An architecture that keeps something while it computes: what it does then, in which another thread comes in."""
+    head = NET.format(init=init, forward="").partition("    def forward")[0]
+    lines = ("def forward(self, pixels):", *(f"    {line}" for line in forward))
+    return "\n".join(["import time, threading, weakref", head, *(f"    {line}" for line in lines), "", "kept = {}", ""])
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(3, 2)
-        {init}
 
-    def forward(self, pixels):
-        {keep} = pixels.mean((2, 3))
-        time.sleep(0.002)  # in which another thread comes in
-        return self.fc({keep})
+def keeping_in(place: str, init: str = "") -> str:
+    return keeping(init, f"{place} = pixels.mean((2, 3))", "time.sleep(0.002)", f"return self.fc({place})")
 
-kept = {{}}
-"""
-HOOKED = """
-import torch
-from torch import nn
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(3, 2)
-        self.kept = {}
-        self.fc.register_forward_hook(lambda module, given, result: self.kept.update(found=result))
-
-    def forward(self, pixels):
-        self.fc(pixels.mean((2, 3)))
-        return self.kept["found"]
-"""
+HOOK = "self.fc.register_forward_hook(lambda module, given, result: kept.update(found=result))"
 KEEPERS = {
-    "attribute": KEEPING.format(init="self.kept = None", keep="self.kept"),
-    "weak-reference": KEEPING.format(init="object.__setattr__(self, 'me', weakref.ref(self))", keep="self.me().kept"),
-    "global": KEEPING.format(init="", keep="kept['pixels']"),
-    "lock": KEEPING.format(init="import threading; self.lock = threading.Lock()", keep="self.kept"),
-    "hook": HOOKED,
+    "attribute": keeping_in("self.kept", "self.kept = None"),
+    "weak-reference": keeping_in("self.me().kept", "object.__setattr__(self, 'me', weakref.ref(self))"),
+    "global": keeping_in("kept['pixels']"),
+    "lock": keeping_in("self.kept", "self.lock = threading.Lock()"),
+    "hook": keeping(HOOK, "self.fc(pixels.mean((2, 3)))", "time.sleep(0.002)", "return kept['found']"),
 }
 
 
