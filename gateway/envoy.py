@@ -1,22 +1,20 @@
 """Envoy's program: found, started, and ended."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 from gateway.endpoints import ADMIN, Gateway
-from scripts.children import child
-from scripts.console import UserError, tail
+from scripts.children import child, wait_started
+from scripts.console import UserError
 
 BOOTSTRAP: Final = "envoy.yaml"  # in a gateway's folder
 LOG: Final = "envoy.log"
 
 _DRAIN_S: Final = 2  # in which connections that are in use get an answer that closes them, before none is taken
 _START_DEADLINE_S: Final = 30
-_POLL_S: Final = 0.1
 
 
 def envoy() -> Path:
@@ -45,17 +43,5 @@ def running(folder: Path, bootstrap: str, log: IO[bytes] | None) -> Iterator[sub
     command += ["--disable-hot-restart", "--log-level", "warning"]
     command += ["--drain-time-s", str(_DRAIN_S), "--drain-strategy", "immediate"]
     with child(command, log) as process:
-        _wait_started(process, folder)
+        wait_started(process, "Envoy", Gateway(folder).accepts, folder / LOG, _START_DEADLINE_S)
         yield process
-
-
-def _wait_started(process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    starting = Gateway(folder)
-    while not starting.accepts():
-        if process.poll() is not None:
-            log = folder / LOG
-            raise UserError("Envoy ended while starting" + (f":\n{tail(log, 5)}" if log.exists() else ""))
-        if time.monotonic() > deadline:
-            raise UserError(f"Envoy does not start: it accepts no requests after {_START_DEADLINE_S} s")
-        time.sleep(_POLL_S)

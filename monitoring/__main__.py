@@ -3,16 +3,16 @@
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from monitoring.rules import JOB, Objectives, Rules
-from scripts.children import child
-from scripts.console import UserError, done, step, tail
+from scripts.children import child, wait_started
+from scripts.console import UserError, done, step
 from scripts.ports import check_ports, is_listening
 from scripts.torchserve.server import STATE_FOLDER, find
 
@@ -23,7 +23,6 @@ _CONFIG, _LOG, _DATA = "prometheus.yml", "prometheus.log", "data"
 _SCRAPE_S: Final = 5.0
 _KEPT: Final = "15d"
 _START_DEADLINE_S: Final = 60
-_POLL_S: Final = 0.1
 
 
 def configuration(targets: Sequence[str], scrape_s: float = _SCRAPE_S) -> dict[str, Any]:
@@ -78,19 +77,10 @@ def running(
     command = [program(), f"--config.file={folder / _CONFIG}", f"--storage.tsdb.path={folder / _DATA}"]
     command += [f"--storage.tsdb.retention.time={_KEPT}", f"--web.listen-address={address}", "--log.level=warn"]
     with child(command, log) as process:
-        _wait_started(process, address, folder)
+        wait_started(
+            process, "Prometheus", partial(is_listening, f"http://{address}"), folder / _LOG, _START_DEADLINE_S
+        )
         yield process
-
-
-def _wait_started(process: subprocess.Popen[bytes], address: str, folder: Path) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while not is_listening(f"http://{address}"):
-        if process.poll() is not None:
-            log = folder / _LOG
-            raise UserError("Prometheus ended while starting" + (f":\n{tail(log, 5)}" if log.exists() else ""))
-        if time.monotonic() > deadline:
-            raise UserError(f"Prometheus does not start: it does not answer after {_START_DEADLINE_S} s")
-        time.sleep(_POLL_S)
 
 
 def exporter_of(state: Path) -> str:
