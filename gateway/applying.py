@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway.configuration import Settings, check, names, read_clusters, write_clusters, write_routes
+from gateway.configuration import Settings, check, read_clusters, write_clusters, write_routes
 from gateway.endpoints import Gateway, Replica, parse_replica, read_endpoints, write_endpoints
 from gateway.routes import RoutesFile
 from scripts.console import UserError
@@ -60,7 +60,7 @@ def apply(settings: Settings, file: RoutesFile) -> None:
         _wait("clusters", lambda: clusters.keys() <= gateway.clusters())
     write_routes(folder, settings.routes(file.routes), file.digest)
     wait_applied(gateway, file)
-    if set(names(old.values())) - clusters.keys():
+    if old.keys() - clusters.keys():
         write_clusters(folder, clusters.values())
 
 

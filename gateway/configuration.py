@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any, Final
@@ -77,7 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             options["http_filters"] = group.filters
         if group.at_once is not None:  # nobody waits: what has no room is not sent, and the living are asked for health
             del found["health_checks"], found["outlier_detection"]
-            found["circuit_breakers"] = {"thresholds": [{"max_requests": group.at_once, "max_pending_requests": 1}]}
+            limits = dict.fromkeys(("max_connections", "max_requests"), group.at_once) | {"max_pending_requests": 1}
+            found["circuit_breakers"] = {"thresholds": [limits]}
         return found
 
     def _filled(self, template: str, **more: str) -> str:
@@ -205,8 +206,3 @@ def _write(path: Path, resources: list[dict[str, Any]], version: str = "") -> No
     part.touch(0o600)  # health checks may have a token
     part.write_text(yaml.safe_dump({"version_info": version, "resources": resources}, sort_keys=False))
     part.replace(path)
-
-
-def names(clusters: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The names of clusters."""
-    return (cluster["name"] for cluster in clusters)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from gateway.__main__ import PORT
 from scripts import background
 from scripts.archives.store import STORE
 from scripts.console import UserError, done, out, step
@@ -50,7 +51,7 @@ def up(
     *,
     models: tuple[str, ...] = (),
     routes: Path | None = None,
-    port: int = 10000,
+    port: int = PORT,
     prometheus_port: int = 9090,
     dashboard_port: int = 8084,
     config: Path = CONFIG_FILE,

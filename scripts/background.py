@@ -87,11 +87,6 @@ def stop(record: Path, deadline_s: float) -> bool:
     return process is not None
 
 
-def runs(record: Path) -> bool:
-    """Whether the program of a file runs."""
-    return _running(record) is not None
-
-
 def _running(record: Path) -> psutil.Process | None:
     try:
         found = msgspec.json.decode(record.read_bytes(), type=_Process)
